@@ -1,0 +1,74 @@
+//! Logs: sentences on stderr with the data as fields.
+//!
+//! Under systemd (JOURNAL_STREAM is set) without time and colours, because journald adds them.
+
+use std::io::IsTerminal;
+use tracing::Subscriber;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+/// What is shown if nobody says otherwise. Protocol crates speak only when something is wrong; the UA crate takes a
+/// client that goes away without goodbye for an error, which in a plant is an ordinary morning.
+const DEFAULT: &str = "info,opcua_server=warn,opcua_core=error,opcua_crypto=warn,opcua_nodes=warn,opcua_types=warn,\
+                       rumqttc=warn,rustls=warn";
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "log filter {filter:?} is not understood ({reason}); write a level (error, warn, info, debug, trace), or \
+         levels by module as in `info,vedette::cameras=debug`"
+)]
+pub struct FilterError {
+    filter: String,
+    reason: String,
+}
+
+/// Starts logging. `filter` adds to the default: `debug` or `info,vedette::cameras=debug`.
+pub fn start(filter: Option<&str>) -> Result<(), FilterError> {
+    let targets = targets(filter)?;
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        init(targets, fmt::layer().with_writer(std::io::stderr).without_time().with_ansi(false).with_target(false));
+    } else {
+        let ansi = std::io::stderr().is_terminal();
+        init(targets, fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false));
+    }
+    Ok(())
+}
+
+fn init<L>(targets: Targets, layer: L)
+where
+    L: Layer<tracing_subscriber::layer::Layered<Targets, tracing_subscriber::Registry>> + Send + Sync + 'static,
+    tracing_subscriber::layer::Layered<Targets, tracing_subscriber::Registry>: Subscriber + for<'a> LookupSpan<'a>,
+{
+    // Only a second call in one process can fail, which in tests is harmless.
+    let _ = tracing_subscriber::registry().with(targets).with(layer).try_init();
+}
+
+fn targets(filter: Option<&str>) -> Result<Targets, FilterError> {
+    let all = format!("{DEFAULT},{}", filter.unwrap_or("info"));
+    all.parse().map_err(|error: tracing_subscriber::filter::ParseError| FilterError {
+        filter: filter.unwrap_or_default().to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn what_the_user_says_comes_on_top_of_the_default() {
+        let targets = targets(Some("debug")).unwrap();
+        assert!(targets.would_enable("vedette::hub", &Level::DEBUG));
+        assert!(!targets.would_enable("opcua_server", &Level::INFO));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_way_out() {
+        let error = targets(Some("vedette=loud")).unwrap_err().to_string();
+        assert!(error.contains("vedette=loud") && error.contains("info,vedette::cameras=debug"), "{error}");
+    }
+}

@@ -1,0 +1,33 @@
+//! What any daemon needs, and nothing that only this one needs.
+//!
+//! - [`clock`]: what time it is; simulated in tests.
+//! - [`backoff`]: how long to wait before trying again.
+//! - [`tasks`]: named tasks and threads that are restarted when they fail and stopped in order.
+//! - [`logs`]: sentences on stderr, for a terminal or for journald.
+//! - [`net`]: binding a port, and saying who has it when it is taken.
+
+pub mod backoff;
+pub mod clock;
+pub mod logs;
+pub mod net;
+pub mod tasks;
+
+pub use backoff::Backoff;
+pub use clock::Clock;
+pub use tasks::{Stop, Tasks};
+
+/// Tells systemd that the service is up, if systemd started it (`Type=notify`); else does nothing.
+pub fn notify_ready() {
+    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd that the service is about to stop.
+pub fn notify_stopping() {
+    notify(&[sd_notify::NotifyState::Stopping]);
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "Could not notify systemd.");
+    }
+}

@@ -1,0 +1,95 @@
+//! Binding a port, and saying who has it when it is taken.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+#[derive(Debug)]
+pub struct BindError {
+    pub address: SocketAddr,
+    pub source: io::Error,
+    /// Name and process id of the program that listens there, where this process may see it.
+    pub holder: Option<(String, u32)>,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BindError { address, source, holder } = self;
+        match (source.kind(), holder) {
+            (io::ErrorKind::AddrInUse, Some((name, pid))) => {
+                write!(f, "{address} is in use by {name} (process {pid})")
+            }
+            (io::ErrorKind::AddrInUse, None) => write!(f, "{address} is in use by another program"),
+            (io::ErrorKind::AddrNotAvailable, _) => write!(f, "{address} is not an address of this machine"),
+            (io::ErrorKind::PermissionDenied, _) => {
+                write!(f, "{address}: ports below 1024 need root or CAP_NET_BIND_SERVICE")
+            }
+            _ => write!(f, "cannot listen on {address}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Listens on `address`, ready to be handed to tokio.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    // std sets SO_REUSEADDR, so a restart does not wait for old connections to die.
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|source| BindError { address, source, holder: holder(address.port()) })
+}
+
+/// Who listens on this TCP port: /proc/net/tcp* give the socket's inode, /proc/*/fd the process that has it open.
+fn holder(port: u16) -> Option<(String, u32)> {
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .find_map(|table| listening_inode(&table, port))?;
+    let wanted = format!("socket:[{inode}]");
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if has_open(&entry.path().join("fd"), &wanted) {
+            let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+            return Some((name.trim().to_owned(), pid));
+        }
+    }
+    None
+}
+
+fn has_open(fds: &Path, wanted: &str) -> bool {
+    let Ok(entries) = std::fs::read_dir(fds) else { return false };
+    entries.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted))
+}
+
+/// Columns as in proc(5): local address in hex as `ADDRESS:PORT` second, state fourth (0A is LISTEN), inode tenth.
+fn listening_inode(table: &str, port: u16) -> Option<u64> {
+    table.lines().skip(1).find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let (_, hex) = columns.get(1)?.rsplit_once(':')?;
+        let is_port = u16::from_str_radix(hex, 16).is_ok_and(|found| found == port);
+        if is_port && columns.get(3) == Some(&"0A") { columns.get(9)?.parse().ok() } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_names_its_holder() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = listen(first.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.holder.as_ref().map(|(_, pid)| *pid), Some(std::process::id()));
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_said_to_be_so() {
+        let error = listen("192.0.2.1:4840".parse().unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "192.0.2.1:4840 is not an address of this machine");
+    }
+}

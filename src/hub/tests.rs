@@ -1,0 +1,116 @@
+use super::*;
+use crate::model::{DataType, TagSpec};
+
+fn hub() -> Hub {
+    Hub::new(Clock::real())
+}
+
+fn spec(name: &str) -> TagSpec {
+    TagSpec::new(TagName::new(name).unwrap(), DataType::Int32)
+}
+
+fn samples(hub: &Hub, tags: &[TagId], value: i32) -> Vec<Sample> {
+    tags.iter().map(|&tag| Sample::good(tag, Value::Int32(value), hub.now())).collect()
+}
+
+#[tokio::test]
+async fn a_tag_waits_for_its_first_value_then_has_it_and_is_bad_when_its_source_ends() {
+    let hub = hub();
+    let source = hub.register("line 1", vec![spec("speed")]).unwrap();
+    let tag = hub.find(&TagName::new("speed").unwrap()).unwrap();
+    assert_eq!(hub.read(tag).quality.status, Status::BAD_WAITING_FOR_INITIAL_DATA);
+
+    hub.publish(samples(&hub, source.tags(), 7));
+    assert_eq!(hub.read(tag).value, Value::Int32(7));
+
+    drop(source);
+    let last = hub.read(tag);
+    assert_eq!(last.quality.to_string(), "BadNoCommunication: line 1 has stopped");
+    assert_eq!(last.value, Value::Int32(7), "the last value is kept");
+}
+
+#[tokio::test]
+async fn latest_skips_but_ends_with_the_newest() {
+    let hub = hub();
+    let source = hub.register("s", vec![spec("a"), spec("b")]).unwrap();
+    let mut latest = hub.latest();
+    for value in 0..1000 {
+        hub.publish(samples(&hub, source.tags(), value));
+    }
+    assert_eq!(latest.changed().await, source.tags(), "each tag once");
+    assert_eq!(hub.read(source.tags()[0]).value, Value::Int32(999));
+    assert!(tokio::time::timeout(Duration::from_millis(1), latest.changed()).await.is_err());
+    hub.publish(samples(&hub, &source.tags()[1..], 1));
+    assert_eq!(latest.changed().await, &source.tags()[1..]);
+}
+
+#[tokio::test]
+async fn every_delivers_in_order_and_counts_what_it_loses() {
+    let hub = hub();
+    let source = hub.register("s", vec![spec("a"), spec("b")]).unwrap();
+    let mut every = hub.every(3);
+    for value in 0..5 {
+        hub.publish(samples(&hub, source.tags(), value));
+    }
+    for value in 0..3 {
+        let batch = every.next().await.unwrap();
+        assert_eq!(batch[0].value, Value::Int32(value));
+    }
+    assert!(every.try_next().is_none());
+    assert_eq!(every.lost(), 4, "two batches of two");
+}
+
+#[tokio::test]
+async fn a_write_goes_to_the_owner_and_its_answer_comes_back() {
+    let hub = hub();
+    let mut source = hub.register("s", vec![spec("set").writable(), spec("fixed")]).unwrap();
+    let (set, fixed) = (source.tags()[0], source.tags()[1]);
+    let owner = async {
+        let request = source.next_write().await;
+        assert_eq!((request.tag, &request.value), (set, &Value::Int32(5)));
+        request.reply.send(Err(Quality::new(Status::BAD_OUT_OF_RANGE, "0..4"))).unwrap();
+    };
+    let (outcome, ()) = tokio::join!(hub.write(set, Value::Int32(5)), owner);
+    assert_eq!(outcome.unwrap_err().status, Status::BAD_OUT_OF_RANGE);
+
+    let error = hub.write(fixed, Value::Int32(5)).await.unwrap_err();
+    assert_eq!(error.status, Status::BAD_NOT_WRITABLE);
+    let error = hub.write(set, Value::Double(5.0)).await.unwrap_err();
+    assert_eq!(error.to_string(), "BadTypeMismatch: set is of type Int32, not Double");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_nobody_answers_ends() {
+    let hub = hub();
+    let source = hub.register("s", vec![spec("set").writable()]).unwrap();
+    let tag = source.tags()[0];
+    assert_eq!(hub.write(tag, Value::Int32(1)).await.unwrap_err().status, Status::BAD_TIMEOUT);
+    drop(source);
+    assert_eq!(hub.write(tag, Value::Int32(1)).await.unwrap_err().status, Status::BAD_NO_COMMUNICATION);
+}
+
+#[tokio::test]
+async fn names_are_unique_and_no_tag_is_a_folder() {
+    let hub = hub();
+    let _first = hub.register("first", vec![spec("a/b"), spec("c")]).unwrap();
+    let refused = |specs: &[&str]| {
+        hub.register("second", specs.iter().map(|name| spec(name)).collect()).map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(refused(&["c"]), "tag c of second exists already: first has it");
+    assert_eq!(refused(&["x", "x"]), "tag x of second exists already: second has it");
+    assert!(refused(&["a"]).contains("folder"), "a is the folder of a/b");
+    assert!(refused(&["a/b/c"]).contains("folder"), "a/b is a tag");
+    assert!(refused(&["y/z", "y"]).contains("folder"));
+    assert_eq!(hub.tags_from(0).len(), 2, "a refused batch leaves nothing behind");
+}
+
+#[tokio::test]
+async fn new_tags_are_announced() {
+    let hub = hub();
+    let mut structure = hub.structure();
+    structure.mark_unchanged();
+    let _source = hub.register("s", vec![spec("a")]).unwrap();
+    assert!(structure.has_changed().unwrap());
+    assert_eq!(hub.tags_from(0)[0].1.name.as_str(), "a");
+    assert!(hub.tags_from(1).is_empty());
+}
