@@ -8,6 +8,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod duration;
 pub mod logs;
 pub mod net;
 pub mod tasks;

@@ -1,0 +1,195 @@
+use super::*;
+use crate::base::{Clock, Tasks};
+use crate::cameras::device::{Frame, Identity};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A camera that does what the test says: grey frames at 100 a second, or an error.
+#[derive(Clone, Default)]
+struct Scripted(Arc<Script>);
+
+#[derive(Default)]
+struct Script {
+    unplugged: AtomicBool,
+    open: AtomicU32,
+    opened: AtomicU32,
+    error: Mutex<Option<CameraError>>,
+}
+
+struct Running(Arc<Script>, Mode, Identity, u32);
+
+impl Scripted {
+    fn unplug(&self, yes: bool) {
+        self.0.unplugged.store(yes, Ordering::SeqCst);
+    }
+
+    fn fails_with(&self, error: Option<CameraError>) {
+        *self.0.error.lock().unwrap() = error;
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Script {
+    fn check(&self) -> Result<(), CameraError> {
+        if self.unplugged.load(Ordering::SeqCst) {
+            return Err(CameraError::Missing { device: "scripted".into() });
+        }
+        Ok(())
+    }
+}
+
+impl Device for Scripted {
+    fn probe(&self) -> Result<(), CameraError> {
+        self.0.check()
+    }
+
+    fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
+        self.0.check()?;
+        if let Some(error) = self.0.error.lock().unwrap().clone() {
+            return Err(error);
+        }
+        self.0.open.fetch_add(1, Ordering::SeqCst);
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
+        let mode = Mode {
+            format: PixelFormat::Grey,
+            width: 16,
+            height: 16,
+            stride: 16,
+            limited_range: false,
+            frame_interval: Duration::from_millis(10),
+        };
+        Ok(Box::new(Running(self.0.clone(), mode, Identity::default(), 0)))
+    }
+}
+
+impl Stream for Running {
+    fn mode(&self) -> &Mode {
+        &self.1
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.2
+    }
+
+    fn next(&mut self, _: Duration) -> Result<Option<Frame<'_>>, CameraError> {
+        std::thread::sleep(self.1.frame_interval);
+        self.0.check()?;
+        self.3 += 1;
+        Ok(Some(Frame { data: &[128; 256], captured: Instant::now(), sequence: self.3, corrupt: false }))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Rig {
+    hub: Hub,
+    device: Scripted,
+    tasks: Tasks,
+}
+
+fn rig(linger: Duration) -> Rig {
+    let hub = Hub::new(Clock::real());
+    let device = Scripted::default();
+    let mut capture = Capture {
+        hub: hub.clone(),
+        port: hub.register_camera("line1").unwrap(),
+        device: Box::new(device.clone()),
+        status: Status::register(&hub, "line1", "scripted").unwrap(),
+        settings: Settings { quality: 80, max_bytes: 100_000, linger },
+    };
+    let mut tasks = Tasks::new("test");
+    tasks.spawn_thread("camera", move |stop| capture.run(stop));
+    Rig { hub, device, tasks }
+}
+
+impl Rig {
+    fn state(&self) -> String {
+        let tag = self.hub.find(&TagName::new("cameras/line1/State").unwrap()).unwrap();
+        match self.hub.read(tag).value {
+            Value::String(Some(text)) => text.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "never: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_streams_only_while_somebody_wants_pictures() {
+    let rig = rig(Duration::from_millis(50));
+    rig.until("idle", |rig| rig.hub.cameras()[0].quality().is_good()).await;
+    assert!(!rig.device.is_open());
+
+    let camera = rig.hub.cameras().remove(0);
+    let picture = camera.snapshot(Duration::ZERO, Duration::from_secs(20)).await.unwrap();
+    assert_eq!((picture.width, picture.height), (16, 16));
+    assert!(turbojpeg::read_header(&picture.jpeg).is_ok());
+    rig.until("closed after the linger", |rig| !rig.device.is_open()).await;
+
+    let mut lease = camera.lease(Duration::ZERO);
+    for _ in 0..3 {
+        lease.next().await.unwrap();
+    }
+    rig.until("streaming", |rig| rig.state() == "streaming").await;
+    drop(lease);
+    rig.until("idle again", |rig| !rig.device.is_open() && rig.state() == "idle").await;
+    assert_eq!(rig.device.0.opened.load(Ordering::SeqCst), 2);
+    rig.tasks.stop(Duration::from_secs(20)).await;
+}
+
+#[tokio::test]
+async fn unplugged_while_streaming_it_is_bad_with_a_reason_and_comes_back_by_itself() {
+    let rig = rig(Duration::from_secs(5));
+    let mut lease = rig.hub.cameras()[0].lease(Duration::ZERO);
+    lease.next().await.unwrap();
+
+    rig.device.unplug(true);
+    let quality = loop {
+        if let Err(quality) = lease.next().await {
+            break quality;
+        }
+    };
+    assert_eq!(quality.to_string(), "BadNotConnected: scripted does not exist");
+    rig.until("disconnected", |rig| rig.state() == "disconnected").await;
+
+    rig.device.unplug(false);
+    while lease.next().await.is_err() {}
+    rig.until("streaming", |rig| rig.state() == "streaming").await;
+    rig.tasks.stop(Duration::from_secs(20)).await;
+}
+
+#[tokio::test]
+async fn unplugged_while_idle_is_seen_and_so_is_the_return() {
+    let rig = rig(Duration::ZERO);
+    rig.device.unplug(true);
+    rig.until("bad", |rig| rig.hub.cameras()[0].quality().is_bad()).await;
+    rig.device.unplug(false);
+    rig.until("good", |rig| rig.hub.cameras()[0].quality().is_good()).await;
+    assert_eq!(rig.device.0.opened.load(Ordering::SeqCst), 0, "looking is not opening");
+    rig.tasks.stop(Duration::from_secs(20)).await;
+}
+
+#[tokio::test]
+async fn a_fault_stays_until_an_attempt_succeeds() {
+    let rig = rig(Duration::ZERO);
+    rig.device.fails_with(Some(CameraError::Busy { device: "scripted".into() }));
+    let mut lease = rig.hub.cameras()[0].lease(Duration::ZERO);
+    assert_eq!(lease.next().await.unwrap_err().status, crate::model::Status::BAD_RESOURCE_UNAVAILABLE);
+    rig.until("busy", |rig| rig.state() == "in use by another program").await;
+    rig.device.fails_with(None);
+    while lease.next().await.is_err() {}
+    rig.tasks.stop(Duration::from_secs(20)).await;
+}

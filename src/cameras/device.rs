@@ -1,0 +1,181 @@
+//! What every camera is, wherever its pictures come from: a [`Device`] that can be opened into a [`Stream`] of [`Frame`]s.
+//!
+//! Blocking, because drivers are; each camera has a thread of its own (capture.rs). Opening starts the hardware,
+//! dropping the stream stops it: an idle camera holds no file open and no buffer.
+
+use crate::model::{Quality, Status};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// A camera that is not open.
+pub trait Device: Send {
+    /// Whether it could be opened now, without starting it. Cheap: called each second while the camera is idle.
+    fn probe(&self) -> Result<(), CameraError>;
+
+    /// Starts capturing.
+    fn open(&mut self) -> Result<Box<dyn Stream>, CameraError>;
+}
+
+/// A camera that captures.
+pub trait Stream {
+    fn mode(&self) -> &Mode;
+
+    /// Who and what is behind the stream.
+    fn identity(&self) -> &Identity;
+
+    /// The next frame, or `None` if none came within `timeout`. Must be called faster than frames come, else the
+    /// driver drops them.
+    fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError>;
+}
+
+/// For people: what the driver says of itself. Empty where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Identity {
+    pub driver: String,
+    pub card: String,
+    pub bus: String,
+}
+
+/// What a stream delivers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mode {
+    pub format: PixelFormat,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Bytes from one line of the first plane to the next; chroma planes follow from it as V4L2 lays down. Zero
+    /// for compressed formats.
+    pub stride: u32,
+    /// Luma 16..=235 and chroma 16..=240 (what V4L2 calls limited range) rather than 0..=255, which JPEG means.
+    pub limited_range: bool,
+    /// Zero if the driver does not say.
+    pub frame_interval: Duration,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mode { format, width, height, frame_interval, .. } = self;
+        write!(f, "{format} {width}x{height}")?;
+        if frame_interval.is_zero() {
+            Ok(())
+        } else {
+            write!(f, " {:.4} fps", trim(1.0 / frame_interval.as_secs_f64()))
+        }
+    }
+}
+
+/// A rate as people write it: 25, 29.97.
+fn trim(rate: f64) -> f64 {
+    (rate * 100.0).round() / 100.0
+}
+
+/// A frame in the driver's buffer, which goes back to the driver when this is dropped.
+pub struct Frame<'a> {
+    pub data: &'a [u8],
+    /// By the driver's own stamp where it has one.
+    pub captured: Instant,
+    /// The driver's count; gaps are frames it dropped.
+    pub sequence: u32,
+    /// The driver says that the content is damaged (V4L2_BUF_FLAG_ERROR).
+    pub corrupt: bool,
+}
+
+/// The formats that can become a JPEG without a detour through RGB, by their FourCC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// Motion JPEG or JPEG: each frame is one, more or less.
+    Mjpg,
+    /// 4:2:2, packed Y0 U Y1 V.
+    Yuyv,
+    /// 4:2:2, packed U Y0 V Y1.
+    Uyvy,
+    /// 4:2:0, a plane of Y, a plane of interleaved U and V.
+    Nv12,
+    /// 4:2:0, planes of Y, U and V (also called I420).
+    Yu12,
+    /// 8 bits of luma.
+    Grey,
+}
+
+impl PixelFormat {
+    /// What is tried first to last: the camera's own JPEG costs nothing; the rest in the order of picture quality.
+    pub const LADDER: [PixelFormat; 6] = [
+        PixelFormat::Mjpg,
+        PixelFormat::Yuyv,
+        PixelFormat::Uyvy,
+        PixelFormat::Nv12,
+        PixelFormat::Yu12,
+        PixelFormat::Grey,
+    ];
+
+    pub fn fourcc(self) -> [u8; 4] {
+        match self {
+            PixelFormat::Mjpg => *b"MJPG",
+            PixelFormat::Yuyv => *b"YUYV",
+            PixelFormat::Uyvy => *b"UYVY",
+            PixelFormat::Nv12 => *b"NV12",
+            PixelFormat::Yu12 => *b"YU12",
+            PixelFormat::Grey => *b"GREY",
+        }
+    }
+
+    pub fn from_fourcc(fourcc: [u8; 4]) -> Option<Self> {
+        if &fourcc == b"JPEG" {
+            return Some(PixelFormat::Mjpg);
+        }
+        Self::LADDER.into_iter().find(|format| format.fourcc() == fourcc)
+    }
+}
+
+impl fmt::Display for PixelFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.fourcc()).expect("the codes above are ASCII"))
+    }
+}
+
+/// Why a camera does not deliver.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CameraError {
+    #[error("{device} does not exist")]
+    Missing { device: String },
+    #[error("{device} is gone ({reason})")]
+    Gone { device: String, reason: String },
+    #[error("{device} is in use by another program")]
+    Busy { device: String },
+    #[error("{device} may not be opened: add this user to the group `video`")]
+    Forbidden { device: String },
+    #[error("{device} is not a camera: {found}")]
+    NotACamera { device: String, found: String },
+    #[error("{device} offers {offered}; this program needs one of MJPG, YUYV, UYVY, NV12, YU12, GREY")]
+    NoFormat { device: String, offered: String },
+    #[error("{device} gave no frame in {seconds} s")]
+    Silent { device: String, seconds: u64 },
+    #[error("{device}: {operation}: {reason}")]
+    Failed { device: String, operation: &'static str, reason: String },
+}
+
+impl CameraError {
+    /// One word for the camera's `State`.
+    pub fn state(&self) -> &'static str {
+        match self {
+            CameraError::Missing { .. } | CameraError::Gone { .. } => "disconnected",
+            CameraError::Busy { .. } => "in use by another program",
+            CameraError::Silent { .. } => "no signal",
+            CameraError::NoFormat { .. } => "not supported",
+            _ => "failed",
+        }
+    }
+
+    pub fn quality(&self) -> Quality {
+        let status = match self {
+            CameraError::Missing { .. } | CameraError::Gone { .. } => Status::BAD_NOT_CONNECTED,
+            CameraError::Busy { .. } | CameraError::Forbidden { .. } => Status::BAD_RESOURCE_UNAVAILABLE,
+            CameraError::NotACamera { .. } => Status::BAD_CONFIGURATION_ERROR,
+            CameraError::NoFormat { .. } => Status::BAD_NOT_SUPPORTED,
+            CameraError::Silent { .. } => Status::BAD_NO_COMMUNICATION,
+            CameraError::Failed { .. } => Status::BAD_DEVICE_FAILURE,
+        };
+        Quality::new(status, self.to_string())
+    }
+}
