@@ -9,3 +9,5 @@ pub mod base;
 pub mod hub;
 
 pub mod cameras;
+
+pub mod opcua;

@@ -1,0 +1,7 @@
+//! The words of OPC UA that server, client and relay share: this program's values and qualities as the UA crate's, and
+//! the application's certificate.
+
+pub mod certificate;
+mod value;
+
+pub use value::{data_value, quality, sample_status, status_code, timestamp, value, variant};
