@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# What the scripts in this folder share. Sourced, never run.
+#
+# Two rules hold for every script: what it needs it installs itself, from Debian's packages, rustup or PyPI with
+# pinned versions; and everything it downloads or builds lies below target/, so `rm -r target` undoes all of it but
+# the Debian packages.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TARGET=$ROOT/target
+
+say() { printf '%s\n' "${0##*/}: $*" >&2; }
+
+die() {
+    printf '%s\n' "${0##*/}: error: $*" >&2
+    exit 1
+}
+
+# help: prints the calling script's own header comment, so that a script is documented in one place.
+help() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; }
+
+# need_apt PACKAGE...: installs those Debian packages that are missing.
+need_apt() {
+    local package state missing=() sudo=()
+    if ! command -v dpkg-query >/dev/null; then
+        # Some other distribution: the commands may be there under other package names, so go on and see.
+        say "not a Debian system: make sure of what these packages bring: $*"
+        return
+    fi
+    for package in "$@"; do
+        state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+        [[ $state == installed ]] || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null ||
+            die "missing packages, and neither root nor sudo to install them: apt-get install ${missing[*]}"
+        sudo=(sudo)
+    fi
+    say "installing ${missing[*]}"
+    "${sudo[@]}" apt-get -qq update >&2 || say "apt-get update failed; trying with the lists there are"
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq install -y --no-install-recommends "${missing[@]}" >&2 ||
+        die "could not install: ${missing[*]}"
+}
+
+# need_rust: makes sure of cargo, also where a login shell has not been started since rustup was installed.
+need_rust() {
+    command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    command -v cargo >/dev/null ||
+        die "cargo is missing: install Rust with rustup (Debian: apt-get install rustup && rustup default stable)"
+}
+
+# need_target TRIPLE: makes sure of the standard library for that target.
+need_target() {
+    need_rust
+    [[ -d $(rustc --print sysroot)/lib/rustlib/$1/lib ]] && return
+    command -v rustup >/dev/null || die "this Rust has no standard library for $1, and there is no rustup to add it"
+    say "adding the Rust target $1"
+    rustup target add "$1" >&2 || die "rustup could not add the target $1"
+}
+
+# venv [FOLDER [REQUIREMENTS]]: a Python environment with exactly the pinned packages, made again when the pins
+# change. Default: target/venv with the peers that the tests talk to.
+venv() {
+    local folder=${1:-$TARGET/venv} requirements=${2:-$ROOT/tests/peers/requirements.txt} hash
+    hash=$(sha256sum <"$requirements")
+    [[ -x $folder/bin/python && $(cat "$folder/requirements.sha256" 2>/dev/null) == "$hash" ]] && return
+    command -v python3 >/dev/null || need_apt python3
+    # Debian splits ensurepip off; without it `-m venv` fails half way.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need_apt python3-venv
+    say "making ${folder#"$ROOT"/} from ${requirements#"$ROOT"/}"
+    rm -rf "$folder"
+    mkdir -p "${folder%/*}"
+    python3 -m venv "$folder"
+    "$folder/bin/pip" --quiet --disable-pip-version-check --cache-dir "$TARGET/pip-cache" \
+        install --requirement "$requirements" >&2 || die "pip could not install ${requirements#"$ROOT"/}"
+    printf '%s\n' "$hash" >"$folder/requirements.sha256"
+}
