@@ -11,3 +11,5 @@ pub mod hub;
 pub mod cameras;
 
 pub mod opcua;
+
+pub mod sinks;

@@ -150,7 +150,8 @@ pub fn value(variant: &ua::Variant) -> Result<Value, String> {
             let data_type = DataType::from_id(v.value_type as u32).ok_or("an array of no known type")?;
             let values = v.values.iter().map(value).collect::<Result<Vec<_>, _>>()?;
             // The UA crate decodes a plain array with no elements as one with no dimensions.
-            let dimensions = v.dimensions.clone().filter(|dimensions| !dimensions.is_empty()).map(Vec::into_boxed_slice);
+            let dimensions =
+                v.dimensions.clone().filter(|dimensions| !dimensions.is_empty()).map(Vec::into_boxed_slice);
             Array::new(data_type, values, dimensions).map_err(|error| error.to_string())?.into()
         }
     })

@@ -1,0 +1,3 @@
+//! Where values and pictures go.
+
+pub mod ua_server;

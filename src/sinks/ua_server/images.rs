@@ -1,0 +1,165 @@
+//! Pictures for monitored items: each item has a lease of its own, at its own interval.
+//!
+//!     node manager ──Command──► Pump ── one small task an item ── lease.next() ──► the item's queue in the UA crate
+//!
+//! The pump owns the leases. An item's end, also by the end of its subscription or session, drops its lease; when the
+//! last lease of a camera is gone the camera stops (cameras::capture).
+//!
+//! The UA crate holds a value back that is stamped less than one sampling interval after the one before. Frames come on
+//! the camera's grid and not on the item's, so a picture that is due a few milliseconds early is stamped on the item's
+//! grid; never more than half a frame interval from when it was captured.
+
+use crate::hub::frames::{Camera, Lease, Shot};
+use crate::model::{Quality, Sample, TagId, Timestamp, Value};
+use crate::opcua::data_value;
+use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
+use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, Variant};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Commands come as fast as clients create items; when the pump is behind, the client's request waits.
+const COMMANDS: usize = 256;
+
+/// What happens to a monitored item on an image.
+pub(super) enum Command {
+    /// It begins. `first` is when the picture that the item already has was stamped.
+    Add {
+        handle: MonitoredItemHandle,
+        node: NodeId,
+        camera: Camera,
+        interval: Duration,
+        lease: Option<(Lease, Option<Timestamp>)>,
+    },
+    Interval {
+        handle: MonitoredItemHandle,
+        interval: Duration,
+    },
+    /// Disabled items want no pictures; sampling and reporting ones do.
+    Enable {
+        handle: MonitoredItemHandle,
+        enabled: bool,
+    },
+    Remove {
+        handle: MonitoredItemHandle,
+    },
+}
+
+/// The node manager's end.
+pub(super) type Sampling = mpsc::Sender<Command>;
+
+pub(super) struct Pump {
+    commands: mpsc::Receiver<Command>,
+}
+
+pub(super) fn pump() -> (Sampling, Pump) {
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    (sender, Pump { commands })
+}
+
+struct Item {
+    node: NodeId,
+    camera: Camera,
+    interval: Duration,
+    /// Runs while the item is enabled.
+    task: Option<AbortHandle>,
+}
+
+impl Pump {
+    /// For ever.
+    pub(super) async fn run(mut self, subscriptions: Arc<SubscriptionCache>) {
+        let mut items: HashMap<MonitoredItemHandle, Item> = HashMap::new();
+        let mut tasks = JoinSet::new();
+        while let Some(command) = self.commands.recv().await {
+            // Ended tasks are aborted ones; nothing is to be learned from them.
+            while tasks.try_join_next().is_some() {}
+            let mut sample = |handle, item: &Item, lease, stamp| {
+                let task = deliver(subscriptions.clone(), handle, item.node.clone(), lease, item.interval, stamp);
+                tasks.spawn(task)
+            };
+            match command {
+                Command::Add { handle, node, camera, interval, lease } => {
+                    let mut item = Item { node, camera, interval, task: None };
+                    item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
+                    items.insert(handle, item);
+                }
+                Command::Interval { handle, interval } => {
+                    let Some(item) = items.get_mut(&handle) else { continue };
+                    item.interval = interval;
+                    if let Some(task) = item.task.take() {
+                        task.abort();
+                        item.task = Some(sample(handle, item, item.camera.lease(interval), None));
+                    }
+                }
+                Command::Enable { handle, enabled } => {
+                    let Some(item) = items.get_mut(&handle) else { continue };
+                    match (&item.task, enabled) {
+                        (None, true) => item.task = Some(sample(handle, item, item.camera.lease(item.interval), None)),
+                        (Some(task), false) => {
+                            task.abort();
+                            item.task = None;
+                        }
+                        _ => {}
+                    }
+                }
+                Command::Remove { handle } => {
+                    if let Some(task) = items.remove(&handle).and_then(|item| item.task) {
+                        task.abort();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Brings each picture of the lease to the item, for ever.
+async fn deliver(
+    subscriptions: Arc<SubscriptionCache>,
+    handle: MonitoredItemHandle,
+    node: NodeId,
+    mut lease: Lease,
+    interval: Duration,
+    mut stamp: Option<Timestamp>,
+) {
+    loop {
+        let shot = lease.next().await;
+        let captured = shot.as_ref().ok().map(|picture| picture.captured);
+        let earliest = stamp.map(|stamp| stamp.saturating_add(interval));
+        let stamped = captured.max(captured.and(earliest));
+        stamp = stamped.or(stamp);
+        let value = image_value(&shot, stamped);
+        let mut notifier = subscriptions.data_notifier();
+        if let Some(mut items) = notifier.notify_for(&node, AttributeId::Value) {
+            items.data_value_to_item(value, &handle);
+        }
+    }
+}
+
+/// A picture as the Value attribute; `stamped` replaces the time of capture.
+pub(super) fn image_value(shot: &Shot, stamped: Option<Timestamp>) -> DataValue {
+    let now = ::opcua::types::DateTime::now();
+    match shot {
+        Ok(picture) => {
+            let time = stamped.unwrap_or(picture.captured);
+            let mut value = data_value(&Sample::good(TagId(0), Value::Empty, time));
+            value.value = Some(Variant::ByteString(ByteString { value: Some(picture.jpeg.to_vec()) }));
+            value.server_timestamp = Some(now);
+            value
+        }
+        Err(quality) => bad_value(quality),
+    }
+}
+
+/// No picture, and the status that says why; the reason in words is on the camera's Reason tag.
+fn bad_value(quality: &Quality) -> DataValue {
+    let now = ::opcua::types::DateTime::now();
+    DataValue {
+        value: Some(Variant::Empty),
+        status: Some(crate::opcua::status_code(quality.status)),
+        source_timestamp: Some(now),
+        server_timestamp: Some(now),
+        ..DataValue::default()
+    }
+}

@@ -1,0 +1,220 @@
+//! The OPC UA server: cameras and tags for any UA client.
+//!
+//!     Objects
+//!     ├── Camera Device ── Camera Image          the first camera, where users of the original sample look for it
+//!     ├── Cameras ── <name> ── Camera Image      every camera, the first too (there it is the same node)
+//!     │                     └─ State, Format ... the tags below `cameras/<name>/`
+//!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
+//!
+//! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
+//! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
+//! - `images.rs` samples pictures for each monitored item at its own interval.
+//! - `endpoints.rs` says which security is offered where, and which limits hold.
+//!
+//! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
+//! configuration.
+
+mod address_space;
+mod endpoints;
+mod images;
+mod node_manager;
+
+use crate::base::{Stop, net};
+use crate::hub::{Hub, Latest};
+use crate::opcua::certificate::CertificateError;
+use crate::opcua::{certificate, data_value};
+use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
+use ::opcua::server::{ServerBuilder, ServerHandle};
+use ::opcua::types::{AttributeId, BuildInfo, DateTime};
+use address_space::Nodes;
+use node_manager::{HubNodes, Sampling};
+use serde::Deserialize;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tracing::{error, info};
+
+/// `[ua_server]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address and port. Default: "0.0.0.0:4840", every interface.
+    pub listen: SocketAddr,
+    /// Also offer SecurityPolicy None: no encryption, no signature, anybody on this machine reads and writes. Only
+    /// allowed while `listen` is a loopback address. Default: false.
+    pub insecure_on_loopback: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: ([0, 0, 0, 0], 4840).into(), insecure_on_loopback: false }
+    }
+}
+
+impl Config {
+    /// What is wrong with the values, as (key, what and what would be right).
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if self.insecure_on_loopback && !self.listen.ip().is_loopback() {
+            let listen = self.listen;
+            faults.push((
+                "insecure_on_loopback",
+                format!(
+                    "SecurityPolicy None is only offered on a loopback address, and `listen` is {listen}; set it to \
+                     false, or `listen` to \"127.0.0.1:{}\"",
+                    listen.port()
+                ),
+            ));
+        }
+        faults
+    }
+}
+
+/// Everything that can fail has been tried: the port is bound and the certificate is there.
+pub struct Setup {
+    config: Config,
+    device_name: String,
+    pki: PathBuf,
+    /// The first listener; after a restart of the server a new one is bound.
+    listener: Mutex<Option<TcpListener>>,
+    pub address: SocketAddr,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error(transparent)]
+    Bind(#[from] net::BindError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+impl Setup {
+    /// Binds the port and makes or checks the certificate below `data_dir`/pki.
+    pub fn new(config: Config, device_name: &str, data_dir: &std::path::Path) -> Result<Self, SetupError> {
+        let pki = data_dir.join("pki");
+        let uri = endpoints::application_uri(device_name);
+        let hosts = endpoints::host_names(&config.listen);
+        certificate::ensure(&pki, &certificate::Application { name: device_name, uri: &uri, hosts })?;
+        let listener = net::listen(config.listen)?;
+        let address = listener.local_addr().unwrap_or(config.listen);
+        Ok(Self { config, device_name: device_name.into(), pki, listener: Mutex::new(Some(listener)), address })
+    }
+
+    fn take_listener(&self) -> Result<TcpListener, SetupError> {
+        let first = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match first {
+            Some(listener) => Ok(listener),
+            None => Ok(net::listen(self.address)?),
+        }
+    }
+}
+
+/// Serves until the stop. Returns early only if the server failed, to be started again.
+pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
+    if let Err(error) = run_once(&setup, &hub, &stop).await {
+        error!(%error, "The UA server ended.");
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error("cannot listen: {0}")]
+    Listen(std::io::Error),
+    #[error("the UA crate: {0}")]
+    Crate(String),
+}
+
+async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
+    let listener = tokio::net::TcpListener::from_std(setup.take_listener()?).map_err(RunError::Listen)?;
+    let (sampling, pump) = images::pump();
+    // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
+    let (latest, structure) = (hub.latest(), hub.structure());
+    let (server, handle) = build(setup, hub, sampling)?;
+    let nodes = handle
+        .node_managers()
+        .get_of_type::<InMemoryNodeManager<HubNodes>>()
+        .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
+
+    let notify = notify(hub, latest, &nodes, &handle);
+    let follow = follow(hub, structure, &nodes);
+    let images = pump.run(handle.subscriptions().clone());
+    let serve = server.run_with(listener);
+    tokio::pin!(serve);
+    tokio::select! {
+        outcome = &mut serve => return outcome.map_err(RunError::Crate),
+        () = notify => {}
+        () = follow => {}
+        () = images => {}
+        () = stop.stopped() => {}
+    }
+    handle.cancel();
+    // Sessions get a moment to be closed; whoever does not listen is cut off.
+    let _ = tokio::time::timeout(Duration::from_secs(2), serve).await;
+    Ok(())
+}
+
+fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+    let hub = hub.clone();
+    let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
+        HubNodes::new(hub, sampling, &context, address_space)
+    });
+    let mut builder = ServerBuilder::new()
+        .application_name(setup.device_name.clone())
+        .application_uri(endpoints::application_uri(&setup.device_name))
+        .product_uri("urn:vedette")
+        .build_info(BuildInfo {
+            product_uri: "urn:vedette".into(),
+            manufacturer_name: "Vedette".into(),
+            product_name: "Vedette".into(),
+            software_version: env!("CARGO_PKG_VERSION").into(),
+            build_number: env!("CARGO_PKG_VERSION").into(),
+            build_date: DateTime::null(),
+        })
+        .pki_dir(setup.pki.clone())
+        .certificate_path(certificate::CERTIFICATE)
+        .private_key_path(certificate::PRIVATE_KEY)
+        .create_sample_keypair(false)
+        .host(endpoints::advertised_host(&setup.config.listen))
+        .port(setup.address.port())
+        .with_node_manager(nodes);
+    endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
+    builder.build().map_err(RunError::Crate)
+}
+
+/// How long changes are gathered before they are handed to the subscriptions; no client samples faster.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Brings changed tags to the subscriptions, for ever.
+async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
+    loop {
+        let changed = latest.changed().await;
+        {
+            let mut notifier = handle.subscriptions().data_notifier();
+            for sample in hub.read_many(&changed) {
+                let Some(id) = nodes.inner().node_id_of(sample.tag) else { continue };
+                // Values nobody monitors are not even converted.
+                if let Some(mut items) = notifier.notify_for(&id, AttributeId::Value) {
+                    items.data_value(data_value(&sample));
+                }
+            }
+        }
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Adds nodes for new tags and cameras, for ever.
+async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
+    loop {
+        nodes.inner().add_new(hub, &mut nodes.address_space().write());
+        if structure.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// What the other files of this folder share.
+type NodesLock = std::sync::RwLock<Nodes>;

@@ -1,0 +1,314 @@
+//! What clients ask, answered from the hub: reads, writes, monitored items.
+//!
+//! Browse and attributes other than Value are the UA crate's work on the nodes that address_space.rs made. A read of a
+//! tag is its current sample; a read of an image is a new picture (or one not older than MaxAge), which takes as long as
+//! the camera takes, and reads of several images run at once.
+
+use super::NodesLock;
+use super::address_space::{Nodes, Target};
+use super::images::{Command, image_value};
+use crate::hub::Hub;
+use crate::hub::frames::Camera;
+use crate::model::TagId;
+use crate::opcua::{data_value, status_code, value};
+use ::opcua::server::CreateMonitoredItem;
+use ::opcua::server::address_space::{AddressSpace, add_namespaces};
+use ::opcua::server::diagnostics::NamespaceMetadata;
+use ::opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
+use ::opcua::server::node_manager::{
+    MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, ParsedWriteValue, RequestContext, ServerContext,
+    WriteNode,
+};
+use ::opcua::sync::RwLock;
+use ::opcua::types::{
+    AttributeId, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, StatusCode, TimestampsToReturn, Variant,
+};
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use std::time::Duration;
+
+pub(super) use super::images::Sampling;
+
+/// All our nodes are in this namespace; its index is 2, after OPC UA's own and the application's.
+pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
+
+/// How long a read may wait for a camera that has to start first.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the creation of a monitored item may wait for its first picture; after that it comes as a notification.
+const FIRST_PICTURE: Duration = Duration::from_secs(2);
+
+pub(super) struct HubNodes {
+    hub: Hub,
+    nodes: NodesLock,
+    sampling: Sampling,
+    namespace: u16,
+}
+
+impl HubNodes {
+    pub(super) fn new(hub: Hub, sampling: Sampling, context: &ServerContext, address_space: &mut AddressSpace) -> Self {
+        let namespace = add_namespaces(context, address_space, &[NAMESPACE])[0];
+        let mut nodes = Nodes::new(namespace, address_space);
+        nodes.add_new(&hub, address_space);
+        Self { hub, nodes: NodesLock::new(nodes), sampling, namespace }
+    }
+
+    pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
+        self.read_nodes().node_id_of(tag).cloned()
+    }
+
+    pub(super) fn add_new(&self, hub: &Hub, address_space: &mut AddressSpace) {
+        self.nodes.write().expect("no code that holds the nodes panics").add_new(hub, address_space);
+    }
+
+    fn read_nodes(&self) -> std::sync::RwLockReadGuard<'_, Nodes> {
+        self.nodes.read().expect("no code that holds the nodes panics")
+    }
+
+    /// Whether the node exists and may be read, and where its value comes from.
+    fn resolve(
+        &self,
+        context: &RequestContext,
+        address_space: &AddressSpace,
+        node: &ParsedReadValueId,
+    ) -> Result<Option<Target>, StatusCode> {
+        address_space.validate_node_read(context, node)?;
+        Ok(self.read_nodes().target(&node.node_id).cloned())
+    }
+
+    async fn command(&self, command: Command) {
+        // An error means that the server is about to end.
+        let _ = self.sampling.send(command).await;
+    }
+
+    /// Begins sampling of an image and gives the item its first picture.
+    async fn monitor_image(&self, context: &RequestContext, camera: Camera, item: &mut CreateMonitoredItem) {
+        let (handle, node) = (item.handle(), item.item_to_monitor().node_id.clone());
+        let interval = sampling_interval(context, handle.subscription_id, item.sampling_interval());
+        // A queue of pictures is a queue of megabytes, and of old ones.
+        item.revise_queue_size(1);
+        let lease = if item.monitoring_mode() == MonitoringMode::Disabled {
+            None
+        } else {
+            let mut lease = camera.lease(interval);
+            let first = tokio::time::timeout(FIRST_PICTURE, lease.next()).await;
+            let stamp = first.as_ref().ok().and_then(|shot| shot.as_ref().ok()).map(|picture| picture.captured);
+            if let Ok(shot) = first {
+                item.set_initial_value(image_value(&shot, None));
+            }
+            Some((lease, stamp))
+        };
+        item.set_status(StatusCode::Good);
+        self.command(Command::Add { handle, node, camera, interval, lease }).await;
+    }
+
+    async fn write_tag(&self, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
+        // The standard lets a server refuse what it cannot store (OPC 10000-4, 5.11.4): parts of values, and a status
+        // that its sources do not have. A timestamp is not stored but not refused, because common clients send one.
+        if written.index_range != NumericRange::None || written.value.status.is_some_and(|status| !status.is_good()) {
+            return StatusCode::BadWriteNotSupported;
+        }
+        let Some(variant) = &written.value.value else { return StatusCode::BadTypeMismatch };
+        let Ok(value) = value(variant) else { return StatusCode::BadTypeMismatch };
+        match self.hub.write(tag, value).await {
+            Ok(()) => StatusCode::Good,
+            Err(quality) => status_code(quality.status),
+        }
+    }
+}
+
+#[async_trait]
+impl InMemoryNodeManagerImpl for HubNodes {
+    async fn init(&self, _: &mut AddressSpace, _: ServerContext) {}
+
+    fn name(&self) -> &str {
+        "vedette"
+    }
+
+    fn namespaces(&self) -> Vec<NamespaceMetadata> {
+        vec![NamespaceMetadata {
+            namespace_uri: NAMESPACE.to_owned(),
+            namespace_index: self.namespace,
+            ..NamespaceMetadata::default()
+        }]
+    }
+
+    async fn read_values(
+        &self,
+        context: &RequestContext,
+        address_space: &RwLock<AddressSpace>,
+        nodes: &[&ParsedReadValueId],
+        max_age: f64,
+        timestamps: TimestampsToReturn,
+    ) -> Vec<DataValue> {
+        // Pictures take long, so all are asked for at once; the rest is there already.
+        enum Answer {
+            Now(DataValue),
+            Picture(Camera),
+        }
+        let answers: Vec<Answer> = {
+            let address_space = address_space.read();
+            let answer = |node: &&ParsedReadValueId| match self.resolve(context, &address_space, node) {
+                Err(status) => Answer::Now(DataValue::new_now_status(Variant::Empty, status)),
+                Ok(Some(Target::Image(camera))) => Answer::Picture(camera),
+                Ok(Some(Target::Tag(tag))) => Answer::Now(data_value(&self.hub.read(tag))),
+                Ok(None) => Answer::Now(address_space.read(context, node, max_age, timestamps)),
+            };
+            nodes.iter().map(answer).collect()
+        };
+        let max_age = milliseconds(max_age);
+        let values = answers.into_iter().map(|answer| async move {
+            match answer {
+                Answer::Now(value) => value,
+                Answer::Picture(camera) => image_value(&camera.snapshot(max_age, READ_TIMEOUT).await, None),
+            }
+        });
+        let values = join_all(values).await;
+        values.into_iter().zip(nodes).map(|(value, node)| finish(value, &node.index_range, timestamps)).collect()
+    }
+
+    async fn create_value_monitored_items(
+        &self,
+        context: &RequestContext,
+        address_space: &RwLock<AddressSpace>,
+        items: &mut [&mut &mut CreateMonitoredItem],
+    ) {
+        let mut images = Vec::new();
+        {
+            let address_space = address_space.read();
+            for item in items.iter_mut() {
+                match self.resolve(context, &address_space, item.item_to_monitor()) {
+                    Err(status) => item.set_status(status),
+                    Ok(Some(Target::Image(camera))) => images.push((camera, item)),
+                    Ok(Some(Target::Tag(tag))) => {
+                        // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
+                        item.set_initial_value(data_value(&self.hub.read(tag)));
+                        item.set_status(StatusCode::Good);
+                    }
+                    Ok(None) => {
+                        let whole =
+                            ParsedReadValueId { index_range: NumericRange::None, ..item.item_to_monitor().clone() };
+                        let value = address_space.read(context, &whole, 0.0, TimestampsToReturn::Both);
+                        item.set_initial_value(value);
+                        item.set_status(StatusCode::Good);
+                    }
+                }
+            }
+        }
+        join_all(images.into_iter().map(|(camera, item)| self.monitor_image(context, camera, item))).await;
+    }
+
+    async fn modify_monitored_items(&self, context: &RequestContext, items: &[&MonitoredItemUpdateRef]) {
+        for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
+            let handle = item.handle();
+            let revised = item.update().revised_sampling_interval;
+            let interval = sampling_interval(context, handle.subscription_id, revised);
+            self.command(Command::Interval { handle, interval }).await;
+        }
+    }
+
+    async fn set_monitoring_mode(&self, _: &RequestContext, mode: MonitoringMode, items: &[&MonitoredItemRef]) {
+        for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
+            let enabled = mode != MonitoringMode::Disabled;
+            self.command(Command::Enable { handle: item.handle(), enabled }).await;
+        }
+    }
+
+    async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+        for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
+            self.command(Command::Remove { handle: item.handle() }).await;
+        }
+    }
+
+    async fn write(
+        &self,
+        context: &RequestContext,
+        address_space: &RwLock<AddressSpace>,
+        nodes: &mut [&mut WriteNode],
+    ) -> Result<(), StatusCode> {
+        let targets: Vec<Result<TagId, StatusCode>> = {
+            let address_space = &mut *address_space.write();
+            let type_tree = context.type_tree.read();
+            let target = |node: &mut &mut WriteNode| {
+                let written = node.value();
+                address_space.validate_node_write(context, written, &*type_tree)?;
+                match self.read_nodes().target(&written.node_id) {
+                    Some(Target::Tag(tag)) if written.attribute_id == AttributeId::Value => Ok(*tag),
+                    _ => Err(StatusCode::BadNotWritable),
+                }
+            };
+            nodes.iter_mut().map(target).collect()
+        };
+        // One after the other, in the order of the request: two writes to one tag must not overtake each other.
+        for (node, target) in nodes.iter_mut().zip(targets) {
+            let status = match target {
+                Ok(tag) => self.write_tag(tag, node.value()).await,
+                Err(status) => status,
+            };
+            node.set_status(status);
+        }
+        Ok(())
+    }
+}
+
+/// MaxAge: what is not finite or beyond the standard's "any age" counts as for ever, what is negative as nothing.
+fn milliseconds(value: f64) -> Duration {
+    if value >= f64::from(i32::MAX) {
+        return Duration::from_secs(u64::from(u32::MAX));
+    }
+    Duration::try_from_secs_f64(value / 1000.0).unwrap_or(Duration::ZERO)
+}
+
+/// The interval in force. -1 stands for the publishing interval of the subscription (OPC 10000-4, 7.21).
+fn sampling_interval(context: &RequestContext, subscription: u32, requested: f64) -> Duration {
+    if requested >= 0.0 {
+        return milliseconds(requested);
+    }
+    let session = context.subscriptions.get_session_subscriptions(context.session_id);
+    let publishing = session.and_then(|session| Some(session.lock().get(subscription)?.publishing_interval()));
+    publishing.unwrap_or(Duration::from_secs(1))
+}
+
+/// Applies IndexRange and TimestampsToReturn, as the Read service wants them.
+fn finish(mut value: DataValue, range: &NumericRange, timestamps: TimestampsToReturn) -> DataValue {
+    if *range != NumericRange::None
+        && let Some(whole) = value.value.take().filter(|whole| *whole != Variant::Empty)
+    {
+        match whole.range_of(range) {
+            Ok(part) => value.value = Some(part),
+            Err(status) => value = DataValue::new_now_status(Variant::Empty, status),
+        }
+    }
+    if matches!(timestamps, TimestampsToReturn::Source | TimestampsToReturn::Neither) {
+        value.server_timestamp = None;
+    } else {
+        value.server_timestamp.get_or_insert_with(DateTime::now);
+    }
+    if matches!(timestamps, TimestampsToReturn::Server | TimestampsToReturn::Neither) {
+        value.source_timestamp = None;
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_age_of_any_kind_is_a_duration() {
+        assert_eq!(milliseconds(0.0), Duration::ZERO);
+        assert_eq!(milliseconds(1500.0), Duration::from_millis(1500));
+        assert_eq!([f64::NAN, -1.0].map(milliseconds), [Duration::ZERO; 2]);
+        assert!(milliseconds(f64::INFINITY) > Duration::from_secs(1 << 30));
+    }
+
+    #[test]
+    fn a_range_of_a_picture_is_part_of_it_and_timestamps_go_as_asked() {
+        let picture = Variant::ByteString(vec![1, 2, 3, 4].into());
+        let value = || DataValue::new_now(picture.clone());
+        let part = finish(value(), &"1:2".parse().unwrap(), TimestampsToReturn::Neither);
+        assert_eq!(part.value, Some(Variant::ByteString(vec![2, 3].into())));
+        assert_eq!((part.source_timestamp, part.server_timestamp), (None, None));
+        let beyond = finish(value(), &"9".parse().unwrap(), TimestampsToReturn::Both);
+        assert_eq!(beyond.status, Some(StatusCode::BadIndexRangeNoData));
+    }
+}
