@@ -13,3 +13,11 @@ pub mod cameras;
 pub mod opcua;
 
 pub mod sinks;
+
+pub mod sources;
+
+pub mod config;
+
+pub mod app;
+
+pub mod cli;

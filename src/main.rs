@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `vedette`; all of it is in the library.
+
+fn main() -> std::process::ExitCode {
+    vedette::cli::main()
+}

@@ -57,11 +57,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mode { format, width, height, frame_interval, .. } = self;
         write!(f, "{format} {width}x{height}")?;
-        if frame_interval.is_zero() {
-            Ok(())
-        } else {
-            write!(f, " {:.4} fps", trim(1.0 / frame_interval.as_secs_f64()))
-        }
+        if frame_interval.is_zero() { Ok(()) } else { write!(f, " {} fps", trim(1.0 / frame_interval.as_secs_f64())) }
     }
 }
 

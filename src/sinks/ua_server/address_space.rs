@@ -8,8 +8,8 @@ use crate::hub::frames::Camera;
 use crate::model::{Range, TagId, TagSpec};
 use ::opcua::server::address_space::{AccessLevel, AddressSpace, ObjectBuilder, VariableBuilder};
 use ::opcua::types::{
-    DataTypeId, EUInformation, ExtensionObject, LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName,
-    VariableTypeId,
+    DataTypeId, EUInformation, ExtensionObject, Identifier, LocalizedText, NodeId, ObjectId, ObjectTypeId,
+    QualifiedName, VariableTypeId,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -190,7 +190,10 @@ impl Nodes {
         data_type: DataTypeId,
         value: ExtensionObject,
     ) {
-        let id = self.id(&format!("{}/{name}", of.identifier));
+        let id = match &of.identifier {
+            Identifier::String(path) => self.id(&format!("{path}/{name}")),
+            _ => unreachable!("all our nodes have string ids"),
+        };
         VariableBuilder::new(&id, QualifiedName::new(0, name), name)
             .data_type(data_type)
             .value_rank(-1)

@@ -1,0 +1,115 @@
+//! `vedette cameras`: what video devices there are.
+
+use crate::cameras::v4l2::{Listing, Node, NodeFormat, NodeSize, list};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// For scripts: one JSON array.
+    #[arg(long)]
+    json: bool,
+    /// Every format, also those this program makes no pictures from.
+    #[arg(long)]
+    all: bool,
+}
+
+#[allow(clippy::print_stdout, reason = "the answer to the command")]
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let nodes = list();
+    if arguments.json {
+        match serde_json::to_string_pretty(&nodes) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return super::complain(super::FAILED, &error.to_string()),
+        }
+    } else {
+        print!("{}", describe(&nodes, arguments.all));
+    }
+    ExitCode::SUCCESS
+}
+
+fn describe(nodes: &[Node], all: bool) -> String {
+    if nodes.is_empty() {
+        return "No video devices (/dev/video*). For a camera without hardware: device = \"test-pattern\".\n".into();
+    }
+    let mut text = String::new();
+    for node in nodes {
+        // Writing to a String cannot fail.
+        let _ = describe_node(&mut text, node, all);
+    }
+    text
+}
+
+fn describe_node(text: &mut String, node: &Node, all: bool) -> std::fmt::Result {
+    let path = node.path.display();
+    match &node.listing {
+        Listing::Other { what, card } => writeln!(text, "{path}: no camera: {what} ({card})"),
+        Listing::Unknown { error } => writeln!(text, "{path}: {error}"),
+        Listing::Camera { name, stable_path, identity, formats } => {
+            writeln!(text, "{path}: {name}")?;
+            writeln!(text, "    card    {}", identity.card)?;
+            writeln!(text, "    driver  {}", identity.driver)?;
+            writeln!(text, "    bus     {}", identity.bus)?;
+            if let Some(stable) = stable_path {
+                writeln!(text, "    device  {}    (stays the same)", stable.display())?;
+            }
+            let shown: Vec<_> = formats.iter().filter(|format| all || format.usable).collect();
+            if shown.is_empty() {
+                let offered: Vec<_> = formats.iter().map(|format| format.fourcc.as_str()).collect();
+                writeln!(text, "    no usable format among {}", offered.join(", "))?;
+            }
+            for format in &shown {
+                describe_format(text, format)?;
+            }
+            match formats.len() - shown.len() {
+                0 => Ok(()),
+                hidden => writeln!(text, "    and {hidden} formats that are not used; --all shows them"),
+            }
+        }
+    }
+}
+
+fn describe_format(text: &mut String, format: &NodeFormat) -> std::fmt::Result {
+    writeln!(text, "    {}  {}", format.fourcc, format.description)?;
+    for NodeSize { width, height, rates, from } in &format.sizes {
+        let size = match from {
+            Some((least_width, least_height)) => format!("{least_width}x{least_height} to {width}x{height}"),
+            None => format!("{width}x{height}"),
+        };
+        let rates: Vec<_> = rates.iter().map(f64::to_string).collect();
+        match rates.is_empty() {
+            true => writeln!(text, "          {size}")?,
+            false => writeln!(text, "          {size} at {} fps", rates.join(", "))?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cameras::v4l2::NodeFormat;
+
+    #[test]
+    fn people_see_what_a_camera_offers() {
+        let size = NodeSize { width: 640, height: 480, rates: vec![30.0, 15.0], from: None };
+        let format = |fourcc: &str, usable| NodeFormat {
+            fourcc: fourcc.into(),
+            description: "a format".into(),
+            usable,
+            sizes: vec![size.clone()],
+        };
+        let listing = Listing::Camera {
+            name: "C920".into(),
+            stable_path: None,
+            identity: Default::default(),
+            formats: vec![format("YUYV", true), format("H264", false)],
+        };
+        let text = describe(&[Node { path: "/dev/video0".into(), listing }], false);
+        assert!(text.starts_with("/dev/video0: C920\n"), "{text}");
+        assert!(
+            text.contains("640x480 at 30, 15 fps") && !text.contains("H264") && text.contains("1 formats"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! The command line: `vedette run`, `vedette check`, `vedette cameras`.
+//!
+//! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started.
+
+mod cameras;
+
+use crate::app::{self, Options, StartError};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Cameras and tags of an edge device, over OPC UA and MQTT.
+#[derive(Parser)]
+#[command(name = "vedette", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the appliance until it is told to stop (SIGINT, SIGTERM).
+    Run(Run),
+    /// Say what is wrong with a configuration file, by line; start nothing.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// List the cameras of this machine: driver, bus, formats, sizes, rates.
+    Cameras(cameras::Arguments),
+}
+
+const DEFAULT_CONFIG: &str = "/etc/vedette/vedette.toml";
+
+#[derive(Args)]
+struct Run {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Where keys, trust list and counters are kept, instead of [device] data_dir.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The OPC UA server's port, instead of the one in [ua_server] listen.
+    #[arg(long, value_name = "PORT")]
+    ua_port: Option<u16>,
+    /// What is logged, instead of [device] log: "debug", "info,vedette::cameras=debug".
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(Run { config, data_dir, ua_port, log }) => run(Options { config, data_dir, ua_port, log }),
+        Command::Check { config } => check(&config),
+        Command::Cameras(arguments) => cameras::run(&arguments),
+    }
+}
+
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+
+fn run(options: Options) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(FAILED, &format!("cannot start the runtime: {error}")),
+    };
+    let outcome = runtime.block_on(app::run(options));
+    // Threads that sit in a driver are not waited for.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ (StartError::Faults(_) | StartError::Log(_))) => complain(WRONG, &error.to_string()),
+        Err(error) => complain(FAILED, &error.to_string()),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the answer to the command")]
+fn check(config: &std::path::Path) -> ExitCode {
+    match app::check(config) {
+        Ok(()) => {
+            println!("{}: good", config.display());
+            ExitCode::SUCCESS
+        }
+        Err(faults) => complain(WRONG, &faults.to_string()),
+    }
+}
+
+fn complain(code: u8, what: &str) -> ExitCode {
+    eprintln!("vedette: {}", what.replace('\n', "\nvedette: "));
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,87 @@
+use super::*;
+
+/// A file with a fault, and what is said about it.
+const BAD: &[(&str, &str)] = &[
+    ("[ua_server]\nlistn = '127.0.0.1:4840'\n", "x.toml:2: [ua_server]: unknown key `listn`; did you mean `listen`?"),
+    (
+        "[opc]\n",
+        "x.toml:1: [opc]: unknown key `opc`; known are device, ua_server, mqtt, cameras, camera, system, simulator",
+    ),
+    ("\n[device]\nname = 5\n", "x.toml:3: [device] name: wrong type: integer `5` where text in quotes belongs"),
+    ("[ua_server]\nlisten = 'here'\n", "x.toml:2: [ua_server] listen: 'here': invalid socket address syntax"),
+    ("[[camera]]\nname = 'a'\n", "x.toml:1: [[camera]]: the key `device` is missing; add device = ..."),
+    (
+        "[[camera]]\nname = 'a'\ndevice = 'video0'\n",
+        "x.toml:3: [[camera]] device: \"video0\" is no device; write its path, as in \"/dev/video0\", or \"test-pattern\"",
+    ),
+    (
+        "[[camera]]\nname = 'a'\ndevice = '/dev/video0'\n\n[[camera]]\ndevice = '/dev/video1'\nname = 'a'\n",
+        "x.toml:7: [[camera]] name: \"a\" is the name of the one in line 2; names must differ",
+    ),
+    (
+        "[system]\ninterval = '5'\n",
+        "x.toml:2: [system] interval: '5': invalid duration \"5\": write a number and a unit, as in \"500ms\", \"10s\", \"5m\"",
+    ),
+    (
+        "[[simulator]]\nname = 'system'\n",
+        "x.toml:2: [[simulator]] name: \"system\" is the folder of the device's own tags; choose another name",
+    ),
+    (
+        "[cameras]\ntest_pattern = 'sometimes'\n",
+        "x.toml:2: [cameras] test_pattern: 'sometimes': unknown variant `sometimes`, expected one of `never`, `if-none`, `always`",
+    ),
+    (
+        "[ua_server]\nlisten = '0.0.0.0:4840'\ninsecure_on_loopback = true\n",
+        "x.toml:3: [ua_server] insecure_on_loopback: SecurityPolicy None is only offered on a loopback address, and \
+         `listen` is 0.0.0.0:4840; set it to false, or `listen` to \"127.0.0.1:4840\"",
+    ),
+    (
+        "[device]\nname = ''\n",
+        "x.toml:2: [device] name: must be a name without control characters, as in \"line1-gateway\"",
+    ),
+];
+
+fn said(text: &str) -> String {
+    parse(Path::new("x.toml"), text.into()).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn every_fault_is_said_with_line_key_and_way_out() {
+    for (text, expected) in BAD {
+        assert_eq!(said(text), *expected, "for {text}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_said_with_its_line() {
+    let said = said("[device]\nname = \"a\"\nthis is nothing\n");
+    assert!(said.starts_with("x.toml:3: "), "{said}");
+}
+
+#[test]
+fn all_faults_of_values_are_said_at_once() {
+    let said = said("[[camera]]\nname = 'a'\ndevice = '/dev/video0'\nquality = 0\nwidth = 1\n");
+    assert_eq!(said.lines().count(), 2, "{said}");
+}
+
+#[test]
+fn an_empty_file_is_a_configuration() {
+    let (config, _) = parse(Path::new("x.toml"), String::new()).unwrap();
+    assert_eq!(config.device.name, "vedette");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let said = load(Path::new("/does/not/exist.toml")).map(|_| ()).unwrap_err().to_string();
+    assert!(said.starts_with("/does/not/exist.toml: cannot read it (No such file"), "{said}");
+}
+
+#[test]
+fn every_shipped_file_is_good() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            load(&path).map(|_| ()).unwrap_or_else(|faults| panic!("{faults}"));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Values for the first evening: waves, counters, noise, and a set-point that can be written.
+//!
+//! Each `[[simulator]]` makes the tags `<name>/sine`, `ramp`, `random`, `counter`, `set_point` and `set_point_echo`. The
+//! waves follow the clock, not a count of ticks, so that a late tick shows as a gap and not as a slower wave.
+
+use crate::base::{Stop, duration};
+use crate::hub::{Hub, RegisterError, Registration, WriteRequest};
+use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagNameError, TagSpec, Timestamp, Value};
+use serde::Deserialize;
+use std::f64::consts::TAU;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+/// `[[simulator]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The folder of its tags. Example: "demo".
+    pub name: String,
+    /// Time between two values. Default: "1s".
+    #[serde(default = "default_interval", deserialize_with = "duration::deserialize")]
+    pub interval: Duration,
+    /// One turn of the sine, one rise of the ramp. Default: "60s".
+    #[serde(default = "default_period", deserialize_with = "duration::deserialize")]
+    pub period: Duration,
+}
+
+const fn default_interval() -> Duration {
+    Duration::from_secs(1)
+}
+
+const fn default_period() -> Duration {
+    Duration::from_secs(60)
+}
+
+impl Config {
+    /// What is wrong with the values, as (key, what and what would be right).
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if let Err(error) = TagName::new(&self.name) {
+            faults.push(("name", error.to_string()));
+        }
+        if self.interval < Duration::from_millis(1) {
+            faults.push(("interval", "it is too short; use \"1ms\" or more".into()));
+        }
+        if self.period.is_zero() {
+            faults.push(("period", "it must not be zero; use \"60s\", for example".into()));
+        }
+        faults
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    #[error(transparent)]
+    Name(#[from] TagNameError),
+    #[error(transparent)]
+    Tag(#[from] RegisterError),
+}
+
+/// A simulator whose tags are registered.
+pub struct Simulator {
+    config: Config,
+    hub: Hub,
+    tags: Registration,
+    set_point: f64,
+    counter: u32,
+}
+
+/// In the order of [`specs`].
+#[derive(Clone, Copy)]
+enum Tag {
+    Sine,
+    Ramp,
+    Random,
+    Counter,
+    SetPoint,
+    Echo,
+}
+
+const SET_POINT_LOW: f64 = 0.0;
+const SET_POINT_HIGH: f64 = 100.0;
+
+fn specs(folder: &str) -> Result<Vec<TagSpec>, TagNameError> {
+    let spec = |name: &str, data_type, description: &str| {
+        Ok(TagSpec::new(TagName::new(&format!("{folder}/{name}"))?, data_type).described(description))
+    };
+    Ok(vec![
+        spec("sine", DataType::Double, "A sine wave")?.range(-1.0, 1.0),
+        spec("ramp", DataType::Double, "Rises from 0 to 100, then falls back to 0")?.unit("%").range(0.0, 100.0),
+        spec("random", DataType::Double, "Evenly spread between 0 and 1")?.range(0.0, 1.0),
+        spec("counter", DataType::UInt32, "Counts the values since start")?,
+        spec("set_point", DataType::Double, "Can be written, from 0 to 100")?
+            .unit("%")
+            .range(SET_POINT_LOW, SET_POINT_HIGH)
+            .writable(),
+        spec("set_point_echo", DataType::Double, "Follows the set-point with the next value")?
+            .unit("%")
+            .range(0.0, 100.0),
+    ])
+}
+
+impl Simulator {
+    pub fn register(config: Config, hub: &Hub) -> Result<Self, SpawnError> {
+        let tags = hub.register(&format!("simulator {}", config.name), specs(&config.name)?)?;
+        let simulator = Self { config, hub: hub.clone(), tags, set_point: 50.0, counter: 0 };
+        simulator.hub.publish(vec![simulator.good(Tag::SetPoint, Value::Double(simulator.set_point))]);
+        Ok(simulator)
+    }
+
+    /// Until the stop.
+    pub async fn run(&mut self, stop: &Stop) {
+        let mut ticks = tokio::time::interval(self.config.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.tick(),
+                request = self.tags.next_write() => self.answer(request),
+                () = stop.stopped() => return,
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let turn = turn(self.hub.now(), self.config.period);
+        self.counter = self.counter.wrapping_add(1);
+        self.hub.publish(vec![
+            self.good(Tag::Sine, Value::Double((turn * TAU).sin())),
+            self.good(Tag::Ramp, Value::Double(turn * 100.0)),
+            self.good(Tag::Random, Value::Double(fastrand::f64())),
+            self.good(Tag::Counter, Value::UInt32(self.counter)),
+            self.good(Tag::Echo, Value::Double(self.set_point)),
+        ]);
+    }
+
+    fn answer(&mut self, request: WriteRequest) {
+        // The hub has checked that the tag is writable and the type is right; only the set-point is writable.
+        let outcome = match request.value.as_f64() {
+            Some(value) if (SET_POINT_LOW..=SET_POINT_HIGH).contains(&value) => {
+                self.set_point = value;
+                self.hub.publish(vec![self.good(Tag::SetPoint, Value::Double(value))]);
+                Ok(())
+            }
+            _ => Err(Quality::new(Status::BAD_OUT_OF_RANGE, "the set-point goes from 0 to 100")),
+        };
+        // Whoever asked may have given up.
+        let _ = request.reply.send(outcome);
+    }
+
+    fn good(&self, tag: Tag, value: Value) -> Sample {
+        let tag: TagId = self.tags.tags()[tag as usize];
+        Sample::good(tag, value, self.hub.now())
+    }
+}
+
+/// How far the period is, 0 to 1.
+fn turn(now: Timestamp, period: Duration) -> f64 {
+    let period = (period.as_nanos() / 100).clamp(1, i64::MAX as u128) as i64;
+    now.ticks().rem_euclid(period) as f64 / period as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Clock, Tasks};
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn the_wave_follows_the_clock() {
+        let period = Duration::from_secs(60);
+        assert_eq!(turn(Timestamp::from_millis(15_000), period), 0.25);
+        assert_eq!(turn(Timestamp::from_millis(-15_000), period), 0.75);
+        assert_eq!(turn(Timestamp::from_millis(5), Duration::from_nanos(1)), 0.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ticks_takes_set_points_and_refuses_those_out_of_range() {
+        let hub = Hub::new(Clock::simulated(UNIX_EPOCH));
+        let config: Config = toml::from_str("name = 'demo'").unwrap();
+        let mut simulator = Simulator::register(config, &hub).unwrap();
+        let tasks = Tasks::new("test");
+        let stop = tasks.stop_signal();
+        let ids = simulator.tags.tags().to_vec();
+        let value = |tag: Tag| hub.read(ids[tag as usize]).value.as_f64().unwrap();
+        let client = async {
+            tokio::time::sleep(Duration::from_millis(15_500)).await;
+            assert_eq!((value(Tag::Counter), value(Tag::Ramp)), (16.0, 25.0));
+            assert!((value(Tag::Sine) - 1.0).abs() < 1e-9);
+            hub.write(ids[Tag::SetPoint as usize], Value::Double(70.0)).await.unwrap();
+            assert_eq!((value(Tag::SetPoint), value(Tag::Echo)), (70.0, 50.0));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(value(Tag::Echo), 70.0);
+            let error = hub.write(ids[Tag::SetPoint as usize], Value::Double(f64::NAN)).await.unwrap_err();
+            assert_eq!(error.status, Status::BAD_OUT_OF_RANGE);
+            assert_eq!(value(Tag::SetPoint), 70.0);
+        };
+        tokio::select! {
+            () = simulator.run(&stop) => panic!("ended"),
+            () = client => {}
+        }
+    }
+}
