@@ -7,3 +7,5 @@ pub mod model;
 pub mod base;
 
 pub mod hub;
+
+pub mod sinks;
