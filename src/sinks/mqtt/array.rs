@@ -1,7 +1,8 @@
 //! Arrays as Sparkplug packs them into `bytes_value` (Sparkplug 3.0, 6.4.17).
 //!
-//! Numbers: little-endian, one after the other. (The standard's examples for FloatArray and DoubleArray show the bytes
-//! in the other order; its rule, and what hosts do, is little-endian.) Booleans: the count as 4 bytes little-endian,
+//! Numbers: little-endian, one after the other. (Three of the standard's examples contradict its own rule, which is
+//! followed here: FloatArray and DoubleArray show the bytes in the other order, DateTimeArray 6 bytes in place of 8.)
+//! Booleans: the count as 4 bytes little-endian,
 //! then 8 to a byte, the first in the highest bit. Strings: each ended by a zero byte.
 //!
 //! What Sparkplug has no place for: dimensions (elements go out in row-major order and come back as a plain array),
@@ -104,7 +105,7 @@ mod tests {
         text.split(' ').filter(|byte| !byte.is_empty()).map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
     }
 
-    /// The examples of Sparkplug 3.0, 6.4.17, but for Float and Double (see above).
+    /// The examples of Sparkplug 3.0, 6.4.17, but for Float, Double and DateTime (see above).
     #[test]
     fn the_bytes_are_those_of_the_standard() {
         let booleans = [false, false, true, true, false, true, false, false, true, true, false, true];

@@ -1,5 +1,5 @@
 //! bdSeq: counts CONNECTs modulo 256 and survives restarts, so that a host can tell which NDEATH belongs to which
-//! NBIRTH (Sparkplug 3.0, 6.4.20).
+//! NBIRTH (Sparkplug 3.0, 6.4.25).
 //!
 //! One file, the last number used, in decimal. It is replaced by rename after its content is on the disk, so a power
 //! cut leaves the old number or the new one. A disk that takes no writes does not stop the uplink: then the number is

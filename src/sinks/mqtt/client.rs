@@ -1,4 +1,5 @@
-//! The MQTT client as the uplink sees it, and `rumqttc` behind it; no other file of this sink knows that crate.
+//! The MQTT client as the uplink sees it, and `rumqttc` behind it; nothing outside this file and its folder knows that
+//! crate.
 //!
 //! [`Dial`] makes one connection and [`Client`] is that connection: it never connects again by itself, because each
 //! CONNECT of Sparkplug has a will of its own. Tests put a script in the place of both.
@@ -84,7 +85,7 @@ pub(super) trait Client: Send {
     /// Returns when the message is on the line, or at QoS 1 when it is acknowledged.
     fn publish(&mut self, message: Message) -> impl Future<Output = Result<(), ClientError>> + Send;
 
-    /// DISCONNECT with reason 0x04: the broker publishes the will (Sparkplug 3.0, 5.7).
+    /// DISCONNECT with reason 0x04: the broker publishes the will (Sparkplug 3.0, 6.4.25).
     fn disconnect_with_will(&mut self) -> impl Future<Output = Result<(), ClientError>> + Send;
 }
 

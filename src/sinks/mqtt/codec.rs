@@ -21,8 +21,9 @@
 //! A structure's body without the id of its encoding cannot be written, so commands for it are refused; so are those
 //! for whatever is always null.
 //!
-//! Signed integers up to 32 bits travel in `int_value` as the two's complement of 32 bits, 64-bit ones in `long_value`
-//! (Sparkplug 3.0, 6.4.16). Some hosts send an Int8 as the two's complement of 8 bits, so that is understood as well.
+//! Integers up to 32 bits travel in `int_value`, 64-bit ones in `long_value` (Sparkplug 3.0, 6.4.17). Both fields are
+//! unsigned and the standard does not say how a negative number gets in: here as the two's complement of the field's
+//! width. Some hosts send an Int8 as the two's complement of 8 bits, so that is understood as well.
 
 use super::array;
 use super::proto::DataType as Type;
@@ -248,7 +249,7 @@ impl Number {
             (Type::UInt8 | Type::UInt16 | Type::UInt32, metric::Value::IntValue(v)) => Number::Whole((*v).into()),
             (Type::Int64 | Type::DateTime, metric::Value::LongValue(v)) => Number::Whole((*v as i64).into()),
             (Type::UInt64, metric::Value::LongValue(v)) => Number::Whole((*v).into()),
-            // UInt32 in long_value is what older hosts send (Sparkplug 2.2 had it so).
+            // Not by the standard, but some hosts have no unsigned 32 bits to hold it.
             (Type::UInt32, metric::Value::LongValue(v)) => Number::Whole((*v).into()),
             (Type::Float, metric::Value::FloatValue(v)) => Number::Float(*v),
             (Type::Double, metric::Value::DoubleValue(v)) => Number::Double(*v),

@@ -207,8 +207,8 @@ impl fmt::Display for BrokerUrl {
     }
 }
 
-/// A group id or an edge node id: a level of a topic, so without `/`, `+`, `#` (Sparkplug 3.0, 4.1.2) and without
-/// control characters.
+/// A group id or an edge node id: a level of a topic, so without `/`, `+`, `#` (Sparkplug 3.0, 4.1.2 and 4.1.4) and
+/// without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SparkplugId(String);

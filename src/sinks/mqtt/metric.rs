@@ -1,6 +1,6 @@
 //! A sample as a Sparkplug metric: name, time, value, and its quality as properties.
 //!
-//! Quality is the property `Quality` (Sparkplug 3.0, 6.4.15): 0 bad, 192 good, 500 stale. Absent means good, so it is
+//! Quality is the property `Quality` (Sparkplug 3.0, 6.4.9.1): 0 bad, 192 good, 500 stale. Absent means good, so it is
 //! sent while a tag is not good and once when it becomes good again. The reason in words is the property `Reason`,
 //! which is ours.
 
@@ -9,7 +9,7 @@ use super::proto::DataType as Type;
 use super::proto::payload::{Metric, PropertySet, PropertyValue, metric, property_value};
 use crate::model::{Quality, Sample, Status, TagSpec, Timestamp};
 
-/// Property `Quality`, Sparkplug 3.0, 6.4.15.
+/// Property `Quality`, Sparkplug 3.0, 6.4.9.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QualityCode {
     Bad = 0,

@@ -30,7 +30,7 @@ const REBIRTH: &str = "Node Control/Rebirth";
 /// An NDATA is ended when it has become this large: many brokers refuse more than 128 KiB or 256 KiB.
 const PAYLOAD: usize = 96 * 1024;
 
-/// A publish. Never retained (Sparkplug 3.0, 6.4.1 ff.).
+/// A publish. Never retained (Sparkplug 3.0, 4.2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) topic: String,
@@ -38,7 +38,7 @@ pub(super) struct Message {
     pub(super) qos: QoS,
 }
 
-/// NDEATH goes at least once, all else at most once (Sparkplug 3.0, 6.1).
+/// NDEATH goes at least once, all else at most once (Sparkplug 3.0, 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QoS {
     AtMostOnce,
@@ -279,7 +279,7 @@ impl Session {
         Message { topic: self.topics.of(kind), payload: payload.encode_to_vec(), qos: QoS::AtMostOnce }
     }
 
-    /// Without a seq (Sparkplug 3.0, 6.4.21), because the broker may send it at any time.
+    /// Without a seq (Sparkplug 3.0, 6.4.25), because the broker may send it at any time.
     fn ndeath(&self, now: Timestamp) -> Message {
         let timestamp = Some(metric::millis(now));
         let payload = Payload { timestamp, metrics: vec![self.bd_seq_metric(now)], ..Payload::default() };

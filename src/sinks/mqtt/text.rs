@@ -1,8 +1,7 @@
 //! Identifiers of OPC UA as text, for metrics of type String and UUID.
 //!
-//! NodeId and ExpandedNodeId as in OPC 10000-6, 5.1.12 and 5.1.13 (`ns=2;s=Line 1`, `svr=1;nsu=urn:x;i=85`; the
-//! namespace 0 is left out); QualifiedName as in OPC 10000-6, 5.4.2.14 (`2:Name`, in namespace 0 just `Name`). What is
-//! written here can be read back: a null string or a null opaque identifier comes back empty, nothing else changes.
+//! As in OPC 10000-6, 5.1.12: NodeId and ExpandedNodeId (`ns=2;s=Line 1`, `svr=1;nsu=urn:x;i=85`; the namespace 0 is
+//! left out) and QualifiedName (`2:Name`, in namespace 0 just `Name`). What is written here can be read back: a null string or a null opaque identifier comes back empty, nothing else changes.
 
 use crate::model::{ExpandedNodeId, Identifier, NodeId, QualifiedName};
 use std::fmt::Write as _;
@@ -53,7 +52,7 @@ pub(super) fn expanded_node_id(id: &ExpandedNodeId) -> String {
     }
     match &id.namespace_uri {
         Some(uri) => {
-            // OPC 10000-6, 5.1.13: `;` and `%` in the URI are escaped.
+            // OPC 10000-6, 5.1.12: a `;` in the URI is percent-encoded, and so is what encodes.
             let uri = uri.replace('%', "%25").replace(';', "%3B");
             write!(text, "nsu={uri};{}", identifier(&id.node_id.identifier)).expect("a String takes everything");
         }
@@ -72,7 +71,7 @@ pub(super) fn parse_expanded_node_id(text: &str) -> Option<ExpandedNodeId> {
     };
     let (uri, rest) = rest.split_once(';')?;
     let uri = uri.replace("%3B", ";").replace("%3b", ";").replace("%25", "%");
-    // With a URI the index says nothing (OPC 10000-6, 5.2.2.10).
+    // With a URI the index says nothing.
     let node_id = NodeId { namespace: 0, identifier: parse_identifier(rest)? };
     Some(ExpandedNodeId { node_id, namespace_uri: Some(uri.into()), server_index })
 }

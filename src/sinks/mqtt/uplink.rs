@@ -166,7 +166,7 @@ impl Uplink<'_> {
                 }
                 _ = tick.tick() => {
                     loss.look(every.lost());
-                    // Between the request for a rebirth and the birth no data may go out (Sparkplug 3.0, 6.4.23).
+                    // Between the request for a rebirth and the birth no data may go out (Sparkplug 3.0, 5.17).
                     if birth_due.is_none() {
                         for message in self.session.data(hub.now()) {
                             client.publish(message).await?;
@@ -229,7 +229,7 @@ impl Uplink<'_> {
         command.rebirth
     }
 
-    /// NDEATH, then DISCONNECT (Sparkplug 3.0, 6.4.22). What was collected and not yet sent goes before them.
+    /// NDEATH, then DISCONNECT (Sparkplug 3.0, 5.5). What was collected and not yet sent goes before them.
     async fn farewell(&mut self, mut client: impl Client) {
         let now = self.hub.now();
         let mut last = self.session.data(now);
