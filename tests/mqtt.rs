@@ -1,5 +1,6 @@
 //! The uplink at a real broker (mosquitto, from the PATH or /usr/sbin): births, data, commands, rebirth and death as a
-//! host would see them, over a broker that is killed and started again, and over TLS (with certificates made by openssl).
+//! host would see them, over a broker that is killed and started again, and over TLS
+//! (with certificates made by openssl).
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 

@@ -8,7 +8,7 @@
 //! runs in a future that lives as long as the connection; each method of the client drives that future while it waits.
 //!
 //! Limits: CONNECT is given up after [`CONNECT_TIMEOUT`]; a publish that does not get out, or is not acknowledged,
-//! within one and a half keep-alives counts as a lost connection, because TCP alone would wait for a quarter of an hour.
+//! within one and a half keep-alives counts as a lost connection, because TCP alone may wait a quarter of an hour.
 
 mod tls;
 

@@ -28,7 +28,7 @@ impl From<Status> for QualityCode {
     }
 }
 
-/// The metric of one sample and the quality that it tells. `last` is the quality that was told before; `birth` adds the type.
+/// The metric of one sample and the quality that it tells. `last` is what was told before; `birth` adds the type.
 pub(super) fn of_sample(spec: &TagSpec, sample: &Sample, last: QualityCode, birth: bool) -> (Metric, QualityCode) {
     let (value, quality) = checked(spec, sample);
     let code = QualityCode::from(quality.status);

@@ -1,7 +1,8 @@
 //! Identifiers of OPC UA as text, for metrics of type String and UUID.
 //!
 //! As in OPC 10000-6, 5.1.12: NodeId and ExpandedNodeId (`ns=2;s=Line 1`, `svr=1;nsu=urn:x;i=85`; the namespace 0 is
-//! left out) and QualifiedName (`2:Name`, in namespace 0 just `Name`). What is written here can be read back: a null string or a null opaque identifier comes back empty, nothing else changes.
+//! left out) and QualifiedName (`2:Name`, in namespace 0 just `Name`). What is written here can be read
+//! back: a null string or a null opaque identifier comes back empty, nothing else changes.
 
 use crate::model::{ExpandedNodeId, Identifier, NodeId, QualifiedName};
 use std::fmt::Write as _;
