@@ -1,6 +1,6 @@
 //! Vedette: the firmware of an edge appliance. Cameras and tags, over OPC UA and MQTT.
 //!
-//! In reading order, and in the order in which one may know another (tests/tidy.rs holds this):
+//! In reading order, which is also the order in which one may know another (tests/tidy.rs holds this):
 
 pub mod model;
 
@@ -8,13 +8,13 @@ pub mod base;
 
 pub mod hub;
 
-pub mod cameras;
-
 pub mod opcua;
 
-pub mod sinks;
+pub mod cameras;
 
 pub mod sources;
+
+pub mod sinks;
 
 pub mod config;
 

@@ -1,14 +1,66 @@
-//! Durations as people write them in a configuration: "500ms", "2s", "5m", "1h 30m".
+//! Durations as people write them in a configuration: `500ms`, `10s`, `5m`, `1h 30m`.
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 use std::time::Duration;
 
-/// For `#[serde(deserialize_with = "duration::deserialize")]`.
+/// For `#[serde(deserialize_with = "crate::base::duration::deserialize")]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|_| {
-        D::Error::custom(format!(
-            "invalid duration {text:?}: write a number and a unit, as in \"500ms\", \"10s\", \"5m\""
-        ))
-    })
+    /// A bare number is the usual slip, so it is taken in to be refused with the way out.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Integer(i64),
+        Float(f64),
+    }
+    let text = match Written::deserialize(deserializer) {
+        Ok(Written::Text(text)) => text,
+        Ok(Written::Integer(number)) => number.to_string(),
+        Ok(Written::Float(number)) => number.to_string(),
+        Err(_) => return Err(Error::custom(r#"invalid duration: write a text, as in "500ms", "10s", "5m""#)),
+    };
+    parse(&text).map_err(Error::custom)
+}
+
+fn parse(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        // humantime takes a bare "0"; elsewhere a number without a unit is refused, so here as well.
+        Ok(duration) if text.trim().chars().any(char::is_alphabetic) => Ok(duration),
+        _ => Err(format!(r#"invalid duration {text:?}: write a number and a unit, as in "500ms", "10s", "5m""#)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Config {
+        #[serde(deserialize_with = "deserialize")]
+        every: Duration,
+    }
+
+    fn read(toml: &str) -> Result<Duration, String> {
+        toml::from_str::<Config>(toml).map(|config| config.every).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn a_number_and_a_unit() {
+        assert_eq!(read(r#"every = "500ms""#), Ok(Duration::from_millis(500)));
+        assert_eq!(read(r#"every = "1h 30m""#), Ok(Duration::from_secs(5400)));
+        assert_eq!(read(r#"every = "0s""#), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_way_out() {
+        for toml in [r#"every = "5""#, "every = 5"] {
+            let wanted = r#"invalid duration "5": write a number and a unit, as in "500ms", "10s", "5m""#;
+            assert_eq!(read(toml).unwrap_err(), wanted, "{toml}");
+        }
+        for toml in [r#"every = "soon""#, r#"every = "-1s""#, r#"every = """#, r#"every = "0""#, "every = 1.5"] {
+            assert!(read(toml).unwrap_err().starts_with("invalid duration \""), "{toml}");
+        }
+        assert!(read("every = []").unwrap_err().starts_with("invalid duration: write a text"));
+    }
 }

@@ -1,4 +1,4 @@
-//! Where values and pictures go.
+//! Where values and pictures go. Each sink knows the hub and none of the others.
 
 pub mod mqtt;
 pub mod ua_server;

@@ -1,22 +1,58 @@
-//! Stub until the uplink lands.
-use crate::{base::Stop, hub::Hub};
-use serde::Deserialize;
+//! The uplink: this device as a Sparkplug B 3.0 edge node at an MQTT 5 broker.
+//!
+//!     hub ── every sample ──► session (what to say) ──► client (rumqttc) ──► broker
+//!      ▲                          │    ▲                    │
+//!      └── write ◄── NCMD ────────┘    └──── commands ──────┘
+//!
+//! Tags are metrics of the node, under their own names; there are no Sparkplug devices. Each connection begins with
+//! NBIRTH, which shows every tag as it is; then changes follow as NDATA, collected for `publish_interval`. A sample is
+//! a change if its value or its status differs from the one before.
+//!
+//! In reading order: [`config`] what a person may say, `session` the protocol as a state machine, `metric` and `codec`
+//! how a sample becomes a metric, `uplink` the task, `client` the line, [`proto`] the payload's schema.
+//!
+//! Absent on purpose: aliases, templates, a primary host, history over an outage (samples taken while there is no
+//! broker are not sent; the birth shows the newest), and retained messages.
+
+pub mod config;
+
+mod session;
+
+mod array;
+mod codec;
+mod metric;
+mod same;
+mod text;
+
+mod bd_seq;
+mod loss;
+mod uplink;
+mod writes;
+
+mod client;
+
+#[rustfmt::skip]
+#[allow(unreachable_pub, reason = "generated")]
+pub mod proto;
+
+pub use config::Config;
+
+use crate::base::Stop;
+use crate::hub::Hub;
 use std::path::PathBuf;
 use std::sync::Arc;
-#[derive(Clone, Debug, Deserialize)]
-pub struct Config {
-    pub broker: String,
-}
-impl Config {
-    pub fn validate(&self) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
-}
+
+/// What the uplink needs to know.
+#[derive(Clone, Debug)]
 pub struct Setup {
     pub config: Config,
+    /// Names the edge node if the configuration does not.
     pub device_name: String,
+    /// Where the program keeps what must survive a restart; the uplink uses the folder `mqtt` in it.
     pub data_dir: PathBuf,
 }
-pub async fn run(_setup: Arc<Setup>, _hub: Hub, stop: Stop) {
-    stop.stopped().await
+
+/// Keeps the uplink running. Returns when asked to stop, after a goodbye to the broker of two seconds at most.
+pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
+    uplink::run(&setup, &hub, &stop, client::Rumqtt).await;
 }

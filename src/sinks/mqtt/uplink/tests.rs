@@ -1,0 +1,229 @@
+use super::super::client::Received;
+use super::super::proto::Payload;
+use super::super::proto::payload::{Metric, metric};
+use super::*;
+use crate::base::{Clock, Tasks};
+use crate::hub::Registration;
+use crate::model::{DataType, TagName, TagSpec, Value};
+use prost::Message as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::mpsc;
+
+/// A broker by script: refuses the first `refusals` CONNECTs, then shows what the uplink does.
+#[derive(Clone)]
+struct Script {
+    refusals: Arc<AtomicU32>,
+    seen: mpsc::Sender<Seen>,
+    lines: mpsc::Sender<mpsc::Sender<Vec<u8>>>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Connect { bd_seq: u64 },
+    Subscribe(String),
+    Publish { kind: String, seq: Option<u64>, metrics: Vec<String> },
+    Disconnect,
+}
+
+struct Line {
+    script: Script,
+    /// Ends with the connection.
+    commands: mpsc::Receiver<Vec<u8>>,
+}
+
+fn gone() -> ClientError {
+    let broker = super::super::config::BrokerUrl::parse("mqtt://script").unwrap();
+    ClientError::Connection { broker, reason: "as the script says".into() }
+}
+
+impl Dial for Script {
+    type Client = Line;
+
+    async fn dial(&mut self, connect: Connect) -> Result<Line, ClientError> {
+        let will = Payload::decode(connect.will.payload.as_slice()).unwrap();
+        let Some(metric::Value::LongValue(bd_seq)) = will.metrics[0].value else { panic!("{will:?}") };
+        self.seen.send(Seen::Connect { bd_seq }).await.unwrap();
+        if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(gone());
+        }
+        let (sender, commands) = mpsc::channel(8);
+        self.lines.send(sender).await.unwrap();
+        Ok(Line { script: self.clone(), commands })
+    }
+}
+
+impl Client for Line {
+    async fn next(&mut self) -> Result<Received, ClientError> {
+        let payload = self.commands.recv().await.ok_or_else(gone)?.into();
+        Ok(Received { topic: "spBv1.0/Vedette/NCMD/box".into(), payload })
+    }
+
+    async fn subscribe(&mut self, filter: String) -> Result<(), ClientError> {
+        self.script.seen.send(Seen::Subscribe(filter)).await.map_err(|_| gone())
+    }
+
+    async fn publish(&mut self, message: Message) -> Result<(), ClientError> {
+        let payload = Payload::decode(message.payload.as_slice()).unwrap();
+        let show = |metric: &Metric| match metric.value {
+            Some(metric::Value::IntValue(value)) => format!("{}={}", metric.name(), value as i32),
+            _ => metric.name().to_owned(),
+        };
+        let kind = message.topic.split('/').nth(2).unwrap().to_owned();
+        let metrics = payload.metrics.iter().map(show).collect();
+        self.script.seen.send(Seen::Publish { kind, seq: payload.seq, metrics }).await.map_err(|_| gone())
+    }
+
+    async fn disconnect_with_will(&mut self) -> Result<(), ClientError> {
+        self.script.seen.send(Seen::Disconnect).await.map_err(|_| gone())
+    }
+}
+
+/// The uplink with a scripted broker, in simulated time.
+struct Plant {
+    hub: Hub,
+    source: Registration,
+    tasks: Tasks,
+    seen: mpsc::Receiver<Seen>,
+    lines: mpsc::Receiver<mpsc::Sender<Vec<u8>>>,
+    _data_dir: tempfile::TempDir,
+}
+
+impl Plant {
+    fn start(refusals: u32) -> Self {
+        let hub = Hub::new(Clock::simulated(std::time::UNIX_EPOCH + Duration::from_secs(1000)));
+        let spec = |name: &str| TagSpec::new(TagName::new(name).unwrap(), DataType::Int32);
+        let source = hub.register("source", vec![spec("a"), spec("set").writable()]).unwrap();
+        let data_dir = tempfile::tempdir().unwrap();
+        let config = toml::from_str("broker = 'mqtt://script'\nnode = 'box'\npublish_interval = '50ms'").unwrap();
+        let setup = Arc::new(Setup { config, device_name: "unused".into(), data_dir: data_dir.path().to_owned() });
+        let (seen_sender, seen) = mpsc::channel(64);
+        let (line_sender, lines) = mpsc::channel(8);
+        let script = Script { refusals: Arc::new(refusals.into()), seen: seen_sender, lines: line_sender };
+        let mut tasks = Tasks::new("test");
+        let of_task = hub.clone();
+        tasks.spawn("mqtt", move |stop| {
+            let (setup, hub, script) = (setup.clone(), of_task.clone(), script.clone());
+            async move { run(&setup, &hub, &stop, script).await }
+        });
+        Self { hub, source, tasks, seen, lines, _data_dir: data_dir }
+    }
+
+    async fn next(&mut self) -> Seen {
+        tokio::time::timeout(Duration::from_secs(300), self.seen.recv()).await.expect("in time").expect("uplink runs")
+    }
+
+    fn publish(&self, value: i32) {
+        self.hub.publish(vec![Sample::good(self.source.tags()[0], Value::Int32(value), self.hub.now())]);
+    }
+}
+
+fn seen(kind: &str, seq: Option<u64>, metrics: &[&str]) -> Seen {
+    Seen::Publish { kind: kind.into(), seq, metrics: metrics.iter().map(|&name| name.to_owned()).collect() }
+}
+
+const OWN: [&str; 2] = ["bdSeq", "Node Control/Rebirth"];
+
+fn birth(tags: &[&str]) -> Seen {
+    seen("NBIRTH", Some(0), &[&OWN, tags].concat())
+}
+
+fn subscribed() -> Seen {
+    Seen::Subscribe("spBv1.0/Vedette/NCMD/box".into())
+}
+
+fn ncmd(name: &str, value: metric::Value) -> Vec<u8> {
+    let metric = Metric { name: Some(name.into()), value: Some(value), ..Metric::default() };
+    Payload { metrics: vec![metric], ..Payload::default() }.encode_to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn birth_data_and_death() {
+    let mut plant = Plant::start(0);
+    assert_eq!(plant.next().await, Seen::Connect { bd_seq: 0 });
+    assert_eq!(plant.next().await, subscribed());
+    assert_eq!(plant.next().await, birth(&["a", "set"]));
+    plant.publish(1);
+    plant.publish(2);
+    assert_eq!(plant.next().await, seen("NDATA", Some(1), &["a=1", "a=2"]));
+    plant.publish(3);
+    let Plant { tasks, seen: mut rest, .. } = plant;
+    tasks.stop(Duration::from_secs(5)).await;
+    let mut last = Vec::new();
+    while let Some(seen) = rest.recv().await {
+        last.push(seen);
+    }
+    assert_eq!(last.pop(), Some(Seen::Disconnect));
+    assert_eq!(last.pop(), Some(seen("NDEATH", None, &["bdSeq"])), "the last before DISCONNECT");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_connect_has_its_own_bd_seq_and_a_lost_line_is_born_again() {
+    let mut plant = Plant::start(3);
+    for bd_seq in 0..4 {
+        assert_eq!(plant.next().await, Seen::Connect { bd_seq });
+    }
+    assert_eq!(plant.next().await, subscribed());
+    assert_eq!(plant.next().await, birth(&["a", "set"]));
+    let line = plant.lines.recv().await.unwrap();
+    plant.publish(7);
+    drop(line);
+    assert_eq!(plant.next().await, Seen::Connect { bd_seq: 4 });
+    assert_eq!(plant.next().await, subscribed());
+    assert_eq!(plant.next().await, birth(&["a=7", "set"]), "what happened meanwhile is in the birth");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chorus_of_rebirth_requests_gets_one_answer_at_a_time() {
+    let mut plant = Plant::start(0);
+    let line = plant.lines.recv().await.unwrap();
+    for _ in 0..3 {
+        plant.next().await;
+    }
+    for _ in 0..5 {
+        line.send(ncmd("Node Control/Rebirth", metric::Value::BooleanValue(true))).await.unwrap();
+    }
+    assert_eq!(plant.next().await, birth(&["a", "set"]));
+    let before = plant.hub.now();
+    line.send(ncmd("Node Control/Rebirth", metric::Value::BooleanValue(true))).await.unwrap();
+    plant.publish(1);
+    assert_eq!(plant.next().await, birth(&["a=1", "set"]), "no data between the request and the birth");
+    assert!(plant.hub.now() >= before.saturating_add(DEBOUNCE));
+    plant.publish(2);
+    assert_eq!(plant.next().await, seen("NDATA", Some(1), &["a=2"]), "no third birth before it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_tags_bring_one_new_birth() {
+    let mut plant = Plant::start(0);
+    for _ in 0..3 {
+        plant.next().await;
+    }
+    let register = |name: &str| {
+        let spec = TagSpec::new(TagName::new(name).unwrap(), DataType::Int32);
+        plant.hub.register("more", vec![spec]).unwrap()
+    };
+    let _sources = [register("x"), register("y")];
+    assert_eq!(plant.next().await, birth(&["a", "set", "x", "y"]));
+    plant.publish(1);
+    assert_eq!(plant.next().await, seen("NDATA", Some(1), &["a=1"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_written_and_its_value_comes_back_as_data() {
+    let mut plant = Plant::start(0);
+    let line = plant.lines.recv().await.unwrap();
+    for _ in 0..3 {
+        plant.next().await;
+    }
+    line.send(b"\xFF\xFFgarbage".to_vec()).await.unwrap();
+    line.send(ncmd("nobody", metric::Value::IntValue(1))).await.unwrap();
+    line.send(ncmd("a", metric::Value::IntValue(1))).await.unwrap();
+    line.send(ncmd("set", metric::Value::StringValue("no number".into()))).await.unwrap();
+    line.send(ncmd("set", metric::Value::IntValue(5))).await.unwrap();
+    let request = plant.source.next_write().await;
+    assert_eq!((request.tag, &request.value), (plant.source.tags()[1], &Value::Int32(5)));
+    plant.hub.publish(vec![Sample::good(request.tag, request.value.clone(), plant.hub.now())]);
+    request.reply.send(Ok(())).unwrap();
+    assert_eq!(plant.next().await, seen("NDATA", Some(1), &["set=5"]));
+}
