@@ -9,6 +9,7 @@
 //! the camera's grid and not on the item's, so a picture that is due a few milliseconds early is stamped on the item's
 //! grid; never more than half a frame interval from when it was captured.
 
+use super::items::{Nulls, exists};
 use crate::hub::frames::{Camera, Lease, Shot};
 use crate::model::{Quality, Sample, TagId, Timestamp, Value};
 use crate::opcua::data_value;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 /// Commands come as fast as clients create items; when the pump is behind, the client's request waits.
 const COMMANDS: usize = 256;
@@ -28,6 +30,8 @@ pub(super) enum Command {
     /// It begins. `first` is when the picture that the item already has was stamped.
     Add {
         handle: MonitoredItemHandle,
+        /// The session that created it.
+        session: u32,
         node: NodeId,
         camera: Camera,
         interval: Duration,
@@ -47,6 +51,9 @@ pub(super) enum Command {
     },
 }
 
+/// How often it is looked whether an item's subscription has expired.
+const SWEEP: Duration = Duration::from_secs(5);
+
 /// The node manager's end.
 pub(super) type Sampling = mpsc::Sender<Command>;
 
@@ -61,6 +68,8 @@ pub(super) fn pump() -> (Sampling, Pump) {
 
 struct Item {
     node: NodeId,
+    session: u32,
+    since: Instant,
     camera: Camera,
     interval: Duration,
     /// Runs while the item is enabled.
@@ -72,7 +81,24 @@ impl Pump {
     pub(super) async fn run(mut self, subscriptions: Arc<SubscriptionCache>) {
         let mut items: HashMap<MonitoredItemHandle, Item> = HashMap::new();
         let mut tasks = JoinSet::new();
-        while let Some(command) = self.commands.recv().await {
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            let command = tokio::select! {
+                command = self.commands.recv() => command,
+                now = sweep.tick() => {
+                    // An expired subscription says nothing, and its leases would keep the camera running. An item that
+                    // was announced just now may not be in its subscription yet.
+                    items.retain(|handle, item| {
+                        let stays = now.duration_since(item.since) < SWEEP || exists(&subscriptions, item.session, *handle);
+                        if let (false, Some(task)) = (stays, &item.task) {
+                            task.abort();
+                        }
+                        stays
+                    });
+                    continue;
+                }
+            };
+            let Some(command) = command else { return };
             // Ended tasks are aborted ones; nothing is to be learned from them.
             while tasks.try_join_next().is_some() {}
             let mut sample = |handle, item: &Item, lease, stamp| {
@@ -80,8 +106,8 @@ impl Pump {
                 tasks.spawn(task)
             };
             match command {
-                Command::Add { handle, node, camera, interval, lease } => {
-                    let mut item = Item { node, camera, interval, task: None };
+                Command::Add { handle, session, node, camera, interval, lease } => {
+                    let mut item = Item { node, session, since: Instant::now(), camera, interval, task: None };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
@@ -123,13 +149,18 @@ async fn deliver(
     interval: Duration,
     mut stamp: Option<Timestamp>,
 ) {
+    let mut nulls = Nulls::default();
     loop {
         let shot = lease.next().await;
         let captured = shot.as_ref().ok().map(|picture| picture.captured);
         let earliest = stamp.map(|stamp| stamp.saturating_add(interval));
         let stamped = captured.max(captured.and(earliest));
         stamp = stamped.or(stamp);
-        let value = image_value(&shot, stamped);
+        let mut value = image_value(&shot, stamped);
+        match &shot {
+            Ok(_) => nulls.reset(),
+            Err(quality) => value.value = nulls.null(quality.status),
+        }
         let mut notifier = subscriptions.data_notifier();
         if let Some(mut items) = notifier.notify_for(&node, AttributeId::Value) {
             items.data_value_to_item(value, &handle);
@@ -153,13 +184,14 @@ pub(super) fn image_value(shot: &Shot, stamped: Option<Timestamp>) -> DataValue 
 }
 
 /// No picture, and the status that says why; the reason in words is on the camera's Reason tag.
+///
+/// Without a source timestamp: no source has said anything, and the UA crate holds back what it can compare with the
+/// sampling interval, but a loss must be known at once.
 fn bad_value(quality: &Quality) -> DataValue {
-    let now = ::opcua::types::DateTime::now();
     DataValue {
         value: Some(Variant::Empty),
         status: Some(crate::opcua::status_code(quality.status)),
-        source_timestamp: Some(now),
-        server_timestamp: Some(now),
+        server_timestamp: Some(::opcua::types::DateTime::now()),
         ..DataValue::default()
     }
 }

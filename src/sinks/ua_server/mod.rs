@@ -9,6 +9,7 @@
 //! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval.
+//! - `items.rs` looks after monitored items on tags where the UA crate does not.
 //! - `endpoints.rs` says which security is offered where, and which limits hold.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
@@ -17,22 +18,27 @@
 mod address_space;
 mod endpoints;
 mod images;
+mod items;
 mod node_manager;
 
 use crate::base::{Stop, net};
 use crate::hub::{Hub, Latest};
+use crate::model::TagId;
 use crate::opcua::certificate::CertificateError;
 use crate::opcua::{certificate, data_value};
 use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
-use ::opcua::server::{ServerBuilder, ServerHandle};
+use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
+use items::Nulls;
 use node_manager::{HubNodes, Sampling};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 /// `[ua_server]`
@@ -141,6 +147,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
 
     let notify = notify(hub, latest, &nodes, &handle);
     let follow = follow(hub, structure, &nodes);
+    let sweep = sweep(&nodes, handle.subscriptions());
     let images = pump.run(handle.subscriptions().clone());
     let serve = server.run_with(listener);
     tokio::pin!(serve);
@@ -148,6 +155,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         outcome = &mut serve => return outcome.map_err(RunError::Crate),
         () = notify => {}
         () = follow => {}
+        () = sweep => {}
         () = images => {}
         () = stop.stopped() => {}
     }
@@ -190,19 +198,51 @@ const GATHER: Duration = Duration::from_millis(10);
 
 /// Brings changed tags to the subscriptions, for ever.
 async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
+    let (nodes, subscriptions) = (nodes.inner(), handle.subscriptions());
+    let mut nulls: HashMap<TagId, Nulls> = HashMap::new();
     loop {
-        let changed = latest.changed().await;
+        let changed = tokio::select! {
+            changed = latest.changed() => changed,
+            () = until(nodes.items().next_due()) => Vec::new(),
+        };
+        let now = Instant::now();
+        let mut tags = nodes.items().due(now);
+        nodes.items().sent(&changed, now);
+        tags.extend(changed);
         {
-            let mut notifier = handle.subscriptions().data_notifier();
-            for sample in hub.read_many(&changed) {
-                let Some(id) = nodes.inner().node_id_of(sample.tag) else { continue };
+            let mut notifier = subscriptions.data_notifier();
+            for sample in hub.read_many(&tags) {
+                let Some(id) = nodes.node_id_of(sample.tag) else { continue };
                 // Values nobody monitors are not even converted.
-                if let Some(mut items) = notifier.notify_for(&id, AttributeId::Value) {
-                    items.data_value(data_value(&sample));
+                let Some(mut items) = notifier.notify_for(&id, AttributeId::Value) else { continue };
+                let mut value = data_value(&sample);
+                if sample.quality.is_bad() {
+                    value.value = nulls.entry(sample.tag).or_default().null(sample.quality.status);
+                } else if let Some(nulls) = nulls.get_mut(&sample.tag) {
+                    nulls.reset();
                 }
+                items.data_value(value);
             }
         }
         tokio::time::sleep(GATHER).await;
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How often it is looked whether a subscription has expired.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Forgets monitored items of expired subscriptions, for ever.
+async fn sweep(nodes: &InMemoryNodeManager<HubNodes>, subscriptions: &SubscriptionCache) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        nodes.inner().items().sweep(subscriptions);
     }
 }
 

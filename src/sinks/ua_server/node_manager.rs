@@ -7,6 +7,7 @@
 use super::NodesLock;
 use super::address_space::{Nodes, Target};
 use super::images::{Command, image_value};
+use super::items::Items;
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
 use crate::model::TagId;
@@ -41,6 +42,7 @@ pub(super) struct HubNodes {
     hub: Hub,
     nodes: NodesLock,
     sampling: Sampling,
+    items: Items,
     namespace: u16,
 }
 
@@ -49,11 +51,15 @@ impl HubNodes {
         let namespace = add_namespaces(context, address_space, &[NAMESPACE])[0];
         let mut nodes = Nodes::new(namespace, address_space);
         nodes.add_new(&hub, address_space);
-        Self { hub, nodes: NodesLock::new(nodes), sampling, namespace }
+        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), namespace }
     }
 
     pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
         self.read_nodes().node_id_of(tag).cloned()
+    }
+
+    pub(super) fn items(&self) -> &Items {
+        &self.items
     }
 
     pub(super) fn add_new(&self, hub: &Hub, address_space: &mut AddressSpace) {
@@ -98,7 +104,8 @@ impl HubNodes {
             Some((lease, stamp))
         };
         item.set_status(StatusCode::Good);
-        self.command(Command::Add { handle, node, camera, interval, lease }).await;
+        let session = context.session_id;
+        self.command(Command::Add { handle, session, node, camera, interval, lease }).await;
     }
 
     async fn write_tag(&self, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
@@ -183,6 +190,9 @@ impl InMemoryNodeManagerImpl for HubNodes {
                         // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
                         item.set_initial_value(data_value(&self.hub.read(tag)));
                         item.set_status(StatusCode::Good);
+                        // The publishing interval (-1) is the crate's own affair: there nothing is held back.
+                        let interval = milliseconds(item.sampling_interval());
+                        self.items.add(item.handle(), context.session_id, tag, interval);
                     }
                     Ok(None) => {
                         let whole =
@@ -202,6 +212,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
             let handle = item.handle();
             let revised = item.update().revised_sampling_interval;
             let interval = sampling_interval(context, handle.subscription_id, revised);
+            self.items.set_interval(handle, context.session_id, milliseconds(revised));
             self.command(Command::Interval { handle, interval }).await;
         }
     }
@@ -215,6 +226,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
 
     async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
         for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
+            self.items.remove(item.handle());
             self.command(Command::Remove { handle: item.handle() }).await;
         }
     }
