@@ -4,6 +4,8 @@
 //! `crate::X` in a file of module Y is a use of X by Y, wherever it stands outside of comments and of
 //! tests. Names are looked for as text, which is crude and so cannot be fooled by cleverness.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

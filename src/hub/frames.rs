@@ -345,13 +345,16 @@ mod tests {
         assert_eq!(error.status, Status::BAD_TIMEOUT);
         drop(lease);
 
-        let shot = tokio::spawn(async move { camera.snapshot(Duration::ZERO, Duration::from_secs(9)).await });
-        while port.demand().leases == 0 {
-            tokio::task::yield_now().await;
-        }
-        port.deliver(now, FRAME, &picture(2));
-        port.deliver(Instant::now(), FRAME, &picture(3));
-        assert_eq!(shot.await.unwrap().unwrap().sequence, 3, "the frame from before the request does not count");
+        let shot = camera.snapshot(Duration::ZERO, Duration::from_secs(9));
+        let capture = async {
+            while port.demand().leases == 0 {
+                tokio::task::yield_now().await;
+            }
+            port.deliver(now, FRAME, &picture(2));
+            port.deliver(Instant::now(), FRAME, &picture(3));
+        };
+        let (shot, ()) = tokio::join!(shot, capture);
+        assert_eq!(shot.unwrap().sequence, 3, "the frame from before the request does not count");
     }
 
     #[tokio::test]
