@@ -48,7 +48,7 @@ impl Capture {
     /// Until `stop`.
     pub(super) fn run(&mut self, stop: &Stop) {
         let mut retry = Retry::new();
-        self.glance();
+        self.glance(true);
         let mut glanced = Instant::now();
         while !stop.is_stopped() {
             let is_wanted = self.port.wait_for_demand(GLANCE).leases > 0;
@@ -64,7 +64,7 @@ impl Capture {
                     }
                 }
             } else if glanced.elapsed() >= GLANCE {
-                self.glance();
+                self.glance(retry.is_due());
                 glanced = Instant::now();
                 if is_wanted {
                     // Demand returns at once; there is nothing to do for it yet.
@@ -76,13 +76,14 @@ impl Capture {
         }
     }
 
-    /// Is the device (still, again) there?
-    fn glance(&mut self) {
+    /// Is the device (still, again) there? A loss is not taken back before it is time to try again, so that it is seen also
+    /// when the device comes back at once.
+    fn glance(&mut self, may_recover: bool) {
         match self.device.probe() {
             Err(error) => self.fail(&error),
             // A missing device that is there again can be asked again. Other faults stay until an attempt succeeds,
             // else a broken camera would look fine between two attempts.
-            Ok(()) if self.status.is_disconnected() || self.status.is_new() => {
+            Ok(()) if may_recover && (self.status.is_disconnected() || self.status.is_new()) => {
                 self.port.set_quality(Quality::GOOD);
                 self.status.set(&self.hub, "idle", "");
             }
