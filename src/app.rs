@@ -51,6 +51,7 @@ pub enum StartError {
 /// What there is to run, with everything tried that could be wrong with it.
 struct Plan {
     config: Config,
+    source: Source,
     data_dir: PathBuf,
     ua_server: Option<Arc<ua_server::Setup>>,
 }
@@ -101,7 +102,7 @@ fn prepare(options: &Options) -> Result<Plan, StartError> {
         None => None,
     };
     warn_of_missing_devices(&config, &source);
-    Ok(Plan { config, data_dir, ua_server })
+    Ok(Plan { config, source, data_dir, ua_server })
 }
 
 fn set_up_ua_server(
@@ -163,7 +164,10 @@ fn register(plan: &Plan, hub: &Hub, clock: &Clock, tasks: &mut Tasks) -> Result<
     for table in simulator {
         let name = table.get_ref().name.clone();
         let simulator = Simulator::register(table.get_ref().clone(), hub);
-        let simulator = shared(simulator.map_err(|error| failed(&error))?);
+        let fault = |error: &dyn std::fmt::Display| {
+            Faults(vec![plan.source.fault("[[simulator]]", &table.span(), "name", error.to_string())])
+        };
+        let simulator = shared(simulator.map_err(|error| fault(&error))?);
         starters.push(Box::new(move |tasks| {
             tasks.spawn(format!("simulator {name}"), move |stop| {
                 let simulator = simulator.clone();

@@ -43,6 +43,13 @@ def test_a_port_in_use_is_said_with_its_holder_and_line(make):
         assert "--ua-port" in vedette.text()
 
 
+def test_tags_that_exclude_each_other_are_said_with_the_line(make):
+    vedette = make(DEMO + '[[simulator]]\nname = "demo/sine"\n')
+    vedette.start(wait=False)
+    assert vedette.process.wait(30) == 2
+    assert f"{vedette.config}:24: [[simulator]] name: tag demo/sine/sine of " in vedette.text()
+
+
 def test_another_port_on_the_command_line(make):
     vedette = make()
     with socket.socket() as probe:

@@ -13,6 +13,7 @@ use crate::model::{Status, TagId};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::Variant;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -134,18 +135,29 @@ impl State {
     }
 }
 
-/// Sessions that this program has not heard of yet may own a subscription that was transferred to them.
+/// The newest session that has asked anything of our nodes. The UA crate numbers sessions from 1, in one count for the
+/// whole process.
+static NEWEST_SESSION: AtomicU32 = AtomicU32::new(0);
+
+/// Sessions that have not asked anything yet may own a subscription that was transferred to them.
 const UNSEEN_SESSIONS: u32 = 1000;
 
+/// To be called for each request.
+pub(super) fn saw_session(session: u32) {
+    NEWEST_SESSION.fetch_max(session, Ordering::Relaxed);
+}
+
 /// Whether a monitored item is still there. `session` is where it was created; subscriptions can be transferred, and the
-/// crate shows subscriptions only by session, so if it is not there the others are asked: the crate numbers them.
+/// crate shows subscriptions only by session, so if it is not there all others are asked. That is done once for an item
+/// that is gone.
 pub(super) fn exists(subscriptions: &SubscriptionCache, session: u32, handle: MonitoredItemHandle) -> bool {
     let has = |session: u32| {
         let Some(session) = subscriptions.get_session_subscriptions(session) else { return false };
         let session = session.lock();
         session.get(handle.subscription_id).is_some_and(|sub| sub.contains_key(&handle.monitored_item_id))
     };
-    has(session) || (session + 1..session.saturating_add(UNSEEN_SESSIONS)).any(has)
+    let newest = NEWEST_SESSION.load(Ordering::Relaxed).saturating_add(UNSEEN_SESSIONS);
+    has(session) || (1..=newest).any(has)
 }
 
 /// How the null of a bad value is written: another status, the other way.

@@ -7,7 +7,7 @@
 use super::NodesLock;
 use super::address_space::{Nodes, Target};
 use super::images::{Command, image_value};
-use super::items::Items;
+use super::items::{Items, saw_session};
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
 use crate::model::TagId;
@@ -147,6 +147,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         max_age: f64,
         timestamps: TimestampsToReturn,
     ) -> Vec<DataValue> {
+        saw_session(context.session_id);
         // Pictures take long, so all are asked for at once; the rest is there already.
         enum Answer {
             Now(DataValue),
@@ -179,6 +180,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         address_space: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
+        saw_session(context.session_id);
         let mut images = Vec::new();
         {
             let address_space = address_space.read();

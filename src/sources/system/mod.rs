@@ -1,4 +1,4 @@
-//! How the device itself is: load, memory, disk, temperature, uptime, and what the hub had to drop.
+//! How the device itself is: load, memory, disk, temperature, uptime.
 //!
 //! `[system]` makes the tags `system/...`. They are read from procfs, sysfs and statvfs (`read.rs`, tested with recorded
 //! files); what a machine does not have (a temperature in most virtual ones) is BadNotSupported with the reason, so that
