@@ -1,8 +1,8 @@
 //! The wiring: every task, every channel, the order of start and stop.
 //!
 //!     prepare   configuration, data folder, port, certificate      a fault here is exit code 2, nothing has started
-//!     register  all tags and cameras, so that sinks see them all at once
-//!     start     sinks, then sources and cameras
+//!     register  all tags and cameras, so that sinks see them all at once; idle cameras do nothing
+//!     start     sinks, then sources
 //!     stop      cameras and sources, then sinks, which say good-bye with what is left
 //!
 //! Nothing here can fail after the start: a lost device, a broker that is away, a fault inside a protocol crate are

@@ -18,6 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+/// A task that ran for so long and failed is not one that fails at once.
+const CALM: Duration = Duration::from_secs(60);
+
 /// Seen by a task when it should end. Cheap to clone.
 #[derive(Clone)]
 pub struct Stop(watch::Receiver<bool>);
@@ -69,7 +72,11 @@ impl Tasks {
         let handle = tokio::spawn(async move {
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
             while !stop.is_stopped() {
+                let began = tokio::time::Instant::now();
                 let outcome = tokio::spawn(make(stop.clone())).await;
+                if began.elapsed() > CALM {
+                    backoff.reset();
+                }
                 if stop.is_stopped() {
                     break;
                 }
@@ -92,7 +99,11 @@ impl Tasks {
         let handle = tokio::task::spawn_blocking(move || {
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
             while !stop.is_stopped() {
+                let began = std::time::Instant::now();
                 let outcome = catch_unwind(AssertUnwindSafe(|| body(&stop)));
+                if began.elapsed() > CALM {
+                    backoff.reset();
+                }
                 if stop.is_stopped() {
                     break;
                 }

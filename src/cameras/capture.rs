@@ -5,7 +5,7 @@
 //!      └─device is back──┴── failed ◄─┘   (bad, with the reason, to every lease; tried again while wanted)
 //!
 //! Idle means that the device is closed: nothing is captured, and another program may use the camera. While idle the
-//! thread looks once a second whether the device is still there, so that a camera that was unplugged is bad within a
+//! thread looks twice a second whether the device is still there, so that a camera that was unplugged is bad within a
 //! second even if nobody watches it.
 //!
 //! A frame is encoded at most once, and only if it is due to somebody (hub::frames). What the camera is and does it says
@@ -56,6 +56,7 @@ impl Capture {
                 match self.stream(stop) {
                     Ok(()) => {
                         retry.reset();
+                        self.port.set_quality(Quality::GOOD);
                         self.status.set(&self.hub, "idle", "");
                     }
                     Err(error) => {
@@ -81,12 +82,14 @@ impl Capture {
     fn glance(&mut self, may_recover: bool) {
         match self.device.probe() {
             Err(error) => self.fail(&error),
-            // A missing device that is there again can be asked again. Other faults stay until an attempt succeeds,
-            // else a broken camera would look fine between two attempts.
+            // A missing device that is there again can be asked again.
             Ok(()) if may_recover && (self.status.is_disconnected() || self.status.is_new()) => {
                 self.port.set_quality(Quality::GOOD);
                 self.status.set(&self.hub, "idle", "");
             }
+            // Of any other fault nobody knows whether it persists, because nobody asks: the next reader finds out. The
+            // state stays what it was, or a broken camera would look fine between two attempts.
+            Ok(()) if may_recover && self.port.demand().leases == 0 => self.port.set_quality(Quality::GOOD),
             Ok(()) => {}
         }
     }
@@ -112,7 +115,7 @@ impl Capture {
         let camera = self.port.name().to_owned();
         info!(%camera, %mode, "Capturing.");
 
-        let (mut last_wanted, mut last_frame, mut counted) = (Instant::now(), Instant::now(), Instant::now());
+        let (mut last_wanted, mut last_good, mut counted) = (Instant::now(), Instant::now(), Instant::now());
         let mut last_sequence = None;
         let mut has_faults = false;
         while !stop.is_stopped() {
@@ -128,12 +131,12 @@ impl Capture {
                 self.status.count(&self.hub, leases);
             }
             let Some(frame) = stream.next(GLANCE)? else {
-                if last_frame.elapsed() >= SILENCE {
+                if last_good.elapsed() >= SILENCE {
                     return Err(CameraError::Silent { device: camera, seconds: SILENCE.as_secs() });
                 }
                 continue;
             };
-            last_frame = Instant::now();
+            let is_silent = last_good.elapsed() >= SILENCE;
             let counters = &mut self.status.counters;
             counters.captured += 1;
             if let Some(last) = last_sequence.replace(frame.sequence) {
@@ -143,9 +146,13 @@ impl Capture {
             }
             if frame.corrupt {
                 counters.corrupt += 1;
+                if is_silent {
+                    return Err(CameraError::Damaged { device: camera, seconds: SILENCE.as_secs() });
+                }
                 continue;
             }
             if !self.port.is_wanted(frame.captured, mode.frame_interval) {
+                last_good = Instant::now();
                 continue;
             }
             let captured_at: Timestamp = self.hub.now().saturating_sub(frame.captured.elapsed());
@@ -156,6 +163,9 @@ impl Capture {
                     if !std::mem::replace(&mut has_faults, true) {
                         warn!(%camera, %error, "Dropped a frame; further ones are only counted.");
                     }
+                    if is_silent {
+                        return Err(CameraError::Damaged { device: camera, seconds: SILENCE.as_secs() });
+                    }
                     if let EncodeError::Limit { .. } = error {
                         let quality = crate::model::Status::BAD_RESOURCE_UNAVAILABLE;
                         self.port.set_quality(Quality::new(quality, error.to_string()));
@@ -163,6 +173,7 @@ impl Capture {
                     continue;
                 }
             };
+            last_good = Instant::now();
             counters.encoded += u64::from(mode.format != PixelFormat::Mjpg);
             let picture = Picture {
                 jpeg: encoded.jpeg,

@@ -147,6 +147,8 @@ pub enum CameraError {
     NoFormat { device: String, offered: String },
     #[error("{device} gave no frame in {seconds} s")]
     Silent { device: String, seconds: u64 },
+    #[error("{device} gave only damaged frames for {seconds} s")]
+    Damaged { device: String, seconds: u64 },
     #[error("{device}: {operation}: {reason}")]
     Failed { device: String, operation: &'static str, reason: String },
 }
@@ -170,7 +172,7 @@ impl CameraError {
             CameraError::NotACamera { .. } => Status::BAD_CONFIGURATION_ERROR,
             CameraError::NoFormat { .. } => Status::BAD_NOT_SUPPORTED,
             CameraError::Silent { .. } => Status::BAD_NO_COMMUNICATION,
-            CameraError::Failed { .. } => Status::BAD_DEVICE_FAILURE,
+            CameraError::Damaged { .. } | CameraError::Failed { .. } => Status::BAD_DEVICE_FAILURE,
         };
         Quality::new(status, self.to_string())
     }

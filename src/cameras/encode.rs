@@ -4,7 +4,7 @@
 //! encoder takes: planar ones in place, packed ones by a deinterleave. JPEG means full range (JFIF 1.02), cameras mostly
 //! give limited range, so that is stretched on the way; else black would be dark grey.
 //!
-//! Buffers are kept from frame to frame: after the first frame only the result is allocated.
+//! The buffers of the planes are kept from frame to frame.
 
 use super::device::{Mode, PixelFormat};
 use super::jpeg;
@@ -38,6 +38,8 @@ pub enum EncodeError {
     Jpeg(#[from] jpeg::Fault),
     #[error("the frame has {found} bytes; {mode} needs {needed}")]
     Short { found: usize, needed: usize, mode: String },
+    #[error("the camera's JPEG says that it is {width}x{height}; {mode} was agreed")]
+    Size { width: u32, height: u32, mode: String },
     #[error("libjpeg-turbo: {0}")]
     Turbo(#[from] turbojpeg::Error),
     #[error("the picture has {bytes} bytes even at quality {LOWEST}; the limit is {limit}")]
@@ -62,7 +64,7 @@ impl Encoder {
 
     pub fn encode(&mut self, mode: &Mode, data: &[u8]) -> Result<Encoded, EncodeError> {
         if mode.format == PixelFormat::Mjpg {
-            return self.pass(data);
+            return self.pass(mode, data);
         }
         let Self { compressor, y, u, v, .. } = self;
         let layout = Layout::of(mode, data.len())?;
@@ -84,11 +86,15 @@ impl Encoder {
         Ok(Encoded { jpeg, width: width as u32, height: height as u32 })
     }
 
-    fn pass(&mut self, data: &[u8]) -> Result<Encoded, EncodeError> {
+    fn pass(&mut self, mode: &Mode, data: &[u8]) -> Result<Encoded, EncodeError> {
         let (header, jpeg) = jpeg::repair(data)?;
         let (width, height) = (header.width, header.height);
         if jpeg.len() <= self.limit {
             return Ok(Encoded { jpeg: Bytes::copy_from_slice(&jpeg), width, height });
+        }
+        // A damaged header may claim any size, and decoding would believe it.
+        if u64::from(width) * u64::from(height) > 4 * u64::from(mode.width) * u64::from(mode.height) {
+            return Err(EncodeError::Size { width, height, mode: mode.to_string() });
         }
         // Too large as the camera made it: the one case in which a camera's JPEG is decoded and encoded again.
         let image = turbojpeg::decompress_to_yuv(&jpeg)?;

@@ -76,8 +76,9 @@ pub fn inspect(data: &[u8]) -> Result<Header, Fault> {
         at += 2 + length;
     }
     let (width, height) = size.filter(|&(w, h)| w > 0 && h > 0).ok_or(Fault::NoFrameHeader)?;
-    // Within the scan, FF is followed by 00 or a restart marker, so the last FF D9 is the end; what follows is padding.
-    let end = data[at..].windows(2).rposition(|pair| pair == [0xFF, EOI]).ok_or(Fault::NoEnd)?;
+    // Within the scan, FF is followed by 00 or a restart marker, so the first FF D9 is the end; what follows is padding,
+    // or what an earlier, longer frame left in the buffer.
+    let end = data[at..].windows(2).position(|pair| pair == [0xFF, EOI]).ok_or(Fault::NoEnd)?;
     Ok(Header { width: width.into(), height: height.into(), has_huffman_tables, scan: at, end: at + end + 2 })
 }
 

@@ -130,6 +130,7 @@ impl CameraConfig {
             Ok(name) if name.segments().count() > 1 => {
                 faults.push(("name", format!("{:?} must not contain `/`", self.name)));
             }
+            Ok(_) if self.name.len() > 200 => faults.push(("name", "it is longer than 200 bytes".into())),
             Ok(_) => {}
             Err(error) => faults.push(("name", error.to_string())),
         }

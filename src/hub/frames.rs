@@ -217,7 +217,7 @@ impl Port {
         state.last = Some((captured, picture.clone()));
         let mut delivered = 0;
         for due in state.leases.values_mut().filter(|due| due.is_due(captured, frame_interval)) {
-            due.advance(captured);
+            due.advance(captured, frame_interval);
             due.slot.fill(Ok(picture.clone()));
             delivered += 1;
         }
@@ -253,11 +253,12 @@ impl Due {
         captured + early >= self.at
     }
 
-    fn advance(&mut self, captured: Instant) {
-        self.at += self.interval;
-        if self.at + self.interval <= captured {
-            self.at = captured + self.interval;
-        }
+    /// The next point of the grid; of a new grid if this frame came too late for the old one, because the camera had to
+    /// start first or paused.
+    fn advance(&mut self, captured: Instant, frame_interval: Duration) {
+        let slack = if frame_interval.is_zero() { self.interval / 2 } else { frame_interval };
+        let from = if captured >= self.at + slack { captured } else { self.at };
+        self.at = from + self.interval;
     }
 }
 
@@ -320,6 +321,17 @@ mod tests {
         assert_eq!(port.wait_for_demand(Duration::from_secs(9)).leases, 1);
         drop(lease);
         assert_eq!(port.demand().leases, 0);
+    }
+
+    #[test]
+    fn a_camera_that_takes_its_time_to_start_does_not_leave_the_grid_behind() {
+        let (camera, port) = camera();
+        let lease = camera.lease(Duration::from_secs(10));
+        let first = Instant::now() + Duration::from_secs(1);
+        assert_eq!(port.deliver(first, FRAME, &picture(0)), 1);
+        assert!(!port.is_wanted(first + Duration::from_secs(9), FRAME), "ten seconds from the first picture on");
+        assert!(port.is_wanted(first + Duration::from_secs(10), FRAME));
+        drop(lease);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 The program: VEDETTE_BINARY, or what `cargo build` left at target/debug/vedette.
 """
 
+import functools
 import io
 import os
 import shutil
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from asyncua.sync import Client
+from asyncua.sync import Client, ThreadLoop
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,15 @@ def wait_until(what, condition, patience=PATIENCE):
             return value
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.02)
+
+
+@functools.cache
+def client_loop() -> ThreadLoop:
+    """One loop for all clients, in a thread that does not keep pytest from ending when a client was never closed."""
+    loop = ThreadLoop(timeout=60)
+    loop.daemon = True
+    loop.start()
+    return loop
 
 
 class Vedette:
@@ -79,7 +89,7 @@ class Vedette:
         return self.process.wait(PATIENCE)
 
     def client(self) -> Client:
-        return Client(self.url)
+        return Client(self.url, tloop=client_loop())
 
     def cpu_seconds(self) -> float:
         """User and system time so far, by the kernel's count (proc(5))."""

@@ -193,3 +193,15 @@ async fn a_fault_stays_until_an_attempt_succeeds() {
     while lease.next().await.is_err() {}
     rig.tasks.stop(Duration::from_secs(20)).await;
 }
+
+#[tokio::test]
+async fn a_fault_does_not_outlive_its_cause_when_the_camera_is_only_read() {
+    let rig = rig(Duration::ZERO);
+    let camera = rig.hub.cameras().remove(0);
+    rig.device.fails_with(Some(CameraError::Busy { device: "scripted".into() }));
+    camera.snapshot(Duration::ZERO, Duration::from_secs(20)).await.unwrap_err();
+    rig.device.fails_with(None);
+    rig.until("read again", |rig| rig.hub.cameras()[0].quality().is_good()).await;
+    camera.snapshot(Duration::ZERO, Duration::from_secs(20)).await.unwrap();
+    rig.tasks.stop(Duration::from_secs(20)).await;
+}

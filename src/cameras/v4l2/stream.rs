@@ -85,6 +85,8 @@ fn instant_of(stamp: Duration) -> Instant {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now_since_boot = Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0));
     let age = now_since_boot.saturating_sub(stamp);
+    // A driver that stamps zero is not a driver that kept a frame since boot.
+    let age = if age > Duration::from_secs(5) { Duration::ZERO } else { age };
     Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
 }
 

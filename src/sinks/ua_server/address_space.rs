@@ -88,7 +88,8 @@ impl Nodes {
             .has_type_definition(VariableTypeId::AnalogItemType)
             .component_of(parent)
             .insert(address_space);
-        // Without it a percent deadband is refused (OPC 10000-8, 6.2): 0 is no difference, 100 is black against white.
+        // Without it a percent deadband is refused (OPC 10000-8, 6.2). It is accepted and has no effect yet: the difference
+        // of pictures is not measured.
         self.range(address_space, &id, Range { low: 0.0, high: 100.0 });
         if self.cameras == 0 {
             let sample = self.id(CAMERA_DEVICE);

@@ -56,7 +56,8 @@ pub(super) fn advertised_host(listen: &SocketAddr) -> String {
     match listen.ip() {
         ip if ip.is_loopback() => "localhost".into(),
         ip if ip.is_unspecified() => host_name(),
-        ip => ip.to_string(),
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 

@@ -149,7 +149,7 @@ async fn deliver(
     interval: Duration,
     mut stamp: Option<Timestamp>,
 ) {
-    let mut nulls = Nulls::default();
+    let mut nulls = Nulls::after(None);
     loop {
         let shot = lease.next().await;
         let captured = shot.as_ref().ok().map(|picture| picture.captured);
@@ -159,7 +159,11 @@ async fn deliver(
         let mut value = image_value(&shot, stamped);
         match &shot {
             Ok(_) => nulls.reset(),
-            Err(quality) => value.value = nulls.null(quality.status),
+            Err(quality) => {
+                value.value = nulls.null(quality.status);
+                // It has no source time, so nothing is compared with the next one.
+                stamp = None;
+            }
         }
         let mut notifier = subscriptions.data_notifier();
         if let Some(mut items) = notifier.notify_for(&node, AttributeId::Value) {

@@ -1,4 +1,4 @@
-//! Monitored items on tags, and three faults of the UA crate (0.19) that concern them.
+//! Monitored items on tags, and faults of the UA crate (0.19) that concern them.
 //!
 //! - A value that comes less than one sampling interval after the one before is parked, and looked at again at the next
 //!   publishing interval only; if it is still too early then, it stays parked until the next change. A last change could
@@ -9,35 +9,71 @@
 //!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
 //!   [`Nulls`] tells them apart by the two ways there are to say null.
 
-use crate::model::{Status, TagId};
+use crate::model::{Quality, Status, TagId};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
-use ::opcua::types::Variant;
+use ::opcua::types::{DataValue, Variant};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// So that the sampling interval is over for certain when the value is sent again.
 const MARGIN: Duration = Duration::from_millis(5);
+/// An item that begins gets the value once more after this at the least: a change may have come between its initial value
+/// and its entry in the subscription.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Items that were announced just now may not be in their subscription yet.
+const YOUNG: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-pub(super) struct Items(Mutex<State>);
+pub(super) struct Items {
+    state: Mutex<State>,
+    /// Something is due earlier than it was.
+    earlier: Notify,
+}
 
 #[derive(Default)]
 struct State {
     items: HashMap<MonitoredItemHandle, Item>,
-    watches: HashMap<(TagId, Duration), Watch>,
+    tags: HashMap<TagId, Tag>,
     queue: BTreeSet<(Instant, TagId, Duration)>,
 }
 
 struct Item {
     tag: TagId,
     session: u32,
-    interval: Duration,
+    since: Instant,
+    sampling: Sampling,
+    nulls: Nulls,
 }
 
-/// All items on one tag with one sampling interval.
+/// What a client asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Sampling {
+    Interval(Duration),
+    /// -1: the publishing interval. The crate would give every value of such an item the source timestamp of its first
+    /// one, so they go without.
+    Publishing,
+}
+
+impl Sampling {
+    fn interval(self) -> Duration {
+        match self {
+            Sampling::Interval(interval) => interval,
+            Sampling::Publishing => Duration::ZERO,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tag {
+    items: Vec<MonitoredItemHandle>,
+    /// One for each sampling interval that is not zero.
+    watches: HashMap<Duration, Watch>,
+}
+
 #[derive(Default)]
 struct Watch {
     items: usize,
@@ -47,18 +83,30 @@ struct Watch {
 
 impl Items {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no code that holds the items panics")
+        self.state.lock().expect("no code that holds the items panics")
     }
 
-    /// An item begins. A zero interval is never parked and needs no care.
-    pub(super) fn add(&self, handle: MonitoredItemHandle, session: u32, tag: TagId, interval: Duration) {
-        self.lock().add(handle, Item { tag, session, interval });
+    /// An item begins; `bad` is the status of its initial value if that is bad.
+    pub(super) fn add(
+        &self,
+        handle: MonitoredItemHandle,
+        session: u32,
+        tag: TagId,
+        sampling: Sampling,
+        bad: Option<Status>,
+    ) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.add(handle, Item { tag, session, since: now, sampling, nulls: Nulls::after(bad) });
+        let interval = sampling.interval();
+        state.queue.insert((now + interval.max(SETTLE) + MARGIN, tag, interval));
+        self.earlier.notify_one();
     }
 
-    pub(super) fn set_interval(&self, handle: MonitoredItemHandle, session: u32, interval: Duration) {
+    pub(super) fn set_sampling(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling) {
         let mut state = self.lock();
         if let Some(item) = state.remove(handle) {
-            state.add(handle, Item { session, interval, ..item });
+            state.add(handle, Item { session, sampling, ..item });
         }
     }
 
@@ -66,21 +114,46 @@ impl Items {
         self.lock().remove(handle);
     }
 
+    /// An item that was disabled wants the current value (OPC 10000-4, 5.13.1.3).
+    pub(super) fn resend(&self, handle: MonitoredItemHandle) {
+        let mut state = self.lock();
+        if let Some((tag, interval)) = state.items.get(&handle).map(|item| (item.tag, item.sampling.interval())) {
+            state.queue.insert((Instant::now() + SETTLE, tag, interval));
+            self.earlier.notify_one();
+        }
+    }
+
     /// These tags were sent just now.
     pub(super) fn sent(&self, tags: &[TagId], now: Instant) {
-        let state = &mut *self.lock();
-        if state.items.is_empty() {
-            return;
-        }
-        for (&(tag, interval), watch) in state.watches.iter_mut().filter(|((tag, _), _)| tags.contains(tag)) {
-            if watch.queued.replace(now).is_none() {
-                state.queue.insert((now + interval + MARGIN, tag, interval));
+        let State { tags: known, queue, .. } = &mut *self.lock();
+        for tag in tags {
+            let Some(watches) = known.get_mut(tag).map(|known| &mut known.watches) else { continue };
+            for (interval, watch) in watches {
+                if watch.queued.replace(now).is_none() {
+                    queue.insert((now + *interval + MARGIN, *tag, *interval));
+                }
             }
         }
     }
 
-    /// When [`Items::due`] has something next.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    /// Waits until [`Items::due`] has something.
+    pub(super) async fn wait(&self) {
+        loop {
+            let next = self.next_due();
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => return,
+                () = self.earlier.notified() => {}
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
         self.lock().queue.first().map(|(at, ..)| *at)
     }
 
@@ -91,7 +164,7 @@ impl Items {
         while let Some(&(at, tag, interval)) = state.queue.first().filter(|(at, ..)| *at <= now) {
             state.queue.pop_first();
             tags.push(tag);
-            let Some(watch) = state.watches.get_mut(&(tag, interval)) else { continue };
+            let Some(watch) = state.tags.get_mut(&tag).and_then(|tag| tag.watches.get_mut(&interval)) else { continue };
             // It changed again meanwhile, so once more after that.
             let Some(changed) = watch.queued.take() else { continue };
             let again = changed + interval + MARGIN;
@@ -103,9 +176,42 @@ impl Items {
         tags
     }
 
+    /// The items that monitor a tag, and the value as each is to get it. The crate's own list of them is not used: it
+    /// keeps the items of every subscription there ever was.
+    pub(super) fn values(
+        &self,
+        tag: TagId,
+        value: &DataValue,
+        quality: &Quality,
+    ) -> Vec<(MonitoredItemHandle, DataValue)> {
+        let State { items, tags, .. } = &mut *self.lock();
+        let Some(tag) = tags.get(&tag) else { return Vec::new() };
+        let mut values = Vec::with_capacity(tag.items.len());
+        for handle in &tag.items {
+            let Some(item) = items.get_mut(handle) else { continue };
+            let mut value = value.clone();
+            if quality.is_bad() {
+                value.value = item.nulls.null(quality.status);
+            } else {
+                item.nulls.reset();
+            }
+            if item.sampling == Sampling::Publishing {
+                value.source_timestamp = None;
+            }
+            values.push((*handle, value));
+        }
+        values
+    }
+
     /// Forgets the items whose subscription has expired.
     pub(super) fn sweep(&self, subscriptions: &SubscriptionCache) {
-        let known: Vec<_> = self.lock().items.iter().map(|(handle, item)| (*handle, item.session)).collect();
+        let now = Instant::now();
+        let is_old = |item: &Item| now.duration_since(item.since) >= YOUNG;
+        let known: Vec<_> = {
+            let state = self.lock();
+            let old = state.items.iter().filter(|(_, item)| is_old(item));
+            old.map(|(handle, item)| (*handle, item.session)).collect()
+        };
         for (handle, session) in known {
             if !exists(subscriptions, session, handle) {
                 self.remove(handle);
@@ -116,19 +222,28 @@ impl Items {
 
 impl State {
     fn add(&mut self, handle: MonitoredItemHandle, item: Item) {
-        if !item.interval.is_zero() {
-            self.watches.entry((item.tag, item.interval)).or_default().items += 1;
+        let tag = self.tags.entry(item.tag).or_default();
+        tag.items.push(handle);
+        let interval = item.sampling.interval();
+        if !interval.is_zero() {
+            tag.watches.entry(interval).or_default().items += 1;
         }
         self.items.insert(handle, item);
     }
 
     fn remove(&mut self, handle: MonitoredItemHandle) -> Option<Item> {
         let item = self.items.remove(&handle)?;
-        let key = (item.tag, item.interval);
-        if let Some(watch) = self.watches.get_mut(&key) {
-            watch.items -= 1;
-            if watch.items == 0 {
-                self.watches.remove(&key);
+        if let Some(tag) = self.tags.get_mut(&item.tag) {
+            tag.items.retain(|other| *other != handle);
+            let interval = item.sampling.interval();
+            if let Some(watch) = tag.watches.get_mut(&interval) {
+                watch.items -= 1;
+                if watch.items == 0 {
+                    tag.watches.remove(&interval);
+                }
+            }
+            if tag.items.is_empty() {
+                self.tags.remove(&item.tag);
             }
         }
         Some(item)
@@ -141,6 +256,9 @@ static NEWEST_SESSION: AtomicU32 = AtomicU32::new(0);
 
 /// Sessions that have not asked anything yet may own a subscription that was transferred to them.
 const UNSEEN_SESSIONS: u32 = 1000;
+/// Sessions older than the newest ones by more are not asked: they are long gone, and looking through all that there ever
+/// were would hold everybody up.
+const OLD_SESSIONS: u32 = 10_000;
 
 /// To be called for each request.
 pub(super) fn saw_session(session: u32) {
@@ -156,24 +274,22 @@ pub(super) fn exists(subscriptions: &SubscriptionCache, session: u32, handle: Mo
         let session = session.lock();
         session.get(handle.subscription_id).is_some_and(|sub| sub.contains_key(&handle.monitored_item_id))
     };
-    let newest = NEWEST_SESSION.load(Ordering::Relaxed).saturating_add(UNSEEN_SESSIONS);
-    has(session) || (1..=newest).any(has)
+    let newest = NEWEST_SESSION.load(Ordering::Relaxed);
+    has(session) || (newest.saturating_sub(OLD_SESSIONS)..=newest.saturating_add(UNSEEN_SESSIONS)).any(has)
 }
 
-/// How the null of a bad value is written: another status, the other way.
+/// How the null of a bad value is written: another status, the other way. One for each item.
 pub(super) struct Nulls {
     last: Option<Status>,
     is_variant: bool,
 }
 
-impl Default for Nulls {
-    fn default() -> Self {
-        // The first value of an item is written as the null Variant.
-        Self { last: None, is_variant: true }
-    }
-}
-
 impl Nulls {
+    /// After an initial value, which is written as the null Variant if it is bad.
+    pub(super) fn after(bad: Option<Status>) -> Self {
+        Self { last: bad, is_variant: true }
+    }
+
     /// For a bad value with this status.
     pub(super) fn null(&mut self, status: Status) -> Option<Variant> {
         if self.last != Some(status) {
@@ -199,14 +315,19 @@ mod tests {
         MonitoredItemHandle { subscription_id: 1, monitored_item_id: id }
     }
 
-    #[test]
-    fn a_change_is_sent_again_when_the_interval_is_over_and_again_if_it_changed_meanwhile() {
-        let (items, tag, start) = (Items::default(), TagId(7), Instant::now());
-        items.sent(&[tag], start);
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_sent_again_when_the_interval_is_over_and_again_if_it_changed_meanwhile() {
+        let (items, tag) = (Items::default(), TagId(7));
+        items.sent(&[tag], Instant::now());
         assert_eq!(items.next_due(), None, "nobody monitors it");
 
-        items.add(handle(1), 1, tag, SECOND);
-        items.add(handle(2), 1, tag, SECOND);
+        items.add(handle(1), 1, tag, Sampling::Interval(SECOND), None);
+        items.add(handle(2), 1, tag, Sampling::Interval(SECOND), None);
+        items.wait().await;
+        assert_eq!(items.due(Instant::now()), [tag], "once after the beginning");
+        assert_eq!(items.next_due(), None);
+
+        let start = Instant::now();
         items.sent(&[tag], start);
         items.sent(&[tag], start + SECOND / 2);
         assert_eq!(items.due(start + SECOND), []);
@@ -216,7 +337,7 @@ mod tests {
         assert_eq!(items.next_due(), None);
 
         items.remove(handle(1));
-        items.set_interval(handle(2), 1, 2 * SECOND);
+        items.set_sampling(handle(2), 1, Sampling::Interval(2 * SECOND));
         items.sent(&[tag], start);
         assert_eq!(items.next_due(), Some(start + 2 * SECOND + MARGIN));
         items.remove(handle(2));
@@ -226,12 +347,27 @@ mod tests {
     }
 
     #[test]
+    fn each_item_gets_the_value_as_it_needs_it() {
+        let (items, tag) = (Items::default(), TagId(7));
+        items.add(handle(1), 1, tag, Sampling::Interval(SECOND), None);
+        items.add(handle(2), 1, tag, Sampling::Publishing, Some(Status::BAD_TIMEOUT));
+        let value = DataValue::new_now(5);
+        let got = items.values(tag, &value, &Quality::GOOD);
+        assert_eq!(got[0], (handle(1), value.clone()));
+        assert_eq!((got[1].0, got[1].1.source_timestamp), (handle(2), None));
+        assert!(items.values(TagId(8), &value, &Quality::GOOD).is_empty());
+        items.remove(handle(1));
+        assert_eq!(items.values(tag, &value, &Quality::GOOD).len(), 1);
+    }
+
+    #[test]
     fn faults_in_a_row_differ() {
-        let mut nulls = Nulls::default();
         let (a, b) = (Status::BAD_NOT_CONNECTED, Status::BAD_DEVICE_FAILURE);
-        let written = [a, a, b, a].map(|status| nulls.null(status));
-        assert_eq!(written, [None, None, Some(Variant::Empty), None]);
+        let mut nulls = Nulls::after(Some(a));
+        let null = Some(Variant::Empty);
+        assert_eq!([a, b, b, a].map(|status| nulls.null(status)), [null.clone(), None, None, null.clone()]);
         nulls.reset();
-        assert_eq!(nulls.null(a), Some(Variant::Empty));
+        assert_eq!(nulls.null(a), None);
+        assert_eq!(Nulls::after(None).null(a), None);
     }
 }

@@ -23,17 +23,14 @@ mod node_manager;
 
 use crate::base::{Stop, net};
 use crate::hub::{Hub, Latest};
-use crate::model::TagId;
 use crate::opcua::certificate::CertificateError;
 use crate::opcua::{certificate, data_value};
 use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
-use items::Nulls;
 use node_manager::{HubNodes, Sampling};
 use serde::Deserialize;
-use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -199,11 +196,10 @@ const GATHER: Duration = Duration::from_millis(10);
 /// Brings changed tags to the subscriptions, for ever.
 async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
     let (nodes, subscriptions) = (nodes.inner(), handle.subscriptions());
-    let mut nulls: HashMap<TagId, Nulls> = HashMap::new();
     loop {
         let changed = tokio::select! {
             changed = latest.changed() => changed,
-            () = until(nodes.items().next_due()) => Vec::new(),
+            () = nodes.items().wait() => Vec::new(),
         };
         let now = Instant::now();
         let mut tags = nodes.items().due(now);
@@ -214,24 +210,13 @@ async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNo
             for sample in hub.read_many(&tags) {
                 let Some(id) = nodes.node_id_of(sample.tag) else { continue };
                 // Values nobody monitors are not even converted.
-                let Some(mut items) = notifier.notify_for(&id, AttributeId::Value) else { continue };
-                let mut value = data_value(&sample);
-                if sample.quality.is_bad() {
-                    value.value = nulls.entry(sample.tag).or_default().null(sample.quality.status);
-                } else if let Some(nulls) = nulls.get_mut(&sample.tag) {
-                    nulls.reset();
+                let Some(mut batch) = notifier.notify_for(&id, AttributeId::Value) else { continue };
+                for (item, value) in nodes.items().values(sample.tag, &data_value(&sample), &sample.quality) {
+                    batch.data_value_to_item(value, &item);
                 }
-                items.data_value(value);
             }
         }
         tokio::time::sleep(GATHER).await;
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,7 @@
 use super::NodesLock;
 use super::address_space::{Nodes, Target};
 use super::images::{Command, image_value};
-use super::items::{Items, saw_session};
+use super::items::{Items, Sampling as ItemSampling, saw_session};
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
 use crate::model::TagId;
@@ -37,6 +37,9 @@ pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the creation of a monitored item may wait for its first picture; after that it comes as a notification.
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
+
+/// Pictures in one Read, each a megabyte at most; further ones are BadTooManyOperations.
+const PICTURES_PER_READ: usize = 32;
 
 pub(super) struct HubNodes {
     hub: Hub,
@@ -153,11 +156,18 @@ impl InMemoryNodeManagerImpl for HubNodes {
             Now(DataValue),
             Picture(Camera),
         }
+        let pictures = std::cell::Cell::new(0);
         let answers: Vec<Answer> = {
             let address_space = address_space.read();
             let answer = |node: &&ParsedReadValueId| match self.resolve(context, &address_space, node) {
                 Err(status) => Answer::Now(DataValue::new_now_status(Variant::Empty, status)),
-                Ok(Some(Target::Image(camera))) => Answer::Picture(camera),
+                Ok(Some(Target::Image(_))) if pictures.get() >= PICTURES_PER_READ => {
+                    Answer::Now(DataValue::new_now_status(Variant::Empty, StatusCode::BadTooManyOperations))
+                }
+                Ok(Some(Target::Image(camera))) => {
+                    pictures.set(pictures.get() + 1);
+                    Answer::Picture(camera)
+                }
                 Ok(Some(Target::Tag(tag))) => Answer::Now(data_value(&self.hub.read(tag))),
                 Ok(None) => Answer::Now(address_space.read(context, node, max_age, timestamps)),
             };
@@ -181,21 +191,14 @@ impl InMemoryNodeManagerImpl for HubNodes {
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
         saw_session(context.session_id);
-        let mut images = Vec::new();
+        let (mut images, mut tags) = (Vec::new(), Vec::new());
         {
             let address_space = address_space.read();
             for item in items.iter_mut() {
                 match self.resolve(context, &address_space, item.item_to_monitor()) {
                     Err(status) => item.set_status(status),
                     Ok(Some(Target::Image(camera))) => images.push((camera, item)),
-                    Ok(Some(Target::Tag(tag))) => {
-                        // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
-                        item.set_initial_value(data_value(&self.hub.read(tag)));
-                        item.set_status(StatusCode::Good);
-                        // The publishing interval (-1) is the crate's own affair: there nothing is held back.
-                        let interval = milliseconds(item.sampling_interval());
-                        self.items.add(item.handle(), context.session_id, tag, interval);
-                    }
+                    Ok(Some(Target::Tag(tag))) => tags.push((tag, item)),
                     Ok(None) => {
                         let whole =
                             ParsedReadValueId { index_range: NumericRange::None, ..item.item_to_monitor().clone() };
@@ -206,7 +209,16 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 }
             }
         }
+        // Pictures take their time; the tags are read after them, so that their values are not old by then.
         join_all(images.into_iter().map(|(camera, item)| self.monitor_image(context, camera, item))).await;
+        for (tag, item) in tags {
+            let sample = self.hub.read(tag);
+            // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
+            item.set_initial_value(data_value(&sample));
+            item.set_status(StatusCode::Good);
+            let bad = sample.quality.is_bad().then_some(sample.quality.status);
+            self.items.add(item.handle(), context.session_id, tag, item_sampling(item.sampling_interval()), bad);
+        }
     }
 
     async fn modify_monitored_items(&self, context: &RequestContext, items: &[&MonitoredItemUpdateRef]) {
@@ -214,7 +226,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
             let handle = item.handle();
             let revised = item.update().revised_sampling_interval;
             let interval = sampling_interval(context, handle.subscription_id, revised);
-            self.items.set_interval(handle, context.session_id, milliseconds(revised));
+            self.items.set_sampling(handle, context.session_id, item_sampling(revised));
             self.command(Command::Interval { handle, interval }).await;
         }
     }
@@ -222,6 +234,9 @@ impl InMemoryNodeManagerImpl for HubNodes {
     async fn set_monitoring_mode(&self, _: &RequestContext, mode: MonitoringMode, items: &[&MonitoredItemRef]) {
         for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
             let enabled = mode != MonitoringMode::Disabled;
+            if enabled {
+                self.items.resend(item.handle());
+            }
             self.command(Command::Enable { handle: item.handle(), enabled }).await;
         }
     }
@@ -270,6 +285,10 @@ fn milliseconds(value: f64) -> Duration {
         return Duration::from_secs(u64::from(u32::MAX));
     }
     Duration::try_from_secs_f64(value / 1000.0).unwrap_or(Duration::ZERO)
+}
+
+fn item_sampling(requested: f64) -> ItemSampling {
+    if requested < 0.0 { ItemSampling::Publishing } else { ItemSampling::Interval(milliseconds(requested)) }
 }
 
 /// The interval in force. -1 stands for the publishing interval of the subscription (OPC 10000-4, 7.21).
