@@ -143,6 +143,20 @@ def test_each_item_gets_pictures_at_its_own_interval(vedette, interval):
             assert picture(value.Value.Value).size == (640, 480)
 
 
+def test_an_item_at_the_publishing_interval_gets_pictures_and_values(vedette):
+    """-1, the default of some clients. The crate would freeze their source timestamps, so they have none."""
+    with vedette.client() as client:
+        pictures, counts = Changes(), Changes()
+        counter = child(client.nodes.objects, "Tags", "demo", "counter")
+        for changes, node in [(pictures, image_of(client)), (counts, counter)]:
+            client.create_subscription(200, changes).subscribe_data_change(node, sampling_interval=-1)
+        wait_until("pictures", lambda: len(pictures.values) >= 4 and len(counts.values) >= 4)
+        assert [value.SourceTimestamp for value in pictures.values[1:]] == [None] * (len(pictures.values) - 1)
+        server = [value.ServerTimestamp for value in pictures.values]
+        assert server == sorted(set(server))
+        assert counts.values[-1].Value.Value > counts.values[0].Value.Value
+
+
 def test_a_disabled_item_wants_no_pictures(vedette):
     with vedette.client() as client:
         changes = Changes()

@@ -35,11 +35,14 @@ pub(super) enum Command {
         node: NodeId,
         camera: Camera,
         interval: Duration,
+        /// The client asked for the publishing interval (-1): see [`super::items::Sampling::Publishing`].
+        is_publishing: bool,
         lease: Option<(Lease, Option<Timestamp>)>,
     },
     Interval {
         handle: MonitoredItemHandle,
         interval: Duration,
+        is_publishing: bool,
     },
     /// Disabled items want no pictures; sampling and reporting ones do.
     Enable {
@@ -72,8 +75,15 @@ struct Item {
     since: Instant,
     camera: Camera,
     interval: Duration,
+    is_publishing: bool,
     /// Runs while the item is enabled.
     task: Option<AbortHandle>,
+}
+
+impl Item {
+    fn rhythm(&self) -> (Duration, bool) {
+        (self.interval, self.is_publishing)
+    }
 }
 
 impl Pump {
@@ -102,18 +112,19 @@ impl Pump {
             // Ended tasks are aborted ones; nothing is to be learned from them.
             while tasks.try_join_next().is_some() {}
             let mut sample = |handle, item: &Item, lease, stamp| {
-                let task = deliver(subscriptions.clone(), handle, item.node.clone(), lease, item.interval, stamp);
+                let task = deliver(subscriptions.clone(), handle, item.node.clone(), lease, item.rhythm(), stamp);
                 tasks.spawn(task)
             };
             match command {
-                Command::Add { handle, session, node, camera, interval, lease } => {
-                    let mut item = Item { node, session, since: Instant::now(), camera, interval, task: None };
+                Command::Add { handle, session, node, camera, interval, is_publishing, lease } => {
+                    let mut item =
+                        Item { node, session, since: Instant::now(), camera, interval, is_publishing, task: None };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
-                Command::Interval { handle, interval } => {
+                Command::Interval { handle, interval, is_publishing } => {
                     let Some(item) = items.get_mut(&handle) else { continue };
-                    item.interval = interval;
+                    (item.interval, item.is_publishing) = (interval, is_publishing);
                     if let Some(task) = item.task.take() {
                         task.abort();
                         item.task = Some(sample(handle, item, item.camera.lease(interval), None));
@@ -146,7 +157,7 @@ async fn deliver(
     handle: MonitoredItemHandle,
     node: NodeId,
     mut lease: Lease,
-    interval: Duration,
+    (interval, is_publishing): (Duration, bool),
     mut stamp: Option<Timestamp>,
 ) {
     let mut nulls = Nulls::after(None);
@@ -164,6 +175,9 @@ async fn deliver(
                 // It has no source time, so nothing is compared with the next one.
                 stamp = None;
             }
+        }
+        if is_publishing {
+            value.source_timestamp = None;
         }
         let mut notifier = subscriptions.data_notifier();
         if let Some(mut items) = notifier.notify_for(&node, AttributeId::Value) {

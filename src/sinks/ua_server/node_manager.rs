@@ -108,7 +108,8 @@ impl HubNodes {
         };
         item.set_status(StatusCode::Good);
         let session = context.session_id;
-        self.command(Command::Add { handle, session, node, camera, interval, lease }).await;
+        let is_publishing = item.sampling_interval() < 0.0;
+        self.command(Command::Add { handle, session, node, camera, interval, is_publishing, lease }).await;
     }
 
     async fn write_tag(&self, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
@@ -227,7 +228,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
             let revised = item.update().revised_sampling_interval;
             let interval = sampling_interval(context, handle.subscription_id, revised);
             self.items.set_sampling(handle, context.session_id, item_sampling(revised));
-            self.command(Command::Interval { handle, interval }).await;
+            self.command(Command::Interval { handle, interval, is_publishing: revised < 0.0 }).await;
         }
     }
 
