@@ -2,13 +2,16 @@
 //!
 //! - [`V4l2Device`] opens a node, walks the ladder of formats and starts a stream.
 //! - [`discover`] lists what there is.
+//! - [`Uevents`] says when to look again.
 //! - `ioctl` and `stream` are the only places that talk to the driver.
 
 mod discover;
 mod ioctl;
 mod stream;
+mod uevents;
 
 pub use discover::{Listing, Node, NodeFormat, NodeSize, discover, list};
+pub use uevents::Uevents;
 
 use super::device::{CameraError, Device, Identity, Mode, PixelFormat, Stream};
 use std::fs::{File, OpenOptions};
