@@ -92,10 +92,7 @@ impl Encoder {
         if jpeg.len() <= self.limit {
             return Ok(Encoded { jpeg: Bytes::copy_from_slice(&jpeg), width, height });
         }
-        // A damaged header may claim any size, and decoding would believe it.
-        if u64::from(width) * u64::from(height) > 4 * u64::from(mode.width) * u64::from(mode.height) {
-            return Err(EncodeError::Size { width, height, mode: mode.to_string() });
-        }
+        credible(mode, width, height)?;
         // Too large as the camera made it: the one case in which a camera's JPEG is decoded and encoded again.
         let image = turbojpeg::decompress_to_yuv(&jpeg)?;
         let quality = self.quality;
@@ -104,6 +101,14 @@ impl Encoder {
         })?;
         Ok(Encoded { jpeg, width, height })
     }
+}
+
+/// A damaged header may claim any size, and decoding would believe it.
+pub(super) fn credible(mode: &Mode, width: u32, height: u32) -> Result<(), EncodeError> {
+    if u64::from(width) * u64::from(height) > 4 * u64::from(mode.width) * u64::from(mode.height) {
+        return Err(EncodeError::Size { width, height, mode: mode.to_string() });
+    }
+    Ok(())
 }
 
 /// Encodes at the quality that sufficed last time, and lower until the limit is met.
@@ -133,18 +138,18 @@ fn bounded(
 }
 
 /// Where the samples of a raw frame lie (Documentation/userspace-api/media/v4l/pixfmt-*.rst).
-struct Layout {
-    width: usize,
-    height: usize,
+pub(super) struct Layout {
+    pub(super) width: usize,
+    pub(super) height: usize,
     /// Lines of luma in the frame, of which `height` are used.
     rows: usize,
-    stride: usize,
+    pub(super) stride: usize,
     chroma_width: usize,
     chroma_height: usize,
 }
 
 impl Layout {
-    fn of(mode: &Mode, found: usize) -> Result<Self, EncodeError> {
+    pub(super) fn of(mode: &Mode, found: usize) -> Result<Self, EncodeError> {
         let (mut width, mut height) = (mode.width as usize, mode.height as usize);
         let rows = height;
         let chroma_width = width.div_ceil(2);

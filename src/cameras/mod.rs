@@ -11,12 +11,14 @@
 
 mod capture;
 mod device;
+mod difference;
 mod encode;
 mod jpeg;
 mod test_pattern;
 pub mod v4l2;
 
 pub use device::{CameraError, Mode, PixelFormat};
+pub use difference::Meter;
 pub use encode::Encoder;
 
 use crate::base::{Clock, Tasks, duration};

@@ -9,8 +9,10 @@
 //! - [`TagName`], [`TagSpec`], [`TagId`]: a tag's name, its description, and its place in the hub.
 //! - [`Sample`]: one value of one tag at one time. What flows.
 //! - [`Picture`]: one encoded image of a camera. What flows on demand.
+//! - [`LumaGrid`]: a picture's brightness on a small grid, to tell how much two pictures differ.
 
 mod frame;
+mod luma;
 mod quality;
 mod sample;
 mod tag;
@@ -18,6 +20,7 @@ mod time;
 mod value;
 
 pub use frame::Picture;
+pub use luma::LumaGrid;
 pub use quality::{Quality, Status};
 pub use sample::{Sample, TagId};
 pub use tag::{Range, TagName, TagNameError, TagSpec};
