@@ -67,11 +67,11 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 
     let clock = Clock::real();
     let hub = Hub::new(clock.clone());
-    let (mut sources, mut sinks) = (Tasks::new("sources"), Tasks::new("sinks"));
-    let starters = register(&plan, &hub, &clock, &mut sources)?;
-    start_sinks(&plan, &hub, &mut sinks);
+    let (sources, sinks) = (Tasks::new("sources"), Tasks::new("sinks"));
+    let starters = register(&plan, &hub, &clock, &sources)?;
+    start_sinks(&plan, &hub, &sinks);
     for start in starters {
-        start(&mut sources);
+        start(&sources);
     }
     base::notify_ready();
     info!(device = %plan.config.device.name, version = env!("CARGO_PKG_VERSION"), "Vedette is up.");
@@ -141,9 +141,9 @@ fn warn_of_missing_devices(config: &Config, source: &Source) {
 }
 
 /// Starts a source whose tags are registered.
-type Starter = Box<dyn FnOnce(&mut Tasks)>;
+type Starter = Box<dyn FnOnce(&Tasks)>;
 
-fn register(plan: &Plan, hub: &Hub, clock: &Clock, tasks: &mut Tasks) -> Result<Vec<Starter>, StartError> {
+fn register(plan: &Plan, hub: &Hub, clock: &Clock, tasks: &Tasks) -> Result<Vec<Starter>, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Register(error.to_string());
     let Config { cameras: common, camera, system, simulator, .. } = &plan.config;
     let common = common.as_ref().map(|table| table.get_ref().clone()).unwrap_or_default();
@@ -183,7 +183,7 @@ fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
     Arc::new(tokio::sync::Mutex::new(source))
 }
 
-fn start_sinks(plan: &Plan, hub: &Hub, tasks: &mut Tasks) {
+fn start_sinks(plan: &Plan, hub: &Hub, tasks: &Tasks) {
     if let Some(setup) = &plan.ua_server {
         let (setup, hub) = (setup.clone(), hub.clone());
         tasks.spawn("ua_server", move |stop| ua_server::run(setup.clone(), hub.clone(), stop));

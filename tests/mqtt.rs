@@ -91,7 +91,7 @@ impl Host {
         let (client, mut event_loop) = AsyncClient::builder(options).capacity(16).build();
         let (sender, seen) = mpsc::channel(1024);
         let (ready, mut subscribed) = mpsc::channel(1);
-        let mut tasks = Tasks::new("host");
+        let tasks = Tasks::new("host");
         let mut event_loop = Some(event_loop_task(async move {
             loop {
                 match event_loop.poll().await {
@@ -175,7 +175,7 @@ impl Device {
             device_name: "press/4".into(),
             data_dir: data_dir.path().to_owned(),
         });
-        let mut tasks = Tasks::new("device");
+        let tasks = Tasks::new("device");
         let of_task = hub.clone();
         tasks.spawn("mqtt", move |stop| run(setup.clone(), of_task.clone(), stop));
         Self { hub, source, tasks, data_dir }

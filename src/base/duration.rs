@@ -23,6 +23,11 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     parse(&text).map_err(Error::custom)
 }
 
+/// The same for an `Option<Duration>`, which is `Some` where something is written.
+pub fn deserialize_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    deserialize(deserializer).map(Some)
+}
+
 fn parse(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         // humantime takes a bare "0"; elsewhere a number without a unit is refused, so here as well.

@@ -16,7 +16,7 @@ pub mod tasks;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
-pub use tasks::{Stop, Tasks};
+pub use tasks::{Spawner, Stop, Tasks};
 
 /// Tells systemd that the service is up, if systemd started it (`Type=notify`); else does nothing.
 pub fn notify_ready() {

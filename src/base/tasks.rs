@@ -12,7 +12,7 @@
 use super::Backoff;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -49,24 +49,79 @@ impl Stop {
 pub struct Tasks {
     name: &'static str,
     stop: watch::Sender<bool>,
-    running: Vec<(Arc<str>, JoinHandle<()>)>,
+    spawner: Spawner,
+}
+
+/// By name, in the order in which they were started.
+type Running = Vec<(Arc<str>, JoinHandle<()>)>;
+
+/// Adds tasks to a group, also from within one of them. Cheap to clone.
+#[derive(Clone)]
+pub struct Spawner {
+    stop: Stop,
+    running: Arc<Mutex<Running>>,
 }
 
 impl Tasks {
     pub fn new(name: &'static str) -> Self {
-        Self { name, stop: watch::Sender::new(false), running: Vec::new() }
+        let stop = watch::Sender::new(false);
+        let spawner = Spawner { stop: Stop(stop.subscribe()), running: Arc::default() };
+        Self { name, stop, spawner }
     }
 
     pub fn stop_signal(&self) -> Stop {
-        Stop(self.stop.subscribe())
+        self.spawner.stop.clone()
     }
 
-    /// Runs what `make` makes until the group stops; again, after a wait, if it panics or returns before that.
-    pub fn spawn<F>(&mut self, name: impl Into<Arc<str>>, mut make: impl FnMut(Stop) -> F + Send + 'static)
+    pub fn spawner(&self) -> Spawner {
+        self.spawner.clone()
+    }
+
+    /// [`Spawner::spawn`]
+    pub fn spawn<F>(&self, name: impl Into<Arc<str>>, make: impl FnMut(Stop) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (name, stop) = (name.into(), self.stop_signal());
+        self.spawner.spawn(name, make);
+    }
+
+    /// [`Spawner::spawn_thread`]
+    pub fn spawn_thread(&self, name: impl Into<Arc<str>>, body: impl FnMut(&Stop) + Send + 'static) {
+        self.spawner.spawn_thread(name, body);
+    }
+
+    /// Asks all to end and waits for them, `deadline` at most in all.
+    pub async fn stop(self, deadline: Duration) {
+        self.stop.send_replace(true);
+        let until = tokio::time::Instant::now() + deadline;
+        // One at a time: those that are still to end may yet start others.
+        while let Some((task, handle)) = self.spawner.take() {
+            let abort = handle.abort_handle();
+            if tokio::time::timeout_at(until, handle).await.is_err() {
+                warn!(group = self.name, %task, "Task did not end in time; leaving it behind.");
+                abort.abort();
+            }
+        }
+        info!(group = self.name, "Stopped.");
+    }
+}
+
+impl Spawner {
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().expect("no code that holds the list panics")
+    }
+
+    fn take(&self) -> Option<(Arc<str>, JoinHandle<()>)> {
+        let mut running = self.lock();
+        if running.is_empty() { None } else { Some(running.remove(0)) }
+    }
+
+    /// Runs what `make` makes until the group stops; again, after a wait, if it panics or returns before that.
+    pub fn spawn<F>(&self, name: impl Into<Arc<str>>, mut make: impl FnMut(Stop) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (name, stop) = (name.into(), self.stop.clone());
         let task = name.clone();
         #[allow(clippy::disallowed_methods, reason = "the one place that spawns")]
         let handle = tokio::spawn(async move {
@@ -89,12 +144,12 @@ impl Tasks {
                 }
             }
         });
-        self.running.push((name, handle));
+        self.lock().push((name, handle));
     }
 
     /// Runs `body` on a thread of its own until the group stops; again, after a wait, if it panics or returns.
-    pub fn spawn_thread(&mut self, name: impl Into<Arc<str>>, mut body: impl FnMut(&Stop) + Send + 'static) {
-        let (name, stop) = (name.into(), self.stop_signal());
+    pub fn spawn_thread(&self, name: impl Into<Arc<str>>, mut body: impl FnMut(&Stop) + Send + 'static) {
+        let (name, stop) = (name.into(), self.stop.clone());
         let task = name.clone();
         let handle = tokio::task::spawn_blocking(move || {
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
@@ -115,21 +170,7 @@ impl Tasks {
                 tokio::runtime::Handle::current().block_on(stop.sleep(wait));
             }
         });
-        self.running.push((name, handle));
-    }
-
-    /// Asks all to end and waits for them, `deadline` at most in all.
-    pub async fn stop(self, deadline: Duration) {
-        self.stop.send_replace(true);
-        let until = tokio::time::Instant::now() + deadline;
-        for (task, handle) in self.running {
-            let abort = handle.abort_handle();
-            if tokio::time::timeout_at(until, handle).await.is_err() {
-                warn!(group = self.name, %task, "Task did not end in time; leaving it behind.");
-                abort.abort();
-            }
-        }
-        info!(group = self.name, "Stopped.");
+        self.lock().push((name, handle));
     }
 }
 
@@ -141,7 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_task_that_panics_comes_back_and_stops_when_asked() {
         let runs = Arc::new(AtomicU32::new(0));
-        let mut tasks = Tasks::new("test");
+        let tasks = Tasks::new("test");
         let counted = runs.clone();
         tasks.spawn("flaky", move |stop| {
             let run = counted.fetch_add(1, Ordering::SeqCst);
@@ -159,14 +200,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_does_not_listen_is_left_behind() {
-        let mut tasks = Tasks::new("test");
+        let tasks = Tasks::new("test");
         tasks.spawn("deaf", |_| std::future::pending());
         tokio::time::timeout(Duration::from_secs(10), tasks.stop(Duration::from_millis(10))).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_thread_sees_the_stop() {
-        let mut tasks = Tasks::new("test");
+        let tasks = Tasks::new("test");
         tasks.spawn_thread("thread", |stop| {
             while !stop.is_stopped() {
                 std::thread::yield_now();

@@ -4,19 +4,21 @@
 //!      ▲                 │            │
 //!      └─device is back──┴── failed ◄─┘   (bad, with the reason, to every lease; tried again while wanted)
 //!
-//! Idle means that the device is closed: nothing is captured, and another program may use the camera. While idle the
-//! thread looks twice a second whether the device is still there, so that a camera that was unplugged is bad within a
-//! second even if nobody watches it.
+//! Idle means that the device is closed: nothing is captured, and another program may use the camera. Whether it is still
+//! there is looked at whenever a device came or went (plug.rs nudges), and twice a second for those that do not announce
+//! themselves, so that a camera that was unplugged is bad within a second even if nobody watches it.
 //!
-//! A frame is encoded at most once, and only if it is due to somebody (hub::frames). What the camera is and does it says
-//! on tags `cameras/<name>/...`.
+//! A frame is measured at most once, if somebody who is due has a deadband, and then encoded at most once, if somebody
+//! still wants it (hub::frames). What the camera is and does it says on its tags (status.rs).
 
-use super::device::{CameraError, Device, Mode, PixelFormat, Stream};
+use super::device::{CameraError, Device, Frame, Mode, PixelFormat};
+use super::difference::Meter;
 use super::encode::{EncodeError, Encoder};
+use super::status::Status;
 use crate::base::{Backoff, Stop};
-use crate::hub::frames::Port;
-use crate::hub::{Hub, Registration};
-use crate::model::{DataType, Picture, Quality, Sample, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::hub::Hub;
+use crate::hub::frames::{Port, Wanted};
+use crate::model::{LumaGrid, Picture, Quality};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -24,8 +26,6 @@ use tracing::{info, warn};
 const GLANCE: Duration = Duration::from_millis(500);
 /// A stream that is silent for so long is given up and opened anew.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How often counters are published while streaming.
-const COUNTERS: Duration = Duration::from_secs(1);
 
 pub(super) struct Capture {
     pub(super) hub: Hub,
@@ -52,27 +52,32 @@ impl Capture {
         let mut glanced = Instant::now();
         while !stop.is_stopped() {
             let is_wanted = self.port.wait_for_demand(GLANCE).leases > 0;
+            let is_nudged = self.port.take_nudge();
+            if is_nudged {
+                retry.reset();
+            }
             if is_wanted && retry.is_due() {
                 match self.stream(stop) {
                     Ok(()) => {
                         retry.reset();
                         self.port.set_quality(Quality::GOOD);
-                        self.status.set(&self.hub, "idle", "");
+                        self.status.set("idle", "");
                     }
                     Err(error) => {
                         self.fail(&error);
                         retry.wait();
                     }
                 }
-            } else if glanced.elapsed() >= GLANCE {
-                self.glance(retry.is_due());
-                glanced = Instant::now();
+                self.status.rests();
+            } else {
+                if is_nudged || glanced.elapsed() >= GLANCE {
+                    self.glance(retry.is_due());
+                    glanced = Instant::now();
+                }
                 if is_wanted {
                     // Demand returns at once; there is nothing to do for it yet.
-                    std::thread::sleep(retry.pause());
+                    self.port.wait_for_nudge(retry.pause());
                 }
-            } else if is_wanted {
-                std::thread::sleep(retry.pause());
             }
         }
     }
@@ -83,10 +88,7 @@ impl Capture {
         match self.device.probe() {
             Err(error) => self.fail(&error),
             // A missing device that is there again can be asked again.
-            Ok(()) if may_recover && (self.status.is_disconnected() || self.status.is_new()) => {
-                self.port.set_quality(Quality::GOOD);
-                self.status.set(&self.hub, "idle", "");
-            }
+            Ok(()) if may_recover && (self.status.is_disconnected() || self.status.is_new()) => self.meet(),
             // Of any other fault nobody knows whether it persists, because nobody asks: the next reader finds out. The
             // state stays what it was, or a broken camera would look fine between two attempts.
             Ok(()) if may_recover && self.port.demand().leases == 0 => self.port.set_quality(Quality::GOOD),
@@ -94,100 +96,187 @@ impl Capture {
         }
     }
 
-    fn fail(&mut self, error: &CameraError) {
-        if self.status.set(&self.hub, error.state(), &error.to_string()) {
-            warn!(camera = self.port.name(), %error, "Camera lost; trying again.");
+    /// A device that has come: what is it?
+    fn meet(&mut self) {
+        match self.device.describe() {
+            Ok(description) => {
+                self.status.found(&description);
+                self.port.set_quality(Quality::GOOD);
+                self.status.set("idle", "");
+            }
+            Err(error) => self.fail(&error),
         }
-        self.port.set_quality(error.quality());
+    }
+
+    fn fail(&mut self, error: &CameraError) {
+        let quality = error.quality();
+        if self.status.set(error.state(), &error.to_string()) {
+            warn!(camera = self.port.name(), %error, "Camera lost; trying again.");
+            if self.status.is_disconnected() {
+                self.status.lose_device(&quality);
+            }
+        }
+        self.port.set_quality(quality);
     }
 
     /// Opens the device and streams until nobody has wanted a frame for the linger time.
     fn stream(&mut self, stop: &Stop) -> Result<(), CameraError> {
         let mut stream = self.device.open()?;
-        let mode = stream.mode().clone();
-        let mut encoder =
-            Encoder::new(self.settings.quality, self.settings.max_bytes).map_err(|error| CameraError::Failed {
-                device: self.port.name().into(),
-                operation: "make an encoder",
-                reason: error.to_string(),
-            })?;
-        self.status.describe(&self.hub, stream.as_ref());
-        let camera = self.port.name().to_owned();
-        info!(%camera, %mode, "Capturing.");
-
-        let (mut last_wanted, mut last_good, mut counted) = (Instant::now(), Instant::now(), Instant::now());
-        let mut last_sequence = None;
-        let mut has_faults = false;
+        let mut session = Session::new(self, stream.mode().clone())?;
+        info!(camera = session.camera, mode = %session.mode, "Capturing.");
+        let mut last_wanted = Instant::now();
         while !stop.is_stopped() {
             let now = Instant::now();
-            let leases = self.port.demand().leases;
+            let leases = session.port.demand().leases;
+            session.status.tick(leases);
             if leases > 0 {
                 last_wanted = now;
-            } else if now.duration_since(last_wanted) >= self.settings.linger {
+            } else if now.duration_since(last_wanted) >= session.linger {
                 break;
             }
-            if now.duration_since(counted) >= COUNTERS {
-                counted = now;
-                self.status.count(&self.hub, leases);
-            }
-            let Some(frame) = stream.next(GLANCE)? else {
-                if last_good.elapsed() >= SILENCE {
-                    return Err(CameraError::Silent { device: camera, seconds: SILENCE.as_secs() });
+            match stream.next(GLANCE)? {
+                Some(frame) => session.take(&frame),
+                None if session.is_silent() => {
+                    return Err(CameraError::Silent { device: session.camera.into(), seconds: SILENCE.as_secs() });
                 }
-                continue;
-            };
-            let is_silent = last_good.elapsed() >= SILENCE;
-            let counters = &mut self.status.counters;
-            counters.captured += 1;
-            if let Some(last) = last_sequence.replace(frame.sequence) {
-                let skipped = frame.sequence.wrapping_sub(last).wrapping_sub(1);
-                // A driver that restarts its count is not a driver that lost four billion frames.
-                counters.dropped += u64::from(if skipped < 1000 { skipped } else { 0 });
+                None => continue,
             }
-            if frame.corrupt {
-                counters.corrupt += 1;
-                if is_silent {
-                    return Err(CameraError::Damaged { device: camera, seconds: SILENCE.as_secs() });
-                }
-                continue;
+            if session.is_silent() {
+                return Err(CameraError::Damaged { device: session.camera.into(), seconds: SILENCE.as_secs() });
             }
-            if !self.port.is_wanted(frame.captured, mode.frame_interval) {
-                last_good = Instant::now();
-                continue;
-            }
-            let captured_at: Timestamp = self.hub.now().saturating_sub(frame.captured.elapsed());
-            let encoded = match encoder.encode(&mode, frame.data) {
-                Ok(encoded) => encoded,
-                Err(error) => {
-                    counters.corrupt += 1;
-                    if !std::mem::replace(&mut has_faults, true) {
-                        warn!(%camera, %error, "Dropped a frame; further ones are only counted.");
-                    }
-                    if is_silent {
-                        return Err(CameraError::Damaged { device: camera, seconds: SILENCE.as_secs() });
-                    }
-                    if let EncodeError::Limit { .. } = error {
-                        let quality = crate::model::Status::BAD_RESOURCE_UNAVAILABLE;
-                        self.port.set_quality(Quality::new(quality, error.to_string()));
-                    }
-                    continue;
-                }
-            };
-            last_good = Instant::now();
-            counters.encoded += u64::from(mode.format != PixelFormat::Mjpg);
-            let picture = Picture {
-                jpeg: encoded.jpeg,
-                width: encoded.width,
-                height: encoded.height,
-                sequence: counters.captured,
-                captured: captured_at,
-            };
-            counters.published += self.port.deliver(frame.captured, mode.frame_interval, &picture) as u64;
-            self.status.set(&self.hub, "streaming", "");
         }
-        self.status.count(&self.hub, 0);
-        info!(%camera, "Nobody is watching; the camera is off.");
+        info!(camera = session.camera, "Nobody is watching; the camera is off.");
         Ok(())
+    }
+}
+
+/// From the opening of a device to its closing.
+struct Session<'a> {
+    hub: &'a Hub,
+    port: &'a Port,
+    status: &'a mut Status,
+    camera: &'a str,
+    linger: Duration,
+    mode: Mode,
+    meter: Meter,
+    encoder: Encoder,
+    last_sequence: Option<u32>,
+    /// When there was a frame that is worth something.
+    last_good: Instant,
+    /// How the last picture looked that went to anybody, if it was measured.
+    last_published: Option<LumaGrid>,
+    is_fault_said: bool,
+    is_lowering_said: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(capture: &'a mut Capture, mode: Mode) -> Result<Self, CameraError> {
+        let Capture { hub, port, status, settings, .. } = capture;
+        let failed = |error: EncodeError| CameraError::Failed {
+            device: port.name().into(),
+            operation: "make an encoder",
+            reason: error.to_string(),
+        };
+        let encoder = Encoder::new(settings.quality, settings.max_bytes).map_err(failed)?;
+        let meter = Meter::new().map_err(failed)?;
+        status.streams(&mode, encoder_name(&mode));
+        status.begin_window();
+        Ok(Self {
+            hub,
+            camera: port.name(),
+            port,
+            status,
+            linger: settings.linger,
+            mode,
+            meter,
+            encoder,
+            last_sequence: None,
+            last_good: Instant::now(),
+            last_published: None,
+            is_fault_said: false,
+            is_lowering_said: false,
+        })
+    }
+
+    fn is_silent(&self) -> bool {
+        self.last_good.elapsed() >= SILENCE
+    }
+
+    fn take(&mut self, frame: &Frame<'_>) {
+        let captured_at = self.hub.now().saturating_sub(frame.captured.elapsed());
+        let counters = &mut self.status.counters;
+        counters.captured += 1;
+        counters.last_frame = Some(captured_at);
+        if let Some(last) = self.last_sequence.replace(frame.sequence) {
+            let skipped = frame.sequence.wrapping_sub(last).wrapping_sub(1);
+            // A driver that restarts its count is not a driver that lost four billion frames.
+            counters.dropped += u64::from(if skipped < 1000 { skipped } else { 0 });
+        }
+        if frame.corrupt {
+            counters.corrupt += 1;
+            return;
+        }
+        let interval = self.mode.frame_interval;
+        let wanted = self.port.wanted(frame.captured, interval);
+        if wanted == Wanted::Nothing {
+            self.last_good = Instant::now();
+            return;
+        }
+        let grid = match (wanted == Wanted::Comparison).then(|| self.meter.grid(&self.mode, frame.data)).transpose() {
+            Ok(grid) => grid,
+            Err(error) => return self.drop_frame(&error),
+        };
+        if let Some(grid) = &grid {
+            self.show_difference(grid);
+            if !self.port.judge(frame.captured, interval, grid) {
+                self.last_good = Instant::now();
+                self.status.set("streaming", "");
+                return;
+            }
+        }
+        let encoded = match self.encoder.encode(&self.mode, frame.data) {
+            Ok(encoded) => encoded,
+            Err(error) => return self.drop_frame(&error),
+        };
+        self.last_good = Instant::now();
+        self.say_lowering();
+        let counters = &mut self.status.counters;
+        counters.encoded += u64::from(self.mode.format != PixelFormat::Mjpg);
+        let picture = Picture {
+            jpeg: encoded.jpeg,
+            width: encoded.width,
+            height: encoded.height,
+            sequence: counters.captured,
+            captured: captured_at,
+        };
+        counters.published += self.port.deliver(frame.captured, interval, &picture, grid.as_ref()) as u64;
+        self.last_published = grid.or(self.last_published.take());
+        self.status.set("streaming", "");
+    }
+
+    fn drop_frame(&mut self, error: &EncodeError) {
+        self.status.counters.corrupt += 1;
+        if !std::mem::replace(&mut self.is_fault_said, true) {
+            warn!(camera = self.camera, %error, "Dropped a frame; further ones are only counted.");
+        }
+        if let EncodeError::Limit { .. } = error {
+            let status = crate::model::Status::BAD_RESOURCE_UNAVAILABLE;
+            self.port.set_quality(Quality::new(status, error.to_string()));
+        }
+    }
+
+    fn show_difference(&mut self, grid: &LumaGrid) {
+        match &self.last_published {
+            Some(last) => self.status.meter(self.port.comparison().difference(grid, last)),
+            None => self.status.meter(0.0),
+        }
+    }
+
+    fn say_lowering(&mut self) {
+        let Some(quality) = self.encoder.lowered_quality() else { return };
+        if !std::mem::replace(&mut self.is_lowering_said, true) {
+            warn!(camera = self.camera, quality, "Lowered the JPEG quality to meet max_bytes; said once.");
+        }
     }
 }
 
@@ -217,140 +306,7 @@ impl Retry {
 
     fn reset(&mut self) {
         self.backoff.reset();
-    }
-}
-
-/// The camera's own tags.
-pub(super) struct Status {
-    tags: Registration,
-    state: &'static str,
-    reason: String,
-    last_error: String,
-    counters: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
-    captured: u64,
-    encoded: u64,
-    published: u64,
-    dropped: u64,
-    corrupt: u64,
-}
-
-macro_rules! status_tags {
-    ($($name:ident: $data_type:ident, $description:literal;)*) => {
-        #[derive(Clone, Copy)]
-        enum Tag { $($name),* }
-
-        const TAGS: &[(&str, DataType, &str)] = &[$((stringify!($name), DataType::$data_type, $description)),*];
-    };
-}
-
-status_tags! {
-    State: String, "idle, streaming, disconnected, in use by another program, no signal, not supported or failed";
-    Reason: String, "Why the camera does not deliver; empty while it can";
-    LastError: String, "The last reason there was";
-    Device: String, "Where the camera is looked for";
-    Driver: String, "The kernel driver, once the camera has been opened";
-    Card: String, "What the driver calls the camera";
-    Bus: String, "Where the camera is attached";
-    Format: String, "Pixel format, size and rate in use";
-    Encoder: String, "Who makes the JPEG: the camera or turbojpeg";
-    Leases: UInt32, "How many readers and monitored items want pictures now";
-    FramesCaptured: UInt64, "Frames taken from the driver";
-    FramesEncoded: UInt64, "Frames encoded by this device";
-    FramesPublished: UInt64, "Pictures handed to readers and monitored items";
-    FramesDropped: UInt64, "Frames the driver had to drop";
-    FramesCorrupt: UInt64, "Frames that were damaged or truncated";
-}
-
-impl Status {
-    /// Registers `cameras/<name>/...`.
-    pub(super) fn register(hub: &Hub, name: &str, device: &str) -> Result<Self, super::SpawnError> {
-        let specs = TAGS.iter().map(|(tag, data_type, description)| {
-            let name = TagName::new(&format!("cameras/{name}/{tag}"))?;
-            Ok(TagSpec::new(name, *data_type).described(*description))
-        });
-        let specs = specs.collect::<Result<Vec<_>, super::SpawnError>>()?;
-        let tags = hub.register(&format!("camera {name}"), specs)?;
-        let status =
-            Self { tags, state: "", reason: String::new(), last_error: String::new(), counters: Counters::default() };
-        let empty = || Value::string("");
-        let all = [
-            (Tag::Device, Value::string(device)),
-            (Tag::LastError, empty()),
-            (Tag::Driver, empty()),
-            (Tag::Card, empty()),
-            (Tag::Bus, empty()),
-            (Tag::Format, empty()),
-            (Tag::Encoder, empty()),
-        ];
-        status.publish(hub, all);
-        status.count(hub, 0);
-        Ok(status)
-    }
-
-    fn id(&self, tag: Tag) -> TagId {
-        self.tags.tags()[tag as usize]
-    }
-
-    fn publish(&self, hub: &Hub, values: impl IntoIterator<Item = (Tag, Value)>) {
-        let now = hub.now();
-        hub.publish(values.into_iter().map(|(tag, value)| Sample::good(self.id(tag), value, now)).collect());
-    }
-
-    fn is_new(&self) -> bool {
-        self.state.is_empty()
-    }
-
-    fn is_disconnected(&self) -> bool {
-        self.state == "disconnected"
-    }
-
-    /// Publishes state and reason if they changed; whether they did.
-    fn set(&mut self, hub: &Hub, state: &'static str, reason: &str) -> bool {
-        if self.state == state && self.reason == reason {
-            return false;
-        }
-        self.state = state;
-        self.reason = reason.to_owned();
-        if !reason.is_empty() {
-            self.last_error = reason.to_owned();
-        }
-        let values = [
-            (Tag::State, Value::string(state)),
-            (Tag::Reason, Value::string(reason)),
-            (Tag::LastError, Value::string(&*self.last_error)),
-        ];
-        self.publish(hub, values);
-        true
-    }
-
-    fn describe(&self, hub: &Hub, stream: &dyn Stream) {
-        let (identity, mode) = (stream.identity(), stream.mode());
-        let encoder = encoder_name(mode);
-        let values = [
-            (Tag::Driver, Value::string(&*identity.driver)),
-            (Tag::Card, Value::string(&*identity.card)),
-            (Tag::Bus, Value::string(&*identity.bus)),
-            (Tag::Format, Value::string(mode.to_string())),
-            (Tag::Encoder, Value::string(encoder)),
-        ];
-        self.publish(hub, values);
-    }
-
-    fn count(&self, hub: &Hub, leases: usize) {
-        let Counters { captured, encoded, published, dropped, corrupt } = self.counters;
-        let values = [
-            (Tag::Leases, Value::UInt32(leases as u32)),
-            (Tag::FramesCaptured, Value::UInt64(captured)),
-            (Tag::FramesEncoded, Value::UInt64(encoded)),
-            (Tag::FramesPublished, Value::UInt64(published)),
-            (Tag::FramesDropped, Value::UInt64(dropped)),
-            (Tag::FramesCorrupt, Value::UInt64(corrupt)),
-        ];
-        self.publish(hub, values);
+        self.next = Instant::now();
     }
 }
 

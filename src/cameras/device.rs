@@ -12,6 +12,9 @@ pub trait Device: Send {
     /// Whether it could be opened now, without starting it. Cheap: called each second while the camera is idle.
     fn probe(&self) -> Result<(), CameraError>;
 
+    /// What it is and offers. May open it for a moment, but does not start it.
+    fn describe(&self) -> Result<Description, CameraError>;
+
     /// Starts capturing.
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError>;
 }
@@ -20,12 +23,19 @@ pub trait Device: Send {
 pub trait Stream {
     fn mode(&self) -> &Mode;
 
-    /// Who and what is behind the stream.
-    fn identity(&self) -> &Identity;
-
     /// The next frame, or `None` if none came within `timeout`. Must be called faster than frames come, else the
     /// driver drops them.
     fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError>;
+}
+
+/// For people: what a camera is and offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Where it was found.
+    pub path: String,
+    pub identity: Identity,
+    /// A line each: pixel format, size, rates.
+    pub formats: Vec<String>,
 }
 
 /// For people: what the driver says of itself. Empty where it says nothing.
@@ -135,6 +145,8 @@ impl fmt::Display for PixelFormat {
 pub enum CameraError {
     #[error("{device} does not exist")]
     Missing { device: String },
+    #[error("{device} is not plugged in")]
+    Unplugged { device: String },
     #[error("{device} is gone ({reason})")]
     Gone { device: String, reason: String },
     #[error("{device} is in use by another program")]
@@ -157,7 +169,7 @@ impl CameraError {
     /// One word for the camera's `State`.
     pub fn state(&self) -> &'static str {
         match self {
-            CameraError::Missing { .. } | CameraError::Gone { .. } => "disconnected",
+            CameraError::Missing { .. } | CameraError::Unplugged { .. } | CameraError::Gone { .. } => "disconnected",
             CameraError::Busy { .. } => "in use by another program",
             CameraError::Silent { .. } => "no signal",
             CameraError::NoFormat { .. } => "not supported",
@@ -167,7 +179,9 @@ impl CameraError {
 
     pub fn quality(&self) -> Quality {
         let status = match self {
-            CameraError::Missing { .. } | CameraError::Gone { .. } => Status::BAD_NOT_CONNECTED,
+            CameraError::Missing { .. } | CameraError::Unplugged { .. } | CameraError::Gone { .. } => {
+                Status::BAD_NOT_CONNECTED
+            }
             CameraError::Busy { .. } | CameraError::Forbidden { .. } => Status::BAD_RESOURCE_UNAVAILABLE,
             CameraError::NotACamera { .. } => Status::BAD_CONFIGURATION_ERROR,
             CameraError::NoFormat { .. } => Status::BAD_NOT_SUPPORTED,

@@ -1,19 +1,23 @@
 //! Cameras: found, opened when somebody wants a picture, closed when nobody does.
 //!
-//!     v4l2/ or test_pattern.rs ──frame──► encode.rs (jpeg.rs) ──picture──► hub::frames
-//!                └────────────── capture.rs: one thread a camera ──────────────┘
+//!     v4l2/ or test_pattern.rs ──frame──► difference.rs ──► encode.rs (jpeg.rs) ──picture──► hub::frames
+//!                └─────────────────── capture.rs: one thread a camera ───────────────────────────┘
 //!
 //! - `device.rs` says what a camera is, and what can be wrong with one.
-//! - `capture.rs` is the life of a camera: idle, streaming, failed, back again.
+//! - `plug.rs` finds cameras, at start and when they are plugged in.
+//! - `capture.rs` is the life of a camera: idle, streaming, failed, back again. `status.rs` is what it says of itself.
+//! - `scale.rs` makes a picture of another size for who asks for one.
 //!
-//! [`spawn`] starts one thread for each configured camera and, if the configuration asks, for each other V4L2 capture
-//! device that is there at start.
+//! [`spawn`] starts one thread for each configured camera, and one that starts a thread for each other camera it finds.
 
 mod capture;
 mod device;
 mod difference;
 mod encode;
 mod jpeg;
+mod plug;
+mod scale;
+mod status;
 mod test_pattern;
 pub mod v4l2;
 
@@ -21,21 +25,26 @@ pub use device::{CameraError, Mode, PixelFormat};
 pub use difference::Meter;
 pub use encode::Encoder;
 
-use crate::base::{Clock, Tasks, duration};
+use crate::base::{Clock, Spawner, Tasks, duration};
+use crate::hub::frames::{Comparison, Traits};
 use crate::hub::{Hub, RegisterError};
 use crate::model::TagNameError;
-use capture::{Capture, Settings, Status};
+use capture::{Capture, Settings};
 use device::Device;
+use plug::Plug;
 use serde::Deserialize;
+use status::Status;
 use std::path::PathBuf;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::warn;
+use v4l2::Place;
 
 /// `[cameras]`: what holds for all cameras.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Serve every V4L2 capture device that is there at start, also those that no `[[camera]]` names. Default: true.
+    /// Serve every V4L2 capture device, also those that no `[[camera]]` names and those that are plugged in later.
+    /// Default: true.
     pub discover: bool,
     /// When to add the test-pattern camera: "never", "if-none" (there is no other camera) or "always". Default: never.
     pub test_pattern: WhenTestPattern,
@@ -45,6 +54,15 @@ pub struct Config {
     /// A picture's size limit in bytes, met by lowering the quality. Clients on .NET refuse more than 1 MiB unless told
     /// otherwise. Default: 1000000.
     pub max_bytes: usize,
+    /// For percent deadbands: parts of a picture that differ by less than this (percent) count as equal. Hides the noise
+    /// of a sensor. Default: 0.5.
+    pub noise_floor: f64,
+    /// For percent deadbands: a change of the whole picture's brightness (a lamp, an exposure) is no difference.
+    /// Default: false.
+    pub ignore_brightness: bool,
+    /// For percent deadbands: a picture comes after this time even if nothing has changed. Default: never.
+    #[serde(deserialize_with = "duration::deserialize_some")]
+    pub heartbeat: Option<Duration>,
 }
 
 impl Default for Config {
@@ -54,6 +72,9 @@ impl Default for Config {
             test_pattern: WhenTestPattern::Never,
             linger: Duration::from_secs(2),
             max_bytes: 1_000_000,
+            noise_floor: 0.5,
+            ignore_brightness: false,
+            heartbeat: None,
         }
     }
 }
@@ -87,6 +108,16 @@ pub struct CameraConfig {
     /// JPEG quality, 1 to 100, where this device encodes (not for cameras that deliver JPEG). Default: 80.
     #[serde(default = "default_quality")]
     pub quality: u8,
+    /// Do not serve this device. Default: false.
+    #[serde(default)]
+    pub hide: bool,
+    /// Instead of `[cameras] noise_floor`.
+    pub noise_floor: Option<f64>,
+    /// Instead of `[cameras] ignore_brightness`.
+    pub ignore_brightness: Option<bool>,
+    /// Instead of `[cameras] heartbeat`.
+    #[serde(default, deserialize_with = "duration::deserialize_some")]
+    pub heartbeat: Option<Duration>,
 }
 
 const fn default_width() -> u32 {
@@ -111,14 +142,32 @@ impl Config {
         if !(10_000..=100_000_000).contains(&self.max_bytes) {
             faults.push(("max_bytes", format!("{} is out of range; use 10000 to 100000000 bytes", self.max_bytes)));
         }
+        check_noise_floor(self.noise_floor, &mut faults);
         faults
+    }
+}
+
+fn check_noise_floor(noise_floor: f64, faults: &mut Vec<(&'static str, String)>) {
+    if !(0.0..=100.0).contains(&noise_floor) {
+        faults.push(("noise_floor", format!("{noise_floor} is out of range; use 0 to 100 percent")));
     }
 }
 
 impl CameraConfig {
     fn plain(name: String, device: PathBuf) -> Self {
         let (width, height, quality) = (default_width(), default_height(), default_quality());
-        Self { name, device, width, height, rate: None, quality }
+        Self {
+            name,
+            device,
+            width,
+            height,
+            rate: None,
+            quality,
+            hide: false,
+            noise_floor: None,
+            ignore_brightness: None,
+            heartbeat: None,
+        }
     }
 
     fn is_test_pattern(&self) -> bool {
@@ -156,16 +205,19 @@ impl CameraConfig {
         if !(1..=100).contains(&self.quality) {
             faults.push(("quality", format!("{} is out of range; use 1 to 100", self.quality)));
         }
+        if let Some(noise_floor) = self.noise_floor {
+            check_noise_floor(noise_floor, &mut faults);
+        }
         faults
     }
 
-    fn open(&self, clock: &Clock) -> Box<dyn Device> {
+    fn open(&self, place: &Place, clock: &Clock) -> Box<dyn Device> {
         let &Self { width, height, rate, .. } = self;
         if self.is_test_pattern() {
             let rate = rate.unwrap_or(25.0);
             return Box::new(test_pattern::TestPattern { width, height, rate, clock: clock.clone() });
         }
-        Box::new(v4l2::V4l2Device { path: self.device.clone(), wish: v4l2::Wish { width, height, rate } })
+        Box::new(v4l2::V4l2Device { place: place.clone(), wish: v4l2::Wish { width, height, rate } })
     }
 }
 
@@ -179,53 +231,65 @@ pub enum SpawnError {
     Tag(#[from] RegisterError),
 }
 
-/// Registers all cameras and starts their threads: the configured ones first, in their order.
+/// Registers the cameras of the configuration, in their order, then those that are found, and starts their threads. Goes
+/// on to do so for those that are plugged in later.
 pub fn spawn(
     config: &Config,
     cameras: &[CameraConfig],
     hub: &Hub,
     clock: &Clock,
-    tasks: &mut Tasks,
+    tasks: &Tasks,
 ) -> Result<(), SpawnError> {
-    for camera in with_discovered(config, cameras) {
-        let name = camera.name.clone();
-        let port = hub.register_camera(&name).ok_or_else(|| SpawnError::Duplicate(name.clone()))?;
-        let status = Status::register(hub, &name, &camera.device.display().to_string())?;
-        let settings = Settings { quality: camera.quality, max_bytes: config.max_bytes, linger: config.linger };
-        let mut capture = Capture { hub: hub.clone(), port, device: camera.open(clock), status, settings };
-        tasks.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));
+    let starter = Starter { config: config.clone(), hub: hub.clone(), clock: clock.clone(), spawner: tasks.spawner() };
+    for camera in cameras.iter().filter(|camera| !camera.hide) {
+        starter.start(camera, &Place::fixed(&camera.device))?;
     }
-    Ok(())
-}
-
-fn with_discovered(config: &Config, configured: &[CameraConfig]) -> Vec<CameraConfig> {
-    let mut cameras = configured.to_vec();
-    if config.discover {
-        let nodes: Vec<_> = configured.iter().filter_map(|camera| camera.device.canonicalize().ok()).collect();
-        for (name, path) in v4l2::discover() {
-            if path.canonicalize().is_ok_and(|node| nodes.contains(&node)) {
-                continue;
-            }
-            if cameras.iter().any(|camera| camera.name == name) {
-                warn!(camera = %name, device = %path.display(), "Not serving a camera whose name is taken.");
-                continue;
-            }
-            info!(camera = %name, device = %path.display(), "Found a camera.");
-            cameras.push(CameraConfig::plain(name, path));
-        }
-    }
+    let configured = cameras.iter().map(|camera| camera.device.clone()).collect();
+    let mut plug = Plug::new(starter.clone(), configured);
+    plug.look();
     let is_wanted = match config.test_pattern {
         WhenTestPattern::Never => false,
-        WhenTestPattern::IfNone => cameras.is_empty(),
+        WhenTestPattern::IfNone => hub.cameras().is_empty(),
         WhenTestPattern::Always => true,
     };
     if is_wanted && !cameras.iter().any(CameraConfig::is_test_pattern) {
         if config.test_pattern == WhenTestPattern::IfNone {
             warn!("No camera found; showing the test pattern instead.");
         }
-        cameras.push(CameraConfig::plain("Test pattern".into(), TEST_PATTERN.into()));
+        let camera = CameraConfig::plain("Test pattern".into(), TEST_PATTERN.into());
+        starter.start(&camera, &Place::fixed(&camera.device))?;
     }
-    cameras
+    tasks.spawn_thread("cameras", move |stop| plug.run(stop));
+    Ok(())
+}
+
+/// What is needed to start a camera's threads, at start and later.
+#[derive(Clone)]
+struct Starter {
+    config: Config,
+    hub: Hub,
+    clock: Clock,
+    spawner: Spawner,
+}
+
+impl Starter {
+    fn start(&self, camera: &CameraConfig, place: &Place) -> Result<(), SpawnError> {
+        let Self { config, hub, .. } = self;
+        let name = camera.name.clone();
+        let comparison = Comparison {
+            noise_floor: camera.noise_floor.unwrap_or(config.noise_floor),
+            ignore_brightness: camera.ignore_brightness.unwrap_or(config.ignore_brightness),
+            heartbeat: camera.heartbeat.or(config.heartbeat),
+        };
+        let traits = Traits { comparison, reshape: scale::reshape_picture };
+        let status = Status::register(hub, &name, &place.name())?;
+        let port = hub.register_camera(&name, traits).ok_or_else(|| SpawnError::Duplicate(name.clone()))?;
+        let settings = Settings { quality: camera.quality, max_bytes: config.max_bytes, linger: config.linger };
+        let device = camera.open(place, &self.clock);
+        let mut capture = Capture { hub: hub.clone(), port, device, status, settings };
+        self.spawner.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -247,15 +311,19 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_test_pattern_comes_only_when_asked() {
+    #[tokio::test]
+    async fn the_test_pattern_comes_only_when_asked() {
         let with = |test_pattern, cameras: &[CameraConfig]| {
             let config = Config { discover: false, test_pattern, ..Config::default() };
-            with_discovered(&config, cameras).len()
+            let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
+            spawn(&config, cameras, &hub, &Clock::real(), &tasks).unwrap();
+            hub.cameras().len()
         };
         let one = [CameraConfig::plain("a".into(), "/dev/video77".into())];
         assert_eq!([with(WhenTestPattern::Never, &[]), with(WhenTestPattern::Never, &one)], [0, 1]);
         assert_eq!([with(WhenTestPattern::IfNone, &[]), with(WhenTestPattern::IfNone, &one)], [1, 1]);
         assert_eq!([with(WhenTestPattern::Always, &[]), with(WhenTestPattern::Always, &one)], [1, 2]);
+        let hidden = [CameraConfig { hide: true, ..one[0].clone() }];
+        assert_eq!(with(WhenTestPattern::Never, &hidden), 0);
     }
 }

@@ -3,7 +3,7 @@
 //! For the first evening and for tests. It goes the same way as any camera, and says in its picture what it is, so
 //! that nobody takes it for one.
 
-use super::device::{CameraError, Device, Frame, Identity, Mode, PixelFormat, Stream};
+use super::device::{CameraError, Description, Device, Frame, Identity, Mode, PixelFormat, Stream};
 use crate::base::Clock;
 use crate::model::Timestamp;
 use font8x8::UnicodeFonts;
@@ -23,6 +23,11 @@ impl Device for TestPattern {
         Ok(())
     }
 
+    fn describe(&self) -> Result<Description, CameraError> {
+        let format = format!("{} {}x{} at {} fps", PixelFormat::Yu12, self.width, self.height, self.rate);
+        Ok(Description { path: "test-pattern".into(), identity: identity(), formats: vec![format] })
+    }
+
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
         // 4:2:0 takes even sizes.
         let (width, height) = (self.width.next_multiple_of(2), self.height.next_multiple_of(2));
@@ -35,12 +40,10 @@ impl Device for TestPattern {
             frame_interval: Duration::from_secs_f64(1.0 / self.rate),
         };
         let canvas = Canvas::bars(width as usize, height as usize);
-        let identity = Identity { driver: "vedette".into(), card: "Test pattern".into(), bus: "none".into() };
         Ok(Box::new(Pattern {
             picture: canvas.clone(),
             background: canvas,
             mode,
-            identity,
             clock: self.clock.clone(),
             sequence: 0,
             due: Instant::now(),
@@ -48,9 +51,12 @@ impl Device for TestPattern {
     }
 }
 
+fn identity() -> Identity {
+    Identity { driver: "vedette".into(), card: "Test pattern".into(), bus: "none".into() }
+}
+
 struct Pattern {
     mode: Mode,
-    identity: Identity,
     clock: Clock,
     background: Canvas,
     picture: Canvas,
@@ -61,10 +67,6 @@ struct Pattern {
 impl Stream for Pattern {
     fn mode(&self) -> &Mode {
         &self.mode
-    }
-
-    fn identity(&self) -> &Identity {
-        &self.identity
     }
 
     fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError> {

@@ -1,6 +1,6 @@
 //! `vedette cameras`: what video devices there are.
 
-use crate::cameras::v4l2::{Listing, Node, NodeFormat, NodeSize, list};
+use crate::cameras::v4l2::{Listing, Node, NodeFormat, list};
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -71,16 +71,8 @@ fn describe_node(text: &mut String, node: &Node, all: bool) -> std::fmt::Result 
 
 fn describe_format(text: &mut String, format: &NodeFormat) -> std::fmt::Result {
     writeln!(text, "    {}  {}", format.fourcc, format.description)?;
-    for NodeSize { width, height, rates, from } in &format.sizes {
-        let size = match from {
-            Some((least_width, least_height)) => format!("{least_width}x{least_height} to {width}x{height}"),
-            None => format!("{width}x{height}"),
-        };
-        let rates: Vec<_> = rates.iter().map(f64::to_string).collect();
-        match rates.is_empty() {
-            true => writeln!(text, "          {size}")?,
-            false => writeln!(text, "          {size} at {} fps", rates.join(", "))?,
-        }
+    for size in &format.sizes {
+        writeln!(text, "          {size}")?;
     }
     Ok(())
 }
@@ -88,7 +80,7 @@ fn describe_format(text: &mut String, format: &NodeFormat) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cameras::v4l2::NodeFormat;
+    use crate::cameras::v4l2::NodeSize;
 
     #[test]
     fn people_see_what_a_camera_offers() {

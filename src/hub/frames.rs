@@ -1,11 +1,15 @@
 //! Pictures on demand: who wants one, and how often.
 //!
-//!     sink ── lease(interval) ──► Camera ◄── wait_for_demand ── Port ── capture thread
-//!     sink ◄── next() ── slot ◄── deliver(picture) if due ◄───────────────┘
+//!     sink ── lease(terms) ──► Camera ◄── wait_for_demand ── Port ── capture thread
+//!     sink ◄── next() ── slot ◄── deliver(picture) if due ◄────────────┘
 //!
 //! A [`Camera`] is what sinks hold, a [`Port`] is what the one capture thread of that camera holds. The camera
-//! captures only while there is demand; a frame is encoded only if [`Port::is_wanted`] says that somebody is due one;
-//! each lease has one slot, where a newer picture replaces an older one that was not fetched.
+//! captures only while there is demand; a frame is encoded only if [`Port::wanted`] and [`Port::judge`] say that somebody
+//! is to get it; each lease has one slot, where a newer picture replaces an older one that was not fetched.
+//!
+//! A lease with a deadband is asked before any encoding: the capture thread measures the frame once ([`LumaGrid`]), and
+//! each lease compares that with the last picture that it got itself. A picture that does not differ enough counts as
+//! sampled: the next look is one interval later. After a loss, and after the heartbeat, a picture comes anyway.
 //!
 //! Each lease keeps its own grid of due times, so that one that asks for a picture each second gets one each second
 //! whatever the others ask. A frame belongs to the nearest point of the grid: it is due from half a frame interval
@@ -15,7 +19,7 @@
 //! item, a new one at once. The port decides when it is good again.
 
 use super::{Hub, lock};
-use crate::model::{Picture, Quality, Status};
+use crate::model::{LumaGrid, Picture, Quality, Status};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -31,10 +35,62 @@ pub struct Camera(Arc<Shared>);
 /// What the capture thread holds of a camera. When it is dropped, the camera is bad for good.
 pub struct Port(Arc<Shared>);
 
+/// What does not change of a camera.
+#[derive(Clone, Copy)]
+pub struct Traits {
+    pub comparison: Comparison,
+    /// Makes a picture of another size or quality from one of this camera; blocks for as long as that takes.
+    pub reshape: fn(&Picture, Shape) -> Shot,
+}
+
+/// How two pictures of a camera are compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// Percent. Parts of the picture that differ by less than this count as equal.
+    pub noise_floor: f64,
+    /// A change of the whole picture's brightness is no difference.
+    pub ignore_brightness: bool,
+    /// After this a lease with a deadband gets a picture even if nothing has changed.
+    pub heartbeat: Option<Duration>,
+}
+
+impl Comparison {
+    /// Percent, 0 to 100.
+    pub fn difference(&self, one: &LumaGrid, other: &LumaGrid) -> f64 {
+        one.difference(other, self.noise_floor, self.ignore_brightness)
+    }
+}
+
+/// What a picture is made into; 0 leaves that as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Pixels. With one of width and height 0 the aspect ratio stays.
+    pub width: u32,
+    pub height: u32,
+    /// Of the JPEG, 1 to 100.
+    pub quality: u8,
+}
+
+/// What a lease asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Terms {
+    /// Zero asks for every frame.
+    pub interval: Duration,
+    /// Percent: only pictures that differ from the last one by more.
+    pub deadband: Option<f64>,
+}
+
+impl From<Duration> for Terms {
+    fn from(interval: Duration) -> Self {
+        Self { interval, deadband: None }
+    }
+}
+
 struct Shared {
     name: Box<str>,
+    traits: Traits,
     state: Mutex<State>,
-    /// Signalled when a lease begins or ends.
+    /// Signalled when a lease begins or ends, and by a nudge.
     demand: Condvar,
 }
 
@@ -43,13 +99,16 @@ struct State {
     next_lease: u64,
     quality: Quality,
     last: Option<(Instant, Picture)>,
+    /// The device may have come or gone.
+    is_nudged: bool,
 }
 
 struct Due {
     /// Frames captured from here on are due.
     at: Instant,
-    /// Zero: every frame.
-    interval: Duration,
+    terms: Terms,
+    /// What it got last: when it was captured and, if that was measured, how it looked.
+    published: Option<(Instant, LumaGrid)>,
     slot: Arc<Slot>,
 }
 
@@ -72,16 +131,33 @@ pub struct Demand {
     pub leases: usize,
 }
 
+/// What the leases that are due ask of one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Nothing,
+    /// The picture, whatever it shows.
+    Picture,
+    /// The picture if it differs: it is to be measured and [`Port::judge`]d.
+    Comparison,
+}
+
 impl Hub {
     /// Adds a camera. Its name is unique; the second of a name is refused.
-    pub fn register_camera(&self, name: &str) -> Option<Port> {
+    pub fn register_camera(&self, name: &str, traits: Traits) -> Option<Port> {
         let mut cameras = self.0.cameras.write().expect("no code that holds the cameras panics");
         if cameras.iter().any(|camera| camera.name() == name) {
             return None;
         }
         let shared = Arc::new(Shared {
             name: name.into(),
-            state: Mutex::new(State { leases: BTreeMap::new(), next_lease: 0, quality: Quality::GOOD, last: None }),
+            traits,
+            state: Mutex::new(State {
+                leases: BTreeMap::new(),
+                next_lease: 0,
+                quality: Quality::GOOD,
+                last: None,
+                is_nudged: false,
+            }),
             demand: Condvar::new(),
         });
         cameras.push(Camera(shared.clone()));
@@ -105,12 +181,12 @@ impl Camera {
         lock(&self.0.state).quality.clone()
     }
 
-    /// Asks for a picture each `interval` from now on; zero asks for every frame.
-    pub fn lease(&self, interval: Duration) -> Lease {
-        self.lease_from(Instant::now(), interval)
+    /// Asks for pictures from now on.
+    pub fn lease(&self, terms: impl Into<Terms>) -> Lease {
+        self.lease_from(Instant::now(), terms.into())
     }
 
-    fn lease_from(&self, at: Instant, interval: Duration) -> Lease {
+    fn lease_from(&self, at: Instant, terms: Terms) -> Lease {
         let slot = Arc::<Slot>::default();
         let mut state = lock(&self.0.state);
         if state.quality.is_bad() {
@@ -118,7 +194,7 @@ impl Camera {
         }
         let id = state.next_lease;
         state.next_lease += 1;
-        state.leases.insert(id, Due { at, interval, slot: slot.clone() });
+        state.leases.insert(id, Due { at, terms, published: None, slot: slot.clone() });
         self.0.demand.notify_all();
         drop(state);
         Lease { camera: self.0.clone(), id, slot }
@@ -139,7 +215,7 @@ impl Camera {
                 return Ok(picture.clone());
             }
         }
-        let mut lease = self.lease_from(oldest.unwrap_or(now), Duration::ZERO);
+        let mut lease = self.lease_from(oldest.unwrap_or(now), Terms::default());
         match tokio::time::timeout(timeout, lease.next()).await {
             Ok(shot) => shot,
             Err(_) => {
@@ -147,6 +223,17 @@ impl Camera {
                 Err(Quality::new(Status::BAD_TIMEOUT, reason))
             }
         }
+    }
+
+    /// A picture of this camera made into another shape. Blocks while it computes.
+    pub fn reshape(&self, picture: &Picture, shape: Shape) -> Shot {
+        (self.0.traits.reshape)(picture, shape)
+    }
+
+    /// Tells the capture thread that its device may have come or gone.
+    pub fn nudge(&self) {
+        lock(&self.0.state).is_nudged = true;
+        self.0.demand.notify_all();
     }
 }
 
@@ -161,11 +248,11 @@ impl Lease {
         }
     }
 
-    /// Changes how often, from the next picture on.
-    pub fn set_interval(&self, interval: Duration) {
+    /// Changes what is asked for, from the next picture on.
+    pub fn set_terms(&self, terms: Terms) {
         if let Some(due) = lock(&self.camera.state).leases.get_mut(&self.id) {
-            due.interval = interval;
-            due.at = due.at.min(Instant::now() + interval);
+            due.terms = terms;
+            due.at = due.at.min(Instant::now() + terms.interval);
         }
     }
 }
@@ -193,31 +280,78 @@ impl Port {
         Demand { leases: lock(&self.0.state).leases.len() }
     }
 
-    /// Blocks until somebody holds a lease, `timeout` at most.
+    pub fn comparison(&self) -> &Comparison {
+        &self.0.traits.comparison
+    }
+
+    /// Blocks until somebody holds a lease or nudges, `timeout` at most.
     pub fn wait_for_demand(&self, timeout: Duration) -> Demand {
+        self.wait_while(timeout, |state| state.leases.is_empty() && !state.is_nudged)
+    }
+
+    /// Blocks until somebody nudges, `timeout` at most.
+    pub fn wait_for_nudge(&self, timeout: Duration) {
+        self.wait_while(timeout, |state| !state.is_nudged);
+    }
+
+    fn wait_while(&self, timeout: Duration, condition: impl Fn(&State) -> bool) -> Demand {
         let state = lock(&self.0.state);
         let (state, _) = self
             .0
             .demand
-            .wait_timeout_while(state, timeout, |state| state.leases.is_empty())
+            .wait_timeout_while(state, timeout, |state| condition(state))
             .expect("no code that holds this lock panics");
         Demand { leases: state.leases.len() }
     }
 
-    /// Whether a frame captured at `captured` is due to anybody, so that it is worth encoding.
-    pub fn is_wanted(&self, captured: Instant, frame_interval: Duration) -> bool {
-        let state = lock(&self.0.state);
-        state.leases.values().any(|due| due.is_due(captured, frame_interval))
+    /// Whether somebody nudged since this was asked last.
+    pub fn take_nudge(&self) -> bool {
+        std::mem::take(&mut lock(&self.0.state).is_nudged)
     }
 
-    /// Hands a picture to every lease that is due one, and returns to how many.
-    pub fn deliver(&self, captured: Instant, frame_interval: Duration, picture: &Picture) -> usize {
+    /// What is to be done with a frame captured at `captured`.
+    pub fn wanted(&self, captured: Instant, frame_interval: Duration) -> Wanted {
+        let state = lock(&self.0.state);
+        let mut wanted = Wanted::Nothing;
+        for due in state.leases.values().filter(|due| due.is_due(captured, frame_interval)) {
+            if due.terms.deadband.is_some() {
+                return Wanted::Comparison;
+            }
+            wanted = Wanted::Picture;
+        }
+        wanted
+    }
+
+    /// Shows how a frame looks to every lease that is due one, and returns whether any of them still wants it.
+    pub fn judge(&self, captured: Instant, frame_interval: Duration, grid: &LumaGrid) -> bool {
+        let mut state = lock(&self.0.state);
+        let mut is_wanted = false;
+        for due in state.leases.values_mut().filter(|due| due.is_due(captured, frame_interval)) {
+            if due.has_changed(captured, frame_interval, grid, self.comparison()) {
+                is_wanted = true;
+            } else {
+                due.advance(captured, frame_interval);
+            }
+        }
+        is_wanted
+    }
+
+    /// Hands a picture to every lease that is due one, and returns to how many. `grid` is how it looks, if it was
+    /// measured.
+    pub fn deliver(
+        &self,
+        captured: Instant,
+        frame_interval: Duration,
+        picture: &Picture,
+        grid: Option<&LumaGrid>,
+    ) -> usize {
         let mut state = lock(&self.0.state);
         state.quality = Quality::GOOD;
         state.last = Some((captured, picture.clone()));
         let mut delivered = 0;
         for due in state.leases.values_mut().filter(|due| due.is_due(captured, frame_interval)) {
             due.advance(captured, frame_interval);
+            due.published = grid.map(|grid| (captured, grid.clone()));
             due.slot.fill(Ok(picture.clone()));
             delivered += 1;
         }
@@ -228,8 +362,10 @@ impl Port {
     pub fn set_quality(&self, quality: Quality) {
         let mut state = lock(&self.0.state);
         if quality.is_bad() && state.quality != quality {
-            for due in state.leases.values() {
+            for due in state.leases.values_mut() {
                 due.slot.fill(Err(quality.clone()));
+                // Whatever comes next is news.
+                due.published = None;
             }
         }
         if quality.is_bad() {
@@ -249,16 +385,31 @@ impl Drop for Port {
 impl Due {
     fn is_due(&self, captured: Instant, frame_interval: Duration) -> bool {
         // The first point of the grid is strict: a snapshot must not be older than asked for.
-        let early = if self.interval.is_zero() { Duration::ZERO } else { frame_interval / 2 };
+        let early = if self.terms.interval.is_zero() { Duration::ZERO } else { frame_interval / 2 };
         captured + early >= self.at
     }
 
     /// The next point of the grid; of a new grid if this frame came too late for the old one, because the camera had to
     /// start first or paused.
     fn advance(&mut self, captured: Instant, frame_interval: Duration) {
-        let slack = if frame_interval.is_zero() { self.interval / 2 } else { frame_interval };
+        let interval = self.terms.interval;
+        let slack = if frame_interval.is_zero() { interval / 2 } else { frame_interval };
         let from = if captured >= self.at + slack { captured } else { self.at };
-        self.at = from + self.interval;
+        self.at = from + interval;
+    }
+
+    /// Whether its deadband lets a frame through.
+    fn has_changed(
+        &self,
+        captured: Instant,
+        frame_interval: Duration,
+        grid: &LumaGrid,
+        comparison: &Comparison,
+    ) -> bool {
+        let (Some(deadband), Some((at, last))) = (self.terms.deadband, &self.published) else { return true };
+        let heartbeat = comparison.heartbeat.map(|heartbeat| *at + heartbeat);
+        heartbeat.is_some_and(|heartbeat| captured + frame_interval / 2 >= heartbeat)
+            || comparison.difference(grid, last) > deadband
     }
 }
 
@@ -277,8 +428,10 @@ mod tests {
 
     fn camera() -> (Camera, Port) {
         let hub = Hub::new(Clock::real());
-        let port = hub.register_camera("line1").unwrap();
-        assert!(hub.register_camera("line1").is_none(), "names are unique");
+        let comparison = Comparison { noise_floor: 0.0, ignore_brightness: false, heartbeat: Some(FRAME * 1000) };
+        let traits = Traits { comparison, reshape: |picture, _| Ok(picture.clone()) };
+        let port = hub.register_camera("line1", traits).unwrap();
+        assert!(hub.register_camera("line1", traits).is_none(), "names are unique");
         (hub.cameras().remove(0), port)
     }
 
@@ -289,10 +442,10 @@ mod tests {
         for frame in 0..frames {
             let jitter = Duration::from_millis(if frame % 2 == 0 { 3 } else { 0 });
             let captured = start + FRAME * frame + jitter;
-            if !port.is_wanted(captured, FRAME) {
+            if port.wanted(captured, FRAME) == Wanted::Nothing {
                 continue;
             }
-            port.deliver(captured, FRAME, &picture(frame.into()));
+            port.deliver(captured, FRAME, &picture(frame.into()), None);
             for (lease, got) in leases.iter().zip(&mut got) {
                 if let Some(Ok(picture)) = lock(&lease.slot.shot).take() {
                     got.push(picture.sequence);
@@ -316,7 +469,7 @@ mod tests {
     fn without_a_lease_nothing_is_wanted() {
         let (camera, port) = camera();
         assert_eq!(port.wait_for_demand(Duration::ZERO).leases, 0);
-        assert!(!port.is_wanted(Instant::now(), FRAME));
+        assert!(port.wanted(Instant::now(), FRAME) == Wanted::Nothing);
         let lease = camera.lease(Duration::ZERO);
         assert_eq!(port.wait_for_demand(Duration::from_secs(9)).leases, 1);
         drop(lease);
@@ -328,9 +481,12 @@ mod tests {
         let (camera, port) = camera();
         let lease = camera.lease(Duration::from_secs(10));
         let first = Instant::now() + Duration::from_secs(1);
-        assert_eq!(port.deliver(first, FRAME, &picture(0)), 1);
-        assert!(!port.is_wanted(first + Duration::from_secs(9), FRAME), "ten seconds from the first picture on");
-        assert!(port.is_wanted(first + Duration::from_secs(10), FRAME));
+        assert_eq!(port.deliver(first, FRAME, &picture(0), None), 1);
+        assert!(
+            port.wanted(first + Duration::from_secs(9), FRAME) == Wanted::Nothing,
+            "ten seconds from the first picture on"
+        );
+        assert!(port.wanted(first + Duration::from_secs(10), FRAME) == Wanted::Picture);
         drop(lease);
     }
 
@@ -339,10 +495,84 @@ mod tests {
         let (camera, port) = camera();
         let lease = camera.lease(Duration::from_millis(200));
         let late = Instant::now() + Duration::from_secs(60);
-        assert_eq!(port.deliver(late, FRAME, &picture(0)), 1);
-        assert!(!port.is_wanted(late + FRAME, FRAME));
-        assert!(port.is_wanted(late + Duration::from_millis(200), FRAME));
+        assert_eq!(port.deliver(late, FRAME, &picture(0), None), 1);
+        assert!(port.wanted(late + FRAME, FRAME) == Wanted::Nothing);
+        assert!(port.wanted(late + Duration::from_millis(200), FRAME) == Wanted::Picture);
         drop(lease);
+    }
+
+    /// A picture of one brightness.
+    fn grey(luma: u8) -> LumaGrid {
+        LumaGrid::new(64, 64, [u16::from(luma) << 8; LumaGrid::CELLS])
+    }
+
+    fn deadband(percent: f64) -> Terms {
+        Terms { interval: FRAME, deadband: Some(percent) }
+    }
+
+    /// Shows frames of these brightnesses and returns which of them the lease got.
+    fn show(port: &Port, lease: &Lease, start: Instant, lumas: &[u8]) -> Vec<usize> {
+        let mut got = Vec::new();
+        for (index, luma) in lumas.iter().enumerate() {
+            let (captured, grid) = (start + FRAME * index as u32, grey(*luma));
+            if port.wanted(captured, FRAME) == Wanted::Comparison && port.judge(captured, FRAME, &grid) {
+                port.deliver(captured, FRAME, &picture(0), Some(&grid));
+            }
+            if let Some(Ok(_)) = lock(&lease.slot.shot).take() {
+                got.push(index);
+            }
+        }
+        got
+    }
+
+    #[test]
+    fn a_deadband_is_against_the_last_picture_that_the_lease_got() {
+        let (camera, port) = camera();
+        let lease = camera.lease(deadband(10.0));
+        // 26 of 255 is more than 10 percent. A slow drift adds up until it is enough.
+        assert_eq!(show(&port, &lease, Instant::now(), &[0, 0, 20, 20, 30, 40, 50, 60, 30]), [0, 4, 7, 8]);
+    }
+
+    #[test]
+    fn two_deadbands_are_judged_apart() {
+        let (camera, port) = camera();
+        let (fine, coarse) = (camera.lease(deadband(5.0)), camera.lease(deadband(30.0)));
+        let start = Instant::now();
+        assert_eq!(show(&port, &fine, start, &[0, 20, 40, 60]), [0, 1, 2, 3]);
+        drop(fine);
+        lock(&coarse.slot.shot).take();
+        assert_eq!(show(&port, &coarse, start + FRAME * 4, &[70, 76, 77, 78]), [2], "against 0, not against 60");
+    }
+
+    #[test]
+    fn a_heartbeat_and_a_loss_let_an_equal_picture_through() {
+        let (camera, port) = camera();
+        let lease = camera.lease(deadband(50.0));
+        let start = Instant::now();
+        assert_eq!(show(&port, &lease, start, &[9, 9]), [0]);
+        assert_eq!(show(&port, &lease, start + FRAME * 999, &[9, 9, 9]), [1]);
+        port.set_quality(Quality::new(Status::BAD_NOT_CONNECTED, "unplugged"));
+        assert_eq!(show(&port, &lease, start + FRAME * 1003, &[9, 9]), [0]);
+    }
+
+    #[test]
+    fn new_terms_hold_from_the_next_picture_on() {
+        let (camera, port) = camera();
+        let lease = camera.lease(Duration::from_secs(1000));
+        let start = Instant::now();
+        port.deliver(start, FRAME, &picture(0), Some(&grey(0)));
+        lock(&lease.slot.shot).take();
+        lease.set_terms(deadband(10.0));
+        assert_eq!(show(&port, &lease, start + FRAME * 2, &[0, 100]), [1], "what it got before still counts");
+    }
+
+    #[test]
+    fn a_nudge_ends_the_wait_once() {
+        let (camera, port) = camera();
+        camera.nudge();
+        port.wait_for_nudge(Duration::from_secs(99));
+        assert_eq!(port.wait_for_demand(Duration::from_secs(99)).leases, 0);
+        assert!(port.take_nudge() && !port.take_nudge());
     }
 
     #[tokio::test]
@@ -351,7 +581,7 @@ mod tests {
         let timeout = Duration::from_millis(20);
         let now = Instant::now();
         let lease = camera.lease(Duration::ZERO);
-        port.deliver(now + Duration::from_micros(1), FRAME, &picture(1));
+        port.deliver(now + Duration::from_micros(1), FRAME, &picture(1), None);
         assert_eq!(camera.snapshot(Duration::from_secs(60), timeout).await.unwrap().sequence, 1);
         let error = camera.snapshot(Duration::ZERO, timeout).await.unwrap_err();
         assert_eq!(error.status, Status::BAD_TIMEOUT);
@@ -362,8 +592,8 @@ mod tests {
             while port.demand().leases == 0 {
                 tokio::task::yield_now().await;
             }
-            port.deliver(now, FRAME, &picture(2));
-            port.deliver(Instant::now(), FRAME, &picture(3));
+            port.deliver(now, FRAME, &picture(2), None);
+            port.deliver(Instant::now(), FRAME, &picture(3), None);
         };
         let (shot, ()) = tokio::join!(shot, capture);
         assert_eq!(shot.unwrap().sequence, 3, "the frame from before the request does not count");
@@ -379,7 +609,7 @@ mod tests {
         assert_eq!(camera.lease(Duration::ZERO).next().await.unwrap_err(), lost);
         assert_eq!(camera.snapshot(Duration::MAX, Duration::ZERO).await.unwrap_err(), lost);
 
-        port.deliver(Instant::now(), FRAME, &picture(1));
+        port.deliver(Instant::now(), FRAME, &picture(1), None);
         assert!(lease.next().await.is_ok());
         drop(port);
         assert_eq!(lease.next().await.unwrap_err().status, Status::BAD_SHUTDOWN);

@@ -1,6 +1,8 @@
 use super::*;
 use crate::base::{Clock, Tasks};
-use crate::cameras::device::{Frame, Identity};
+use crate::cameras::device::{Description, Stream};
+use crate::hub::frames::{Comparison, Traits};
+use crate::model::{TagName, Value};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +18,7 @@ struct Script {
     error: Mutex<Option<CameraError>>,
 }
 
-struct Running(Arc<Script>, Mode, Identity, u32);
+struct Running(Arc<Script>, Mode, u32);
 
 impl Scripted {
     fn unplug(&self, yes: bool) {
@@ -46,6 +48,11 @@ impl Device for Scripted {
         self.0.check()
     }
 
+    fn describe(&self) -> Result<Description, CameraError> {
+        self.0.check()?;
+        Ok(Description { path: "scripted".into(), ..Description::default() })
+    }
+
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
         self.0.check()?;
         if let Some(error) = self.0.error.lock().unwrap().clone() {
@@ -61,7 +68,7 @@ impl Device for Scripted {
             limited_range: false,
             frame_interval: Duration::from_millis(10),
         };
-        Ok(Box::new(Running(self.0.clone(), mode, Identity::default(), 0)))
+        Ok(Box::new(Running(self.0.clone(), mode, 0)))
     }
 }
 
@@ -70,15 +77,11 @@ impl Stream for Running {
         &self.1
     }
 
-    fn identity(&self) -> &Identity {
-        &self.2
-    }
-
     fn next(&mut self, _: Duration) -> Result<Option<Frame<'_>>, CameraError> {
         std::thread::sleep(self.1.frame_interval);
         self.0.check()?;
-        self.3 += 1;
-        Ok(Some(Frame { data: &[128; 256], captured: Instant::now(), sequence: self.3, corrupt: false }))
+        self.2 += 1;
+        Ok(Some(Frame { data: &[128; 256], captured: Instant::now(), sequence: self.2, corrupt: false }))
     }
 }
 
@@ -97,14 +100,16 @@ struct Rig {
 fn rig(linger: Duration) -> Rig {
     let hub = Hub::new(Clock::real());
     let device = Scripted::default();
+    let comparison = Comparison { noise_floor: 0.0, ignore_brightness: false, heartbeat: None };
+    let traits = Traits { comparison, reshape: |picture, _| Ok(picture.clone()) };
     let mut capture = Capture {
         hub: hub.clone(),
-        port: hub.register_camera("line1").unwrap(),
+        port: hub.register_camera("line1", traits).unwrap(),
         device: Box::new(device.clone()),
         status: Status::register(&hub, "line1", "scripted").unwrap(),
         settings: Settings { quality: 80, max_bytes: 100_000, linger },
     };
-    let mut tasks = Tasks::new("test");
+    let tasks = Tasks::new("test");
     tasks.spawn_thread("camera", move |stop| capture.run(stop));
     Rig { hub, device, tasks }
 }

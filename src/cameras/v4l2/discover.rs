@@ -1,8 +1,11 @@
-//! What V4L2 nodes there are, what they are, and which name stays theirs.
+//! What V4L2 nodes there are, and what they are.
 
 use super::ioctl::{self, Sizes};
-use crate::cameras::device::{Identity, PixelFormat};
+use super::names;
+use crate::cameras::device::{CameraError, Identity, PixelFormat};
 use serde::Serialize;
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A /dev/video* node, as `vedette cameras` shows it.
@@ -52,28 +55,43 @@ pub struct NodeSize {
     pub from: Option<(u32, u32)>,
 }
 
+impl NodeFormat {
+    /// For people: a line for each size.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.sizes.iter().map(|size| format!("{} {size}", self.fourcc))
+    }
+}
+
+impl fmt::Display for NodeSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((width, height)) = self.from {
+            write!(f, "{width}x{height} to ")?;
+        }
+        write!(f, "{}x{}", self.width, self.height)?;
+        let rates: Vec<_> = self.rates.iter().map(f64::to_string).collect();
+        if rates.is_empty() { Ok(()) } else { write!(f, " at {} fps", rates.join(", ")) }
+    }
+}
+
 /// All video nodes, in the order of their numbers.
 pub fn list() -> Vec<Node> {
     video_nodes().into_iter().map(|path| Node { listing: describe(&path), path }).collect()
 }
 
-/// The cameras among them: name, and the path that stays.
-pub fn discover() -> Vec<(String, PathBuf)> {
-    let cameras = list().into_iter().filter_map(|node| match node.listing {
-        Listing::Camera { name, stable_path, formats, .. } if formats.iter().any(|format| format.usable) => {
-            Some((name, stable_path.unwrap_or(node.path)))
-        }
-        _ => None,
-    });
-    let mut found: Vec<(String, PathBuf)> = Vec::new();
-    for (name, path) in cameras {
-        // Two cameras of one make may have one name; the later gets its node's name behind it.
-        let taken = found.iter().any(|(other, _)| *other == name);
-        let node = path.file_name().unwrap_or_default().to_string_lossy();
-        let name = if taken { format!("{name} {node}") } else { name };
-        found.push((name, path));
-    }
-    found
+/// What tells a node from another one at the same path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodeStamp {
+    inode: u64,
+    created: (i64, i64),
+}
+
+/// The video nodes without opening any.
+pub(crate) fn nodes() -> Vec<(PathBuf, NodeStamp)> {
+    let stamp = |path: PathBuf| {
+        let found = path.symlink_metadata().ok()?;
+        Some((path, NodeStamp { inode: found.ino(), created: (found.ctime(), found.ctime_nsec()) }))
+    };
+    video_nodes().into_iter().filter_map(stamp).collect()
 }
 
 fn video_nodes() -> Vec<PathBuf> {
@@ -84,21 +102,46 @@ fn video_nodes() -> Vec<PathBuf> {
     numbers.into_iter().map(|number| format!("/dev/video{number}").into()).collect()
 }
 
+/// The name of the camera that a node is; `None` if it is none.
+pub(crate) fn camera_name(path: &Path) -> Option<String> {
+    match see(path) {
+        Ok(Listing::Camera { name, .. }) => Some(name),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, "Cannot tell what a video node is.");
+            None
+        }
+    }
+}
+
+/// A camera's identity and formats, or why the node is none or not one of use.
+pub(crate) fn examine(path: &Path) -> Result<(Identity, Vec<NodeFormat>), CameraError> {
+    let device = path.display().to_string();
+    match see(path)? {
+        Listing::Camera { identity, formats, .. } if formats.iter().any(|format| format.usable) => {
+            Ok((identity, formats))
+        }
+        Listing::Camera { formats, .. } => {
+            let offered: Vec<_> = formats.into_iter().map(|format| format.fourcc).collect();
+            let offered = if offered.is_empty() { "no format".into() } else { offered.join(", ") };
+            Err(CameraError::NoFormat { device, offered })
+        }
+        Listing::Other { what, .. } => Err(CameraError::NotACamera { device, found: what }),
+        Listing::Unknown { error } => unreachable!("see() returns this as an error: {error}"),
+    }
+}
+
 fn describe(path: &Path) -> Listing {
-    let file = match super::open(path) {
-        Ok(file) => file,
-        Err(error) => {
-            return Listing::Unknown { error: super::error(&path.display().to_string(), "open", &error).to_string() };
-        }
-    };
-    let found = match ioctl::capability(&file) {
-        Ok(found) => found,
-        Err(error) => {
-            return Listing::Unknown { error: super::not_v4l2(&path.display().to_string(), &error).to_string() };
-        }
-    };
+    see(path).unwrap_or_else(|error| Listing::Unknown { error: error.to_string() })
+}
+
+/// Opens a node for a moment. Never [`Listing::Unknown`].
+fn see(path: &Path) -> Result<Listing, CameraError> {
+    let device = path.display().to_string();
+    let file = super::open(path).map_err(|failure| super::error(&device, "open", &failure))?;
+    let found = ioctl::capability(&file).map_err(|failure| super::not_v4l2(&device, &failure))?;
     if !found.is_capture() {
-        return Listing::Other { what: found.kind().into(), card: found.card };
+        return Ok(Listing::Other { what: found.kind().into(), card: found.card });
     }
     let formats = (0..).map_while(|index| ioctl::format_at(&file, index)).map(|(fourcc, description)| NodeFormat {
         fourcc: String::from_utf8_lossy(&fourcc).trim_end().to_owned(),
@@ -107,14 +150,9 @@ fn describe(path: &Path) -> Listing {
         sizes: sizes(&file, fourcc),
     });
     let formats = formats.collect();
-    let link = stable_link(path);
-    let name = link.as_deref().and_then(name_of_link).unwrap_or_else(|| plain_name(&found.card, path));
-    Listing::Camera {
-        name,
-        stable_path: link,
-        identity: Identity { driver: found.driver, card: found.card, bus: found.bus },
-        formats,
-    }
+    let identity = Identity { driver: found.driver, card: found.card, bus: found.bus };
+    let (name, stable_path) = names::name(path, &identity);
+    Ok(Listing::Camera { name, stable_path, identity, formats })
 }
 
 fn sizes(file: &std::fs::File, fourcc: [u8; 4]) -> Vec<NodeSize> {
@@ -131,48 +169,4 @@ fn sizes(file: &std::fs::File, fourcc: [u8; 4]) -> Vec<NodeSize> {
         NodeSize { width, height, rates, from }
     };
     spans.map(node_size).collect()
-}
-
-/// The link of udev that points to this node and stays the same: by the device's identity, else by its port.
-fn stable_link(path: &Path) -> Option<PathBuf> {
-    ["/dev/v4l/by-id", "/dev/v4l/by-path"].into_iter().find_map(|folder| {
-        let mut links: Vec<PathBuf> = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
-        links.sort();
-        links.into_iter().find(|link| std::fs::canonicalize(link).is_ok_and(|target| target == path))
-    })
-}
-
-/// `usb-046d_HD_Pro_Webcam_C920_1A2B3C-video-index0` becomes `046d HD Pro Webcam C920 1A2B3C`.
-fn name_of_link(link: &Path) -> Option<String> {
-    let name = link.file_name()?.to_str()?;
-    let name = name.strip_prefix("usb-").unwrap_or(name);
-    let name = name.strip_suffix("-video-index0").unwrap_or(name);
-    clean(name)
-}
-
-fn plain_name(card: &str, path: &Path) -> String {
-    clean(card).unwrap_or_else(|| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
-}
-
-/// A name that can be a folder of tags: no `/`, no control characters, single blanks.
-fn clean(name: &str) -> Option<String> {
-    let allowed = |c: char| if c == '/' || c == '_' || c.is_control() { ' ' } else { c };
-    let spaced: String = name.chars().map(allowed).collect();
-    let joined = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
-    (!joined.is_empty()).then_some(joined)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_come_from_what_stays() {
-        let link = Path::new("/dev/v4l/by-id/usb-046d_HD_Pro_Webcam_C920_1A2B3C-video-index0");
-        assert_eq!(name_of_link(link).unwrap(), "046d HD Pro Webcam C920 1A2B3C");
-        let link = Path::new("/dev/v4l/by-path/platform-fe801000.csi-video-index0");
-        assert_eq!(name_of_link(link).unwrap(), "platform-fe801000.csi");
-        assert_eq!(plain_name("A/B: \u{7}Cam\u{0}era", Path::new("/dev/video3")), "A B: Cam era");
-        assert_eq!(plain_name("//", Path::new("/dev/video3")), "video3");
-    }
 }

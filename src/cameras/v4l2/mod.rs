@@ -7,13 +7,18 @@
 
 mod discover;
 mod ioctl;
+mod names;
+mod place;
 mod stream;
 mod uevents;
 
-pub use discover::{Listing, Node, NodeFormat, NodeSize, discover, list};
+pub use discover::{Listing, Node, NodeFormat, NodeSize, list};
+pub(super) use discover::{NodeStamp, camera_name, nodes};
+pub(super) use names::is_settled;
+pub use place::Place;
 pub use uevents::Uevents;
 
-use super::device::{CameraError, Device, Identity, Mode, PixelFormat, Stream};
+use super::device::{CameraError, Description, Device, Mode, PixelFormat, Stream};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,9 +26,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tracing::warn;
 
-/// A capture node by path, and what is wanted of it. It need not exist yet.
+/// A capture node, and what is wanted of it. It need not exist yet.
 pub struct V4l2Device {
-    pub path: PathBuf,
+    pub place: Place,
     pub wish: Wish,
 }
 
@@ -37,24 +42,32 @@ pub struct Wish {
 }
 
 impl V4l2Device {
-    fn name(&self) -> String {
-        self.path.display().to_string()
+    fn path(&self) -> Result<PathBuf, CameraError> {
+        self.place.path().ok_or_else(|| CameraError::Unplugged { device: self.place.name() })
     }
 }
 
 impl Device for V4l2Device {
     fn probe(&self) -> Result<(), CameraError> {
         // Opening wakes some USB cameras up; that the node exists is enough here, `open` finds out the rest.
-        match self.path.try_exists() {
+        let path = self.path()?;
+        match path.try_exists() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(CameraError::Missing { device: self.name() }),
-            Err(error) => Err(crate::cameras::v4l2::error(&self.name(), "look", &error)),
+            Ok(false) => Err(CameraError::Missing { device: self.place.name() }),
+            Err(failure) => Err(error(&self.place.name(), "look", &failure)),
         }
     }
 
+    fn describe(&self) -> Result<Description, CameraError> {
+        let path = self.path()?;
+        let (identity, formats) = discover::examine(&path)?;
+        let formats = formats.iter().filter(|format| format.usable).flat_map(NodeFormat::lines).collect();
+        Ok(Description { path: path.display().to_string(), identity, formats })
+    }
+
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
-        let device = self.name();
-        let file = open(&self.path).map_err(|failure| error(&device, "open", &failure))?;
+        let (device, path) = (self.place.name(), self.path()?);
+        let file = open(&path).map_err(|failure| error(&device, "open", &failure))?;
         let found = ioctl::capability(&file).map_err(|failure| not_v4l2(&device, &failure))?;
         if !found.is_capture() {
             return Err(CameraError::NotACamera { device, found: found.kind().into() });
@@ -64,8 +77,7 @@ impl Device for V4l2Device {
             let asked = format!("{}x{}", self.wish.width, self.wish.height);
             warn!(%device, %asked, got = %mode, "The camera does not offer the size asked for; using its nearest.");
         }
-        let identity = Identity { driver: found.driver, card: found.card, bus: found.bus };
-        Ok(Box::new(stream::MmapStream::start(&device, file, mode, identity)?))
+        Ok(Box::new(stream::MmapStream::start(&device, file, mode)?))
     }
 }
 

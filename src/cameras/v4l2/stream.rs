@@ -7,7 +7,7 @@
 //! At most one buffer is with us; the others are with the driver, so that frames stay fresh while one is encoded.
 
 use super::ioctl::{self, Mapping};
-use crate::cameras::device::{CameraError, Frame, Identity, Mode, Stream};
+use crate::cameras::device::{CameraError, Frame, Mode, Stream};
 use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
@@ -19,17 +19,16 @@ pub(super) struct MmapStream {
     device: String,
     file: File,
     mode: Mode,
-    identity: Identity,
     buffers: Vec<Mapping>,
     /// The buffer that is with us.
     held: Option<u32>,
 }
 
 impl MmapStream {
-    pub(super) fn start(device: &str, file: File, mode: Mode, identity: Identity) -> Result<Self, CameraError> {
+    pub(super) fn start(device: &str, file: File, mode: Mode) -> Result<Self, CameraError> {
         let at = |operation| move |error| super::error(device, operation, &error);
         let count = ioctl::request_buffers(&file, BUFFERS).map_err(at("request buffers"))?;
-        let mut stream = Self { device: device.into(), file, mode, identity, buffers: Vec::new(), held: None };
+        let mut stream = Self { device: device.into(), file, mode, buffers: Vec::new(), held: None };
         for index in 0..count {
             let (offset, length) = ioctl::query_buffer(&stream.file, index).map_err(at("query buffer"))?;
             stream.buffers.push(Mapping::new(&stream.file, offset, length).map_err(at("map buffer"))?);
@@ -47,10 +46,6 @@ impl MmapStream {
 impl Stream for MmapStream {
     fn mode(&self) -> &Mode {
         &self.mode
-    }
-
-    fn identity(&self) -> &Identity {
-        &self.identity
     }
 
     fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError> {

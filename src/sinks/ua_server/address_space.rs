@@ -3,6 +3,7 @@
 //! Nodes are added and never taken away, as in the hub. Whatever value they have is not here but in the hub; only the
 //! properties (EURange, EngineeringUnits) hold theirs.
 
+use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
 use crate::model::{Range, TagId, TagSpec};
@@ -18,6 +19,8 @@ use std::collections::{HashMap, HashSet};
 pub(super) enum Target {
     Tag(TagId),
     Image(Camera),
+    /// A method.
+    Snapshot(Camera),
 }
 
 /// What has been made so far.
@@ -86,10 +89,9 @@ impl Nodes {
             .access_level(AccessLevel::CURRENT_READ)
             .user_access_level(AccessLevel::CURRENT_READ)
             .has_type_definition(VariableTypeId::AnalogItemType)
-            .component_of(parent)
+            .component_of(parent.clone())
             .insert(address_space);
-        // Without it a percent deadband is refused (OPC 10000-8, 6.2). It is accepted and has no effect yet: the difference
-        // of pictures is not measured.
+        // Without it a percent deadband is refused (OPC 10000-8, 6.2): of the difference of two pictures, in percent.
         self.range(address_space, &id, Range { low: 0.0, high: 100.0 });
         if self.cameras == 0 {
             let sample = self.id(CAMERA_DEVICE);
@@ -101,7 +103,10 @@ impl Nodes {
             let has_component = ::opcua::types::ReferenceTypeId::HasComponent;
             address_space.insert_reference(&sample, &id, has_component);
         }
-        self.targets.insert(id, Target::Image(camera));
+        self.targets.insert(id, Target::Image(camera.clone()));
+        let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), snapshot::NAME));
+        snapshot::add_node(address_space, &method, self.name(snapshot::NAME), &parent);
+        self.targets.insert(method, Target::Snapshot(camera));
         self.cameras += 1;
     }
 

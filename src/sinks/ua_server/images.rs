@@ -1,4 +1,4 @@
-//! Pictures for monitored items: each item has a lease of its own, at its own interval.
+//! Pictures for monitored items: each item has a lease of its own, at its own interval and with its own deadband.
 //!
 //!     node manager ──Command──► Pump ── one small task an item ── lease.next() ──► the item's queue in the UA crate
 //!
@@ -10,7 +10,7 @@
 //! grid; never more than half a frame interval from when it was captured.
 
 use super::items::{Nulls, exists};
-use crate::hub::frames::{Camera, Lease, Shot};
+use crate::hub::frames::{Camera, Lease, Shot, Terms};
 use crate::model::{Quality, Sample, TagId, Timestamp, Value};
 use crate::opcua::data_value;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
@@ -18,7 +18,7 @@ use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, Variant};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -34,15 +34,12 @@ pub(super) enum Command {
         session: u32,
         node: NodeId,
         camera: Camera,
-        interval: Duration,
-        /// The client asked for the publishing interval (-1): see [`super::items::Sampling::Publishing`].
-        is_publishing: bool,
+        wish: Wish,
         lease: Option<(Lease, Option<Timestamp>)>,
     },
-    Interval {
+    Modify {
         handle: MonitoredItemHandle,
-        interval: Duration,
-        is_publishing: bool,
+        wish: Wish,
     },
     /// Disabled items want no pictures; sampling and reporting ones do.
     Enable {
@@ -52,6 +49,14 @@ pub(super) enum Command {
     Remove {
         handle: MonitoredItemHandle,
     },
+}
+
+/// What an item asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Wish {
+    pub(super) terms: Terms,
+    /// The client asked for the publishing interval (-1): see [`super::items::Sampling::Publishing`].
+    pub(super) is_publishing: bool,
 }
 
 /// How often it is looked whether an item's subscription has expired.
@@ -74,15 +79,15 @@ struct Item {
     session: u32,
     since: Instant,
     camera: Camera,
-    interval: Duration,
-    is_publishing: bool,
+    /// Followed by the task.
+    wish: watch::Sender<Wish>,
     /// Runs while the item is enabled.
     task: Option<AbortHandle>,
 }
 
 impl Item {
-    fn rhythm(&self) -> (Duration, bool) {
-        (self.interval, self.is_publishing)
+    fn lease(&self) -> Lease {
+        self.camera.lease(self.wish.borrow().terms)
     }
 }
 
@@ -112,28 +117,26 @@ impl Pump {
             // Ended tasks are aborted ones; nothing is to be learned from them.
             while tasks.try_join_next().is_some() {}
             let mut sample = |handle, item: &Item, lease, stamp| {
-                let task = deliver(subscriptions.clone(), handle, item.node.clone(), lease, item.rhythm(), stamp);
+                let task =
+                    deliver(subscriptions.clone(), handle, item.node.clone(), lease, item.wish.subscribe(), stamp);
                 tasks.spawn(task)
             };
             match command {
-                Command::Add { handle, session, node, camera, interval, is_publishing, lease } => {
-                    let mut item =
-                        Item { node, session, since: Instant::now(), camera, interval, is_publishing, task: None };
+                Command::Add { handle, session, node, camera, wish, lease } => {
+                    let wish = watch::Sender::new(wish);
+                    let mut item = Item { node, session, since: Instant::now(), camera, wish, task: None };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
-                Command::Interval { handle, interval, is_publishing } => {
-                    let Some(item) = items.get_mut(&handle) else { continue };
-                    (item.interval, item.is_publishing) = (interval, is_publishing);
-                    if let Some(task) = item.task.take() {
-                        task.abort();
-                        item.task = Some(sample(handle, item, item.camera.lease(interval), None));
+                Command::Modify { handle, wish } => {
+                    if let Some(item) = items.get(&handle) {
+                        item.wish.send_replace(wish);
                     }
                 }
                 Command::Enable { handle, enabled } => {
                     let Some(item) = items.get_mut(&handle) else { continue };
                     match (&item.task, enabled) {
-                        (None, true) => item.task = Some(sample(handle, item, item.camera.lease(item.interval), None)),
+                        (None, true) => item.task = Some(sample(handle, item, item.lease(), None)),
                         (Some(task), false) => {
                             task.abort();
                             item.task = None;
@@ -157,14 +160,21 @@ async fn deliver(
     handle: MonitoredItemHandle,
     node: NodeId,
     mut lease: Lease,
-    (interval, is_publishing): (Duration, bool),
+    mut wish: watch::Receiver<Wish>,
     mut stamp: Option<Timestamp>,
 ) {
     let mut nulls = Nulls::after(None);
     loop {
-        let shot = lease.next().await;
+        let shot = tokio::select! {
+            shot = lease.next() => shot,
+            Ok(()) = wish.changed() => {
+                lease.set_terms(wish.borrow_and_update().terms);
+                continue;
+            }
+        };
+        let Wish { terms, is_publishing } = *wish.borrow();
         let captured = shot.as_ref().ok().map(|picture| picture.captured);
-        let earliest = stamp.map(|stamp| stamp.saturating_add(interval));
+        let earliest = stamp.map(|stamp| stamp.saturating_add(terms.interval));
         let stamped = captured.max(captured.and(earliest));
         stamp = stamped.or(stamp);
         let mut value = image_value(&shot, stamped);

@@ -3,12 +3,14 @@
 //!     Objects
 //!     ├── Camera Device ── Camera Image          the first camera, where users of the original sample look for it
 //!     ├── Cameras ── <name> ── Camera Image      every camera, the first too (there it is the same node)
+//!     │                     ├─ Snapshot         a method: a picture of another size or quality
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
 //! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
-//! - `images.rs` samples pictures for each monitored item at its own interval.
+//! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
+//! - `snapshot.rs` is the method of that name.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not.
 //! - `endpoints.rs` says which security is offered where, and which limits hold.
 //!
@@ -17,9 +19,11 @@
 
 mod address_space;
 mod endpoints;
+mod filter;
 mod images;
 mod items;
 mod node_manager;
+mod snapshot;
 
 use crate::base::{Stop, net};
 use crate::hub::{Hub, Latest};

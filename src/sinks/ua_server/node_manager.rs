@@ -6,10 +6,12 @@
 
 use super::NodesLock;
 use super::address_space::{Nodes, Target};
-use super::images::{Command, image_value};
+use super::filter::{Deadband, deadband, deadband_of_item};
+use super::images::{Command, Wish, image_value};
 use super::items::{Items, Sampling as ItemSampling, saw_session};
+use super::snapshot;
 use crate::hub::Hub;
-use crate::hub::frames::Camera;
+use crate::hub::frames::{Camera, Terms};
 use crate::model::TagId;
 use crate::opcua::{data_value, status_code, value};
 use ::opcua::server::CreateMonitoredItem;
@@ -17,8 +19,8 @@ use ::opcua::server::address_space::{AddressSpace, add_namespaces};
 use ::opcua::server::diagnostics::NamespaceMetadata;
 use ::opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
 use ::opcua::server::node_manager::{
-    MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, ParsedWriteValue, RequestContext, ServerContext,
-    WriteNode,
+    MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, ParsedWriteValue, RequestContext,
+    ServerContext, WriteNode,
 };
 use ::opcua::sync::RwLock;
 use ::opcua::types::{
@@ -34,7 +36,7 @@ pub(super) use super::images::Sampling;
 pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
 
 /// How long a read may wait for a camera that has to start first.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the creation of a monitored item may wait for its first picture; after that it comes as a notification.
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
 
@@ -91,14 +93,20 @@ impl HubNodes {
 
     /// Begins sampling of an image and gives the item its first picture.
     async fn monitor_image(&self, context: &RequestContext, camera: Camera, item: &mut CreateMonitoredItem) {
+        let deadband = deadband(item.filter());
+        if deadband == Deadband::Absolute {
+            // It is for numbers (OPC 10000-4, 7.22.2), and a picture is none.
+            item.set_status(StatusCode::BadFilterNotAllowed);
+            return;
+        }
         let (handle, node) = (item.handle(), item.item_to_monitor().node_id.clone());
-        let interval = sampling_interval(context, handle.subscription_id, item.sampling_interval());
+        let wish = image_wish(context, handle.subscription_id, item.sampling_interval(), deadband);
         // A queue of pictures is a queue of megabytes, and of old ones.
         item.revise_queue_size(1);
         let lease = if item.monitoring_mode() == MonitoringMode::Disabled {
             None
         } else {
-            let mut lease = camera.lease(interval);
+            let mut lease = camera.lease(wish.terms);
             let first = tokio::time::timeout(FIRST_PICTURE, lease.next()).await;
             let stamp = first.as_ref().ok().and_then(|shot| shot.as_ref().ok()).map(|picture| picture.captured);
             if let Ok(shot) = first {
@@ -108,8 +116,7 @@ impl HubNodes {
         };
         item.set_status(StatusCode::Good);
         let session = context.session_id;
-        let is_publishing = item.sampling_interval() < 0.0;
-        self.command(Command::Add { handle, session, node, camera, interval, is_publishing, lease }).await;
+        self.command(Command::Add { handle, session, node, camera, wish, lease }).await;
     }
 
     async fn write_tag(&self, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
@@ -170,7 +177,10 @@ impl InMemoryNodeManagerImpl for HubNodes {
                     Answer::Picture(camera)
                 }
                 Ok(Some(Target::Tag(tag))) => Answer::Now(data_value(&self.hub.read(tag))),
-                Ok(None) => Answer::Now(address_space.read(context, node, max_age, timestamps)),
+                // A method has no Value, so what is left are nodes with values of their own.
+                Ok(Some(Target::Snapshot(_)) | None) => {
+                    Answer::Now(address_space.read(context, node, max_age, timestamps))
+                }
             };
             nodes.iter().map(answer).collect()
         };
@@ -200,7 +210,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                     Err(status) => item.set_status(status),
                     Ok(Some(Target::Image(camera))) => images.push((camera, item)),
                     Ok(Some(Target::Tag(tag))) => tags.push((tag, item)),
-                    Ok(None) => {
+                    Ok(Some(Target::Snapshot(_)) | None) => {
                         let whole =
                             ParsedReadValueId { index_range: NumericRange::None, ..item.item_to_monitor().clone() };
                         let value = address_space.read(context, &whole, 0.0, TimestampsToReturn::Both);
@@ -226,9 +236,10 @@ impl InMemoryNodeManagerImpl for HubNodes {
         for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
             let handle = item.handle();
             let revised = item.update().revised_sampling_interval;
-            let interval = sampling_interval(context, handle.subscription_id, revised);
             self.items.set_sampling(handle, context.session_id, item_sampling(revised));
-            self.command(Command::Interval { handle, interval, is_publishing: revised < 0.0 }).await;
+            let deadband = deadband_of_item(&context.subscriptions, context.session_id, handle);
+            let wish = image_wish(context, handle.subscription_id, revised, deadband);
+            self.command(Command::Modify { handle, wish }).await;
         }
     }
 
@@ -247,6 +258,24 @@ impl InMemoryNodeManagerImpl for HubNodes {
             self.items.remove(item.handle());
             self.command(Command::Remove { handle: item.handle() }).await;
         }
+    }
+
+    async fn call(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        methods: &mut [&mut &mut MethodCall],
+    ) -> Result<(), StatusCode> {
+        saw_session(context.session_id);
+        // One after the other: a picture may have megabytes, and a request many calls.
+        for method in methods {
+            let target = self.read_nodes().target(method.method_id()).cloned();
+            match target {
+                Some(Target::Snapshot(camera)) => snapshot::call(&camera, method).await,
+                _ => method.set_status(StatusCode::BadMethodInvalid),
+            }
+        }
+        Ok(())
     }
 
     async fn write(
@@ -290,6 +319,11 @@ fn milliseconds(value: f64) -> Duration {
 
 fn item_sampling(requested: f64) -> ItemSampling {
     if requested < 0.0 { ItemSampling::Publishing } else { ItemSampling::Interval(milliseconds(requested)) }
+}
+
+fn image_wish(context: &RequestContext, subscription: u32, sampling: f64, deadband: Deadband) -> Wish {
+    let interval = sampling_interval(context, subscription, sampling);
+    Wish { terms: Terms { interval, deadband: deadband.percent() }, is_publishing: sampling < 0.0 }
 }
 
 /// The interval in force. -1 stands for the publishing interval of the subscription (OPC 10000-4, 7.21).

@@ -100,7 +100,7 @@ impl Plant {
         let (seen_sender, seen) = mpsc::channel(64);
         let (line_sender, lines) = mpsc::channel(8);
         let script = Script { refusals: Arc::new(refusals.into()), seen: seen_sender, lines: line_sender };
-        let mut tasks = Tasks::new("test");
+        let tasks = Tasks::new("test");
         let of_task = hub.clone();
         tasks.spawn("mqtt", move |stop| {
             let (setup, hub, script) = (setup.clone(), of_task.clone(), script.clone());

@@ -1,0 +1,230 @@
+//! What a camera says of itself: the tags `cameras/<name>/...`.
+//!
+//! Three kinds, by what a loss of the device does to them:
+//! - what this program knows whatever happens (State, Reason, counters): stays good;
+//! - what the device said of itself (Driver, Format): bad with the reason while the device is not there;
+//! - what is measured while it streams (FrameRate, Difference): the same.
+
+use super::SpawnError;
+use super::device::{Description, Mode};
+use crate::hub::{Hub, Registration};
+use crate::model::{Array, DataType, Quality, Sample, TagId, TagName, TagSpec, Timestamp, Value};
+use std::time::{Duration, Instant};
+
+macro_rules! status_tags {
+    ($($name:ident: $data_type:ident, $description:literal;)*) => {
+        #[derive(Clone, Copy)]
+        enum Tag { $($name),* }
+
+        const TAGS: &[(&str, DataType, &str)] = &[$((stringify!($name), DataType::$data_type, $description)),*];
+    };
+}
+
+status_tags! {
+    State: String, "idle, streaming, disconnected, in use by another program, needs ISP, no cable, no signal, no sync, \
+        not supported or failed";
+    Reason: String, "Why the camera does not deliver; empty while it can";
+    LastError: String, "The last reason there was";
+    Device: String, "Where the camera is looked for";
+    InUse: Boolean, "Somebody here wants pictures now";
+    Leases: UInt32, "How many readers and monitored items want pictures now";
+    FramesCaptured: UInt64, "Frames taken from the driver";
+    FramesEncoded: UInt64, "Frames encoded by this device";
+    FramesPublished: UInt64, "Pictures handed to readers and monitored items";
+    FramesDropped: UInt64, "Frames the driver had to drop";
+    FramesCorrupt: UInt64, "Frames that were damaged or truncated";
+    LastFrameTime: DateTime, "When the last frame was captured";
+    Driver: String, "The kernel driver";
+    Card: String, "What the driver calls the camera";
+    Bus: String, "Where the camera is attached";
+    Formats: String, "What the camera offers: pixel formats, sizes, rates";
+    Format: String, "Pixel format, size and rate in use";
+    Width: UInt32, "Of the picture, as captured";
+    Height: UInt32, "Of the picture, as captured";
+    Encoder: String, "Who makes the JPEG: the camera, a hardware encoder by its name, or turbojpeg";
+    FrameRate: Double, "Frames a second that arrive now; 0 while idle";
+    Difference: Double, "How much the last frame that was compared differs from the last picture published";
+}
+
+/// The first of those that a loss of the device makes bad.
+const FIRST_OF_DEVICE: Tag = Tag::Driver;
+
+/// How often counters are published while streaming.
+const COUNTERS: Duration = Duration::from_secs(1);
+/// How often the live difference is published at most.
+const METER: Duration = Duration::from_millis(250);
+
+pub(super) struct Status {
+    hub: Hub,
+    tags: Registration,
+    state: &'static str,
+    reason: String,
+    last_error: String,
+    pub(super) counters: Counters,
+    window: Window,
+    metered: Option<Instant>,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) captured: u64,
+    pub(super) encoded: u64,
+    pub(super) published: u64,
+    pub(super) dropped: u64,
+    pub(super) corrupt: u64,
+    pub(super) last_frame: Option<Timestamp>,
+}
+
+/// What the frame rate is taken over.
+struct Window {
+    since: Instant,
+    captured: u64,
+}
+
+impl Status {
+    /// Registers `cameras/<name>/...`.
+    pub(super) fn register(hub: &Hub, name: &str, device: &str) -> Result<Self, SpawnError> {
+        let specs = TAGS.iter().map(|(tag, data_type, description)| {
+            let name = TagName::new(&format!("cameras/{name}/{tag}"))?;
+            let spec = TagSpec::new(name, *data_type).described(*description);
+            Ok(match *tag {
+                "Difference" => spec.unit("%").range(0.0, 100.0),
+                "FrameRate" => spec.unit("1/s"),
+                "Formats" => TagSpec { is_array: true, ..spec },
+                _ => spec,
+            })
+        });
+        let specs = specs.collect::<Result<Vec<_>, SpawnError>>()?;
+        let tags = hub.register(&format!("camera {name}"), specs)?;
+        let mut status = Self {
+            hub: hub.clone(),
+            tags,
+            state: "",
+            reason: String::new(),
+            last_error: String::new(),
+            counters: Counters::default(),
+            window: Window { since: Instant::now(), captured: 0 },
+            metered: None,
+        };
+        status.publish([(Tag::Device, Value::string(device)), (Tag::LastError, Value::string(""))]);
+        status.count(0);
+        Ok(status)
+    }
+
+    fn id(&self, tag: Tag) -> TagId {
+        self.tags.tags()[tag as usize]
+    }
+
+    fn publish(&self, values: impl IntoIterator<Item = (Tag, Value)>) {
+        let now = self.hub.now();
+        self.hub.publish(values.into_iter().map(|(tag, value)| Sample::good(self.id(tag), value, now)).collect());
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.state.is_empty()
+    }
+
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.state == "disconnected"
+    }
+
+    /// Publishes state and reason if they changed; whether they did.
+    pub(super) fn set(&mut self, state: &'static str, reason: &str) -> bool {
+        if self.state == state && self.reason == reason {
+            return false;
+        }
+        self.state = state;
+        self.reason = reason.to_owned();
+        if !reason.is_empty() {
+            self.last_error = reason.to_owned();
+        }
+        self.publish([
+            (Tag::State, Value::string(state)),
+            (Tag::Reason, Value::string(reason)),
+            (Tag::LastError, Value::string(&*self.last_error)),
+        ]);
+        true
+    }
+
+    /// What the device said is not known any more.
+    pub(super) fn lose_device(&self, quality: &Quality) {
+        self.hub.degrade(&self.tags.tags()[FIRST_OF_DEVICE as usize..], quality);
+    }
+
+    /// The device is there, idle.
+    pub(super) fn found(&self, Description { path, identity, formats }: &Description) {
+        let formats: Vec<_> = formats.iter().map(|format| Value::string(format.as_str())).collect();
+        let formats = Array::new(DataType::String, formats, None).expect("all of them are strings");
+        self.publish([
+            (Tag::Device, Value::string(path.as_str())),
+            (Tag::Driver, Value::string(&*identity.driver)),
+            (Tag::Card, Value::string(&*identity.card)),
+            (Tag::Bus, Value::string(&*identity.bus)),
+            (Tag::Formats, formats.into()),
+            (Tag::Format, Value::string("")),
+            (Tag::Width, Value::UInt32(0)),
+            (Tag::Height, Value::UInt32(0)),
+            (Tag::Encoder, Value::string("")),
+            (Tag::FrameRate, Value::Double(0.0)),
+            (Tag::Difference, Value::Double(0.0)),
+        ]);
+    }
+
+    /// It streams, and its JPEGs come from `encoder`.
+    pub(super) fn streams(&self, mode: &Mode, encoder: &str) {
+        self.publish([
+            (Tag::Format, Value::string(mode.to_string())),
+            (Tag::Width, Value::UInt32(mode.width)),
+            (Tag::Height, Value::UInt32(mode.height)),
+            (Tag::Encoder, Value::string(encoder)),
+        ]);
+    }
+
+    /// Publishes the counters if it is time.
+    pub(super) fn tick(&mut self, leases: usize) {
+        if self.window.since.elapsed() >= COUNTERS {
+            self.count(leases);
+            let frames = self.counters.captured - self.window.captured;
+            let rate = frames as f64 / self.window.since.elapsed().as_secs_f64();
+            self.publish([(Tag::FrameRate, Value::Double((rate * 100.0).round() / 100.0))]);
+            self.begin_window();
+        }
+    }
+
+    pub(super) fn begin_window(&mut self) {
+        self.window = Window { since: Instant::now(), captured: self.counters.captured };
+    }
+
+    /// Publishes the counters; with no lease left, the camera is about to be idle.
+    pub(super) fn count(&mut self, leases: usize) {
+        let Counters { captured, encoded, published, dropped, corrupt, last_frame } = &self.counters;
+        let mut values = vec![
+            (Tag::InUse, Value::Boolean(leases > 0)),
+            (Tag::Leases, Value::UInt32(leases as u32)),
+            (Tag::FramesCaptured, Value::UInt64(*captured)),
+            (Tag::FramesEncoded, Value::UInt64(*encoded)),
+            (Tag::FramesPublished, Value::UInt64(*published)),
+            (Tag::FramesDropped, Value::UInt64(*dropped)),
+            (Tag::FramesCorrupt, Value::UInt64(*corrupt)),
+        ];
+        if let Some(time) = last_frame {
+            values.push((Tag::LastFrameTime, Value::DateTime(*time)));
+        }
+        self.publish(values);
+    }
+
+    /// The device is closed.
+    pub(super) fn rests(&mut self) {
+        self.count(0);
+        self.publish([(Tag::FrameRate, Value::Double(0.0))]);
+    }
+
+    /// How much a frame differs, in percent.
+    pub(super) fn meter(&mut self, difference: f64) {
+        let now = Instant::now();
+        if self.metered.is_none_or(|at| now.duration_since(at) >= METER) {
+            self.metered = Some(now);
+            self.publish([(Tag::Difference, Value::Double((difference * 100.0).round() / 100.0))]);
+        }
+    }
+}

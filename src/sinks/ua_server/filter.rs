@@ -1,0 +1,96 @@
+//! The data change filter of a monitored item, as far as pictures need it.
+//!
+//! The UA crate (0.19) parses filters into a type that it does not export, so nobody outside can look into one by its
+//! parts. What it does export is how one prints, and that is read here; the crate's version is pinned, and the tests
+//! below print filters of the crate itself.
+
+use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
+use std::fmt::{self, Debug, Write};
+
+/// What a deadband on a picture means.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Deadband {
+    None,
+    /// Of the picture's difference, 0 to 100.
+    Percent(f64),
+    /// For numbers only (OPC 10000-4, 7.22.2).
+    Absolute,
+}
+
+impl Deadband {
+    pub(super) fn percent(self) -> Option<f64> {
+        match self {
+            Deadband::Percent(percent) => Some(percent),
+            Deadband::None | Deadband::Absolute => None,
+        }
+    }
+}
+
+/// Of anything of the crate's that has a filter and prints it before its values.
+pub(super) fn deadband(filtered: &impl Debug) -> Deadband {
+    let mut printed = Beginning::default();
+    // The only error is that of the limit, and the filter is printed by then.
+    let _ = write!(printed, "{filtered:?}");
+    let text = printed.0;
+    if text.contains("deadband: Absolute(") {
+        return Deadband::Absolute;
+    }
+    let trigger = text.split_once("deadband: Percent(").and_then(|(_, percent)| percent.split_once("trigger: "));
+    let fraction = trigger.and_then(|(_, value)| value.split([' ', ',', '}']).next()?.parse::<f64>().ok());
+    // Taken from a percentage by the crate, so given back without what dividing left.
+    fraction.map_or(Deadband::None, |fraction| Deadband::Percent((fraction * 1e14).round() / 1e12))
+}
+
+/// Of an item that exists, in the session that it was created in.
+pub(super) fn deadband_of_item(
+    subscriptions: &SubscriptionCache,
+    session: u32,
+    handle: MonitoredItemHandle,
+) -> Deadband {
+    let Some(session) = subscriptions.get_session_subscriptions(session) else { return Deadband::None };
+    let session = session.lock();
+    let item = session.get(handle.subscription_id).and_then(|sub| sub.get(&handle.monitored_item_id));
+    item.map_or(Deadband::None, deadband)
+}
+
+/// The first characters only: an item also prints its values, which for a picture is megabytes.
+#[derive(Default)]
+struct Beginning(String);
+
+impl Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        const ENOUGH: usize = 4096;
+        if self.0.len() + text.len() > ENOUGH {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::opcua::types::{DataChangeFilter, DataChangeTrigger, DeadbandType, ParsedDataChangeFilter};
+
+    fn parsed(deadband_type: DeadbandType, deadband_value: f64) -> ParsedDataChangeFilter {
+        let trigger = DataChangeTrigger::StatusValue;
+        let filter = DataChangeFilter { trigger, deadband_type: deadband_type as u32, deadband_value };
+        ParsedDataChangeFilter::parse(filter, Some((0.0, 100.0))).unwrap()
+    }
+
+    #[test]
+    fn a_filter_of_the_crate_is_read_as_it_prints() {
+        assert_eq!(deadband(&parsed(DeadbandType::None, 0.0)), Deadband::None);
+        assert_eq!(deadband(&parsed(DeadbandType::Absolute, 3.0)), Deadband::Absolute);
+        for percent in [0.0, 0.1, 0.7, 5.0, 14.000001, 30.0, 99.9, 100.0, 1e-9] {
+            assert_eq!(deadband(&parsed(DeadbandType::Percent, percent)), Deadband::Percent(percent));
+        }
+    }
+
+    #[test]
+    fn what_is_printed_behind_the_filter_does_not_matter() {
+        assert_eq!(deadband(&(parsed(DeadbandType::Percent, 5.0), vec![7u8; 1 << 20])), Deadband::Percent(5.0));
+        assert_eq!(deadband(&()), Deadband::None);
+    }
+}
