@@ -61,6 +61,48 @@ impl fmt::Display for Mode {
     }
 }
 
+/// Where a plane of samples lies in the data of a frame. Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plane {
+    pub(super) offset: usize,
+    /// From one line to the next.
+    pub(super) stride: usize,
+    /// What is used of a line.
+    pub(super) line: usize,
+    pub(super) rows: usize,
+}
+
+impl Plane {
+    pub(super) fn end(&self) -> usize {
+        self.offset + self.stride * self.rows
+    }
+}
+
+impl Mode {
+    /// The planes of a raw frame, as V4L2 lays them down (Documentation/userspace-api/media/v4l/pixfmt-*.rst): chroma
+    /// follows luma, its stride follows from luma's. None for compressed formats.
+    pub(super) fn planes(&self) -> Vec<Plane> {
+        let (width, height) = (self.width as usize, self.height as usize);
+        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+        let luma = |line: usize| Plane { offset: 0, stride: line.max(self.stride as usize), line, rows: height };
+        let behind = |before: &Plane, stride, line| Plane { offset: before.end(), stride, line, rows: half_height };
+        match self.format {
+            PixelFormat::Mjpg => vec![],
+            PixelFormat::Grey => vec![luma(width)],
+            PixelFormat::Yuyv | PixelFormat::Uyvy => vec![luma(half_width * 4)],
+            PixelFormat::Nv12 => {
+                let y = luma(width);
+                vec![y, behind(&y, y.stride, half_width * 2)]
+            }
+            PixelFormat::Yu12 => {
+                let y = luma(width);
+                let u = behind(&y, y.stride.div_ceil(2), half_width);
+                vec![y, u, behind(&u, u.stride, half_width)]
+            }
+        }
+    }
+}
+
 /// A rate as people write it: 25, 29.97.
 fn trim(rate: f64) -> f64 {
     (rate * 100.0).round() / 100.0
@@ -117,8 +159,12 @@ impl PixelFormat {
     }
 
     pub fn from_fourcc(fourcc: [u8; 4]) -> Option<Self> {
-        if &fourcc == b"JPEG" {
-            return Some(PixelFormat::Mjpg);
+        match &fourcc {
+            b"JPEG" => return Some(PixelFormat::Mjpg),
+            // The same with a memory plane for each plane of samples; they are gathered into one frame.
+            b"NM12" => return Some(PixelFormat::Nv12),
+            b"YM12" => return Some(PixelFormat::Yu12),
+            _ => {}
         }
         Self::LADDER.into_iter().find(|format| format.fourcc() == fourcc)
     }

@@ -97,15 +97,16 @@ fn describe(path: &Path) -> Listing {
             return Listing::Unknown { error: super::not_v4l2(&path.display().to_string(), &error).to_string() };
         }
     };
-    if !found.is_capture() {
+    let Some(queue) = found.capture_queue() else {
         return Listing::Other { what: found.kind().into(), card: found.card };
-    }
-    let formats = (0..).map_while(|index| ioctl::format_at(&file, index)).map(|(fourcc, description)| NodeFormat {
-        fourcc: String::from_utf8_lossy(&fourcc).trim_end().to_owned(),
-        description,
-        usable: PixelFormat::from_fourcc(fourcc).is_some(),
-        sizes: sizes(&file, fourcc),
-    });
+    };
+    let formats =
+        (0..).map_while(|index| ioctl::format_at(&file, queue, index)).map(|(fourcc, description)| NodeFormat {
+            fourcc: String::from_utf8_lossy(&fourcc).trim_end().to_owned(),
+            description,
+            usable: PixelFormat::from_fourcc(fourcc).is_some(),
+            sizes: sizes(&file, fourcc),
+        });
     let formats = formats.collect();
     let link = stable_link(path);
     let name = link.as_deref().and_then(name_of_link).unwrap_or_else(|| plain_name(&found.card, path));

@@ -16,14 +16,36 @@ use std::time::Duration;
 use v4l::v4l_sys as sys;
 use v4l::v4l2::{self, vidioc};
 
-const CAPTURE: u32 = sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
-pub(super) const MMAP: u32 = sys::v4l2_memory_V4L2_MEMORY_MMAP;
+/// A device's queue of buffers, by buffer type. A camera has one; a memory-to-memory device one for each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Capture,
+    CaptureMplane,
+    Output,
+    OutputMplane,
+}
+
+impl Queue {
+    pub fn code(self) -> u32 {
+        match self {
+            Queue::Capture => sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE,
+            Queue::CaptureMplane => sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE,
+            Queue::Output => sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_OUTPUT,
+            Queue::OutputMplane => sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE,
+        }
+    }
+
+    /// Formats and buffers are described plane by plane, even if there is but one.
+    pub fn is_mplane(self) -> bool {
+        matches!(self, Queue::CaptureMplane | Queue::OutputMplane)
+    }
+}
 
 /// Structs of C without pointers and without rules for their bits: all zeroes is a value of each.
 ///
 /// # Safety
 /// Only for types for which that is so.
-unsafe trait Plain: Sized {
+pub(super) unsafe trait Plain: Sized {
     fn zeroed() -> Self {
         // SAFETY: promised by the implementor.
         unsafe { mem::zeroed() }
@@ -32,8 +54,8 @@ unsafe trait Plain: Sized {
 
 macro_rules! plain {
     ($($name:ident),*) => { $(
-        // SAFETY: integers, arrays of integers and unions of those; v4l2_buffer's and v4l2_format's unions also hold
-        // raw pointers, for which null is a value.
+        // SAFETY: integers, arrays of integers and unions of those; the unions of v4l2_buffer, v4l2_plane and
+        // v4l2_format also hold raw pointers, for which null is a value.
         unsafe impl Plain for sys::$name {}
     )* };
 }
@@ -46,15 +68,16 @@ plain!(
     v4l2_format,
     v4l2_streamparm,
     v4l2_requestbuffers,
-    v4l2_buffer
+    v4l2_buffer,
+    v4l2_plane
 );
 
 #[cfg(not(target_env = "musl"))]
-type Request = std::os::raw::c_ulong;
+pub(super) type Request = std::os::raw::c_ulong;
 #[cfg(target_env = "musl")]
-type Request = std::os::raw::c_int;
+pub(super) type Request = std::os::raw::c_int;
 
-fn call<T: Plain>(file: &File, request: Request, argument: &mut T) -> io::Result<()> {
+pub(super) fn call<T: Plain>(file: &File, request: Request, argument: &mut T) -> io::Result<()> {
     loop {
         // SAFETY: each caller below pairs a request with the struct that the kernel defines for it, which lives
         // until the call returns.
@@ -80,8 +103,14 @@ pub(super) struct Capability {
 }
 
 impl Capability {
-    pub fn is_capture(&self) -> bool {
-        self.flags & sys::V4L2_CAP_VIDEO_CAPTURE != 0 && self.flags & sys::V4L2_CAP_STREAMING != 0 && !self.is_m2m()
+    /// The queue that pictures come from, if this node is for capturing.
+    pub fn capture_queue(&self) -> Option<Queue> {
+        match self.flags {
+            flags if flags & sys::V4L2_CAP_STREAMING == 0 || self.is_m2m() => None,
+            flags if flags & sys::V4L2_CAP_VIDEO_CAPTURE != 0 => Some(Queue::Capture),
+            flags if flags & sys::V4L2_CAP_VIDEO_CAPTURE_MPLANE != 0 => Some(Queue::CaptureMplane),
+            _ => None,
+        }
     }
 
     pub fn is_m2m(&self) -> bool {
@@ -94,7 +123,6 @@ impl Capability {
             _ if self.is_m2m() => "memory-to-memory device (encoder, decoder or scaler)",
             flags if flags & sys::V4L2_CAP_META_CAPTURE != 0 => "metadata of a camera",
             flags if flags & sys::V4L2_CAP_META_OUTPUT != 0 => "metadata output",
-            flags if flags & sys::V4L2_CAP_VIDEO_CAPTURE_MPLANE != 0 => "multi-planar capture (not supported yet)",
             flags if flags & (sys::V4L2_CAP_VIDEO_OUTPUT | sys::V4L2_CAP_VIDEO_OUTPUT_MPLANE) != 0 => "video output",
             flags if flags & (sys::V4L2_CAP_VBI_CAPTURE | sys::V4L2_CAP_SLICED_VBI_CAPTURE) != 0 => "teletext (VBI)",
             flags if flags & (sys::V4L2_CAP_RADIO | sys::V4L2_CAP_TUNER | sys::V4L2_CAP_SDR_CAPTURE) != 0 => "radio",
@@ -117,8 +145,8 @@ pub(super) fn capability(file: &File) -> io::Result<Capability> {
 }
 
 /// VIDIOC_ENUM_FMT: FourCC and description of the `index`-th format; `None` after the last.
-pub(super) fn format_at(file: &File, index: u32) -> Option<([u8; 4], String)> {
-    let mut raw = sys::v4l2_fmtdesc { index, type_: CAPTURE, ..Plain::zeroed() };
+pub(super) fn format_at(file: &File, queue: Queue, index: u32) -> Option<([u8; 4], String)> {
+    let mut raw = sys::v4l2_fmtdesc { index, type_: queue.code(), ..Plain::zeroed() };
     call(file, vidioc::VIDIOC_ENUM_FMT, &mut raw).ok()?;
     Some((raw.pixelformat.to_le_bytes(), text(&raw.description)))
 }
@@ -169,49 +197,93 @@ fn seconds(fraction: sys::v4l2_fract) -> Duration {
     }
 }
 
-/// What the driver made of a wish for a format.
+/// A format, and how much memory it takes, plane by plane (memory planes: NV12 has one, NM12 two).
 pub(super) struct Format {
     pub fourcc: [u8; 4],
     pub width: u32,
     pub height: u32,
-    pub stride: u32,
     pub limited_range: bool,
+    pub planes: Vec<PlaneFormat>,
 }
 
-/// VIDIOC_S_FMT: asks for a format and size; the driver answers with what it will do, which may be another.
-pub(super) fn set_format(file: &File, fourcc: [u8; 4], width: u32, height: u32) -> io::Result<Format> {
-    let mut raw = sys::v4l2_format { type_: CAPTURE, ..Plain::zeroed() };
-    // `priv` and the colour fields stay 0: defaults of the driver.
-    raw.fmt.pix = sys::v4l2_pix_format {
-        width,
-        height,
-        pixelformat: u32::from_le_bytes(fourcc),
-        field: sys::v4l2_field_V4L2_FIELD_ANY,
+/// Bytes; zero in a wish means that the driver shall say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PlaneFormat {
+    /// From one line to the next.
+    pub stride: u32,
+    pub size: u32,
+}
+
+/// VIDIOC_S_FMT: asks for a format and size; the driver answers with what it will do, which may be another. `first` is a
+/// wish for the first plane.
+pub(super) fn set_format(
+    file: &File,
+    queue: Queue,
+    fourcc: [u8; 4],
+    (width, height): (u32, u32),
+    first: PlaneFormat,
+) -> io::Result<Format> {
+    let mut raw = sys::v4l2_format { type_: queue.code(), ..Plain::zeroed() };
+    let (pixelformat, field) = (u32::from_le_bytes(fourcc), sys::v4l2_field_V4L2_FIELD_ANY);
+    // The colours of what is captured the driver says; what is given to an encoder is full range (V4L2's JPEG space).
+    let colorspace = match queue {
+        Queue::Capture | Queue::CaptureMplane => sys::v4l2_colorspace_V4L2_COLORSPACE_DEFAULT,
+        Queue::Output | Queue::OutputMplane => sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
+    };
+    let PlaneFormat { stride: bytesperline, size: sizeimage } = first;
+    if queue.is_mplane() {
         // SAFETY: integers only.
-        ..unsafe { mem::zeroed() }
-    };
+        let zeroed: sys::v4l2_pix_format_mplane = unsafe { mem::zeroed() };
+        let mut pix =
+            sys::v4l2_pix_format_mplane { width, height, pixelformat, field, colorspace, num_planes: 1, ..zeroed };
+        pix.plane_fmt[0].bytesperline = bytesperline;
+        pix.plane_fmt[0].sizeimage = sizeimage;
+        raw.fmt.pix_mp = pix;
+    } else {
+        // SAFETY: integers only. `priv` stays 0: no extended fields.
+        let zeroed: sys::v4l2_pix_format = unsafe { mem::zeroed() };
+        raw.fmt.pix =
+            sys::v4l2_pix_format { width, height, pixelformat, field, colorspace, bytesperline, sizeimage, ..zeroed };
+    }
     call(file, vidioc::VIDIOC_S_FMT, &mut raw)?;
-    // SAFETY: for CAPTURE the kernel fills `pix`.
+    if queue.is_mplane() {
+        // SAFETY: for these queues the kernel fills `pix_mp`.
+        let pix = unsafe { raw.fmt.pix_mp };
+        // The struct is packed, hence the copies.
+        let planes = { pix.plane_fmt }.into_iter().take(pix.num_planes.into());
+        let planes = planes.map(|plane| PlaneFormat { stride: plane.bytesperline, size: plane.sizeimage });
+        return Ok(Format {
+            fourcc: pix.pixelformat.to_le_bytes(),
+            width: pix.width,
+            height: pix.height,
+            limited_range: is_limited(pix.quantization.into(), pix.colorspace),
+            planes: planes.collect(),
+        });
+    }
+    // SAFETY: for these queues the kernel fills `pix`.
     let pix = unsafe { raw.fmt.pix };
-    // V4L2_MAP_QUANTIZATION_DEFAULT of videodev2.h: for Y'CbCr limited, but for the JPEG colour space full.
-    let limited_range = match pix.quantization {
-        sys::v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE => false,
-        sys::v4l2_quantization_V4L2_QUANTIZATION_LIM_RANGE => true,
-        _ => pix.colorspace != sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
-    };
     Ok(Format {
         fourcc: pix.pixelformat.to_le_bytes(),
         width: pix.width,
         height: pix.height,
-        stride: pix.bytesperline,
-        limited_range,
+        limited_range: is_limited(pix.quantization, pix.colorspace),
+        planes: vec![PlaneFormat { stride: pix.bytesperline, size: pix.sizeimage }],
     })
+}
+
+/// V4L2_MAP_QUANTIZATION_DEFAULT of videodev2.h: for Y'CbCr limited, but for the JPEG colour space full.
+fn is_limited(quantization: u32, colorspace: u32) -> bool {
+    match quantization {
+        sys::v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE => false,
+        sys::v4l2_quantization_V4L2_QUANTIZATION_LIM_RANGE => true,
+        _ => colorspace != sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
+    }
 }
 
 /// VIDIOC_S_PARM if a rate (frames a second) is asked for, else VIDIOC_G_PARM: the frame interval in force; `None` if
 /// the driver has no notion of it.
-pub(super) fn frame_interval(file: &File, rate: Option<f64>) -> Option<Duration> {
-    let mut raw = sys::v4l2_streamparm { type_: CAPTURE, ..Plain::zeroed() };
+pub(super) fn frame_interval(file: &File, queue: Queue, rate: Option<f64>) -> Option<Duration> {
+    let mut raw = sys::v4l2_streamparm { type_: queue.code(), ..Plain::zeroed() };
     call(file, vidioc::VIDIOC_G_PARM, &mut raw).ok()?;
     // SAFETY: for CAPTURE the kernel fills `capture`.
     let can_set = unsafe { raw.parm.capture }.capability & sys::V4L2_CAP_TIMEPERFRAME != 0;
@@ -223,66 +295,6 @@ pub(super) fn frame_interval(file: &File, rate: Option<f64>) -> Option<Duration>
     // SAFETY: as above.
     let interval = seconds(unsafe { raw.parm.capture }.timeperframe);
     (!interval.is_zero()).then_some(interval)
-}
-
-/// VIDIOC_REQBUFS with memory-mapped buffers: how many the driver gave. Zero frees them.
-pub(super) fn request_buffers(file: &File, count: u32) -> io::Result<u32> {
-    let mut raw = sys::v4l2_requestbuffers { count, type_: CAPTURE, memory: MMAP, ..Plain::zeroed() };
-    call(file, vidioc::VIDIOC_REQBUFS, &mut raw)?;
-    Ok(raw.count)
-}
-
-fn buffer(index: u32) -> sys::v4l2_buffer {
-    sys::v4l2_buffer { index, type_: CAPTURE, memory: MMAP, ..Plain::zeroed() }
-}
-
-/// VIDIOC_QUERYBUF: offset (for mmap) and length of a buffer.
-pub(super) fn query_buffer(file: &File, index: u32) -> io::Result<(u32, usize)> {
-    let mut raw = buffer(index);
-    call(file, vidioc::VIDIOC_QUERYBUF, &mut raw)?;
-    // SAFETY: for MMAP the kernel fills `offset`.
-    Ok((unsafe { raw.m.offset }, raw.length as usize))
-}
-
-/// VIDIOC_QBUF: gives a buffer to the driver.
-pub(super) fn queue(file: &File, index: u32) -> io::Result<()> {
-    call(file, vidioc::VIDIOC_QBUF, &mut buffer(index))
-}
-
-pub(super) struct Filled {
-    pub index: usize,
-    pub length: usize,
-    pub sequence: u32,
-    pub error: bool,
-    /// Since boot (CLOCK_MONOTONIC); `None` if the driver stamps by another clock.
-    pub monotonic: Option<Duration>,
-}
-
-/// VIDIOC_DQBUF: takes a filled buffer from the driver. WouldBlock if there is none.
-pub(super) fn dequeue(file: &File) -> io::Result<Filled> {
-    let mut raw = buffer(0);
-    call(file, vidioc::VIDIOC_DQBUF, &mut raw)?;
-    let is_monotonic = raw.flags & sys::V4L2_BUF_FLAG_TIMESTAMP_MASK == sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
-    let stamp = || {
-        let seconds = u64::try_from(raw.timestamp.tv_sec).ok()?;
-        let micros = u64::try_from(raw.timestamp.tv_usec).ok()?;
-        Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
-    };
-    Ok(Filled {
-        index: raw.index as usize,
-        length: raw.bytesused as usize,
-        sequence: raw.sequence,
-        error: raw.flags & sys::V4L2_BUF_FLAG_ERROR != 0,
-        monotonic: if is_monotonic { stamp() } else { None },
-    })
-}
-
-/// VIDIOC_STREAMON or VIDIOC_STREAMOFF.
-pub(super) fn set_streaming(file: &File, on: bool) -> io::Result<()> {
-    let request = if on { vidioc::VIDIOC_STREAMON } else { vidioc::VIDIOC_STREAMOFF };
-    let mut kind = CAPTURE as std::os::raw::c_int;
-    // SAFETY: both take a pointer to an int, which lives until the call returns.
-    unsafe { v4l2::ioctl(file.as_raw_fd(), request, (&raw mut kind).cast()) }
 }
 
 /// Waits until the device has a frame or an error. `false` after `timeout`.
@@ -298,36 +310,5 @@ pub(super) fn wait(file: &File, timeout: Duration) -> io::Result<bool> {
         Ok(count) => Ok(count > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// A driver's buffer in this process's memory.
-pub(super) struct Mapping {
-    start: *mut std::os::raw::c_void,
-    length: usize,
-}
-
-impl Mapping {
-    pub fn new(file: &File, offset: u32, length: usize) -> io::Result<Self> {
-        const PROT_READ: i32 = 1;
-        const MAP_SHARED: i32 = 1;
-        // SAFETY: a new mapping at an address of the kernel's choice; offset and length come from QUERYBUF.
-        let start = unsafe {
-            v4l2::mmap(std::ptr::null_mut(), length, PROT_READ, MAP_SHARED, file.as_raw_fd(), offset.into())
-        }?;
-        Ok(Self { start, length })
-    }
-
-    /// The content. The driver must not own the buffer meanwhile, so the caller holds it dequeued.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped readable for `length` bytes until drop.
-        unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, unmapped once. It can only fail for arguments that `new` did not give.
-        let _ = unsafe { v4l2::munmap(self.start, self.length) };
     }
 }

@@ -1,21 +1,23 @@
-//! Cameras of the kernel: Video4Linux2 devices with single-planar capture and streaming I/O.
+//! Cameras of the kernel: Video4Linux2 devices with capture (single- or multi-planar) and streaming I/O.
 //!
-//! - [`V4l2Device`] opens a node, walks the ladder of formats and starts a stream.
+//! - [`V4l2Device`] opens a node, agrees on a format (negotiate.rs) and starts a stream (stream.rs).
 //! - [`discover`] lists what there is.
-//! - `ioctl` and `stream` are the only places that talk to the driver.
+//! - `ioctl` and `buffers` are the only places that talk to the driver.
 
+mod buffers;
 mod discover;
 mod ioctl;
+mod negotiate;
 mod stream;
 
 pub use discover::{Listing, Node, NodeFormat, NodeSize, discover, list};
 
-use super::device::{CameraError, Device, Identity, Mode, PixelFormat, Stream};
+use super::device::{CameraError, Device, Identity, Stream};
+use negotiate::negotiate;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
 use tracing::warn;
 
 /// A capture node by path, and what is wanted of it. It need not exist yet.
@@ -53,16 +55,17 @@ impl Device for V4l2Device {
         let device = self.name();
         let file = open(&self.path).map_err(|failure| error(&device, "open", &failure))?;
         let found = ioctl::capability(&file).map_err(|failure| not_v4l2(&device, &failure))?;
-        if !found.is_capture() {
+        let Some(queue) = found.capture_queue() else {
             return Err(CameraError::NotACamera { device, found: found.kind().into() });
-        }
-        let mode = negotiate(&device, &file, &self.wish)?;
+        };
+        let agreed = negotiate(&device, &file, queue, &self.wish)?;
+        let mode = &agreed.mode;
         if (mode.width, mode.height) != (self.wish.width, self.wish.height) {
             let asked = format!("{}x{}", self.wish.width, self.wish.height);
             warn!(%device, %asked, got = %mode, "The camera does not offer the size asked for; using its nearest.");
         }
         let identity = Identity { driver: found.driver, card: found.card, bus: found.bus };
-        Ok(Box::new(stream::MmapStream::start(&device, file, mode, identity)?))
+        Ok(Box::new(stream::MmapStream::start(&device, file, agreed, identity)?))
     }
 }
 
@@ -70,29 +73,6 @@ impl Device for V4l2Device {
 fn open(path: &std::path::Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
-}
-
-/// Walks the ladder of formats; the first that the driver offers and accepts is taken.
-fn negotiate(device: &str, file: &File, wish: &Wish) -> Result<Mode, CameraError> {
-    let offered: Vec<[u8; 4]> = (0..).map_while(|index| ioctl::format_at(file, index)).map(|(code, _)| code).collect();
-    for rung in PixelFormat::LADDER {
-        for &code in offered.iter().filter(|&&code| PixelFormat::from_fourcc(code) == Some(rung)) {
-            let got = ioctl::set_format(file, code, wish.width, wish.height)
-                .map_err(|failure| error(device, "set format", &failure))?;
-            let Some(format) = PixelFormat::from_fourcc(got.fourcc).filter(|&format| format == rung) else { continue };
-            return Ok(Mode {
-                format,
-                width: got.width,
-                height: got.height,
-                stride: got.stride,
-                limited_range: got.limited_range && format != PixelFormat::Mjpg,
-                frame_interval: ioctl::frame_interval(file, wish.rate).unwrap_or(Duration::ZERO),
-            });
-        }
-    }
-    let names: Vec<_> = offered.iter().map(|code| String::from_utf8_lossy(code).into_owned()).collect();
-    let offered = if names.is_empty() { "no format".into() } else { names.join(", ") };
-    Err(CameraError::NoFormat { device: device.into(), offered })
 }
 
 /// What an errno of a V4L2 call means for people.
