@@ -53,14 +53,21 @@ impl Capture {
         while !stop.is_stopped() {
             let is_wanted = self.port.wait_for_demand(GLANCE).leases > 0;
             if is_wanted && retry.is_due() {
+                let began = Instant::now();
                 match self.stream(stop) {
                     Ok(()) => {
                         retry.reset();
                         self.port.set_quality(Quality::GOOD);
                         self.status.set(&self.hub, "idle", "");
                     }
+                    // Opened anew at once, in the new size; but not over and over if the driver cannot decide.
+                    Err(CameraError::SourceChanged { .. }) if began.elapsed() > GLANCE => {}
                     Err(error) => {
                         self.fail(&error);
+                        // Whoever waits for a signal to come back does not want to wait longer than needed.
+                        if error.is_signal() {
+                            retry.reset();
+                        }
                         retry.wait();
                     }
                 }
@@ -183,7 +190,7 @@ impl Capture {
                 captured: captured_at,
             };
             counters.published += self.port.deliver(frame.captured, mode.frame_interval, &picture) as u64;
-            self.status.set(&self.hub, "streaming", "");
+            self.status.set(&self.hub, "streaming", stream.remark());
         }
         self.status.count(&self.hub, 0);
         info!(%camera, "Nobody is watching; the camera is off.");
@@ -248,7 +255,8 @@ macro_rules! status_tags {
 }
 
 status_tags! {
-    State: String, "idle, streaming, disconnected, in use by another program, no signal, not supported or failed";
+    State: String, "idle, streaming, disconnected, in use by another program, needs ISP, no cable, no signal, no sync, \
+        not supported or failed";
     Reason: String, "Why the camera does not deliver; empty while it can";
     LastError: String, "The last reason there was";
     Device: String, "Where the camera is looked for";

@@ -23,6 +23,11 @@ pub trait Stream {
     /// Who and what is behind the stream.
     fn identity(&self) -> &Identity;
 
+    /// What people should know about the mode, such as why it is less than what was asked for. Mostly nothing.
+    fn remark(&self) -> &str {
+        ""
+    }
+
     /// The next frame, or `None` if none came within `timeout`. Must be called faster than frames come, else the
     /// driver drops them.
     fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError>;
@@ -191,6 +196,27 @@ pub enum CameraError {
     NotACamera { device: String, found: String },
     #[error("{device} offers {offered}; this program needs one of MJPG, YUYV, UYVY, NV12, YU12, GREY")]
     NoFormat { device: String, offered: String },
+    /// A sensor's raw data, or a pipeline that something else has to set up.
+    #[error("{device} needs an ISP: {found}; use a `pipe` camera with `rpicam-vid --codec mjpeg -o -`, see README")]
+    NeedsIsp { device: String, found: String },
+    #[error("{device} has no input {input}")]
+    NoInput { device: String, input: u32 },
+    #[error("{device} has no cable, or what it leads to is off")]
+    NoCable { device: String },
+    #[error("{device} has no signal at its input")]
+    NoSignal { device: String },
+    #[error("{device} has a signal at its input, but cannot lock to it")]
+    NoSync { device: String },
+    #[error("{device} cannot take {found}; let its source send another size or rate")]
+    Timings { device: String, found: String },
+    /// Not a fault: the camera is to be opened anew, and has another size then.
+    #[error("{device} has another signal at its input")]
+    SourceChanged { device: String },
+    #[error(
+        "{device}: the USB bus has no bandwidth left for {mode}; lower the size or rate of the cameras on it, or use \
+         another bus"
+    )]
+    Bandwidth { device: String, mode: String },
     #[error("{device} gave no frame in {seconds} s")]
     Silent { device: String, seconds: u64 },
     #[error("{device} gave only damaged frames for {seconds} s")]
@@ -200,13 +226,21 @@ pub enum CameraError {
 }
 
 impl CameraError {
-    /// One word for the camera's `State`.
+    /// What is missing comes in by a cable, and may come at any moment.
+    pub(super) fn is_signal(&self) -> bool {
+        matches!(self, CameraError::NoCable { .. } | CameraError::NoSignal { .. } | CameraError::NoSync { .. })
+    }
+
+    /// In few words, for the camera's `State`.
     pub fn state(&self) -> &'static str {
         match self {
             CameraError::Missing { .. } | CameraError::Gone { .. } => "disconnected",
             CameraError::Busy { .. } => "in use by another program",
-            CameraError::Silent { .. } => "no signal",
-            CameraError::NoFormat { .. } => "not supported",
+            CameraError::NeedsIsp { .. } => "needs ISP",
+            CameraError::NoCable { .. } => "no cable",
+            CameraError::Silent { .. } | CameraError::NoSignal { .. } => "no signal",
+            CameraError::NoSync { .. } | CameraError::SourceChanged { .. } => "no sync",
+            CameraError::NoFormat { .. } | CameraError::Timings { .. } => "not supported",
             _ => "failed",
         }
     }
@@ -214,10 +248,18 @@ impl CameraError {
     pub fn quality(&self) -> Quality {
         let status = match self {
             CameraError::Missing { .. } | CameraError::Gone { .. } => Status::BAD_NOT_CONNECTED,
-            CameraError::Busy { .. } | CameraError::Forbidden { .. } => Status::BAD_RESOURCE_UNAVAILABLE,
-            CameraError::NotACamera { .. } => Status::BAD_CONFIGURATION_ERROR,
-            CameraError::NoFormat { .. } => Status::BAD_NOT_SUPPORTED,
-            CameraError::Silent { .. } => Status::BAD_NO_COMMUNICATION,
+            CameraError::Busy { .. } | CameraError::Forbidden { .. } | CameraError::Bandwidth { .. } => {
+                Status::BAD_RESOURCE_UNAVAILABLE
+            }
+            CameraError::NotACamera { .. } | CameraError::NoInput { .. } => Status::BAD_CONFIGURATION_ERROR,
+            CameraError::NoFormat { .. } | CameraError::NeedsIsp { .. } | CameraError::Timings { .. } => {
+                Status::BAD_NOT_SUPPORTED
+            }
+            CameraError::Silent { .. }
+            | CameraError::NoCable { .. }
+            | CameraError::NoSignal { .. }
+            | CameraError::NoSync { .. }
+            | CameraError::SourceChanged { .. } => Status::BAD_NO_COMMUNICATION,
             CameraError::Damaged { .. } | CameraError::Failed { .. } => Status::BAD_DEVICE_FAILURE,
         };
         Quality::new(status, self.to_string())

@@ -163,7 +163,7 @@ impl CameraConfig {
             let rate = rate.unwrap_or(25.0);
             return Box::new(test_pattern::TestPattern { width, height, rate, clock: clock.clone() });
         }
-        Box::new(v4l2::V4l2Device { path: self.device.clone(), wish: v4l2::Wish { width, height, rate } })
+        Box::new(v4l2::V4l2Device::new(self.device.clone(), v4l2::Wish { width, height, rate, input: None }))
     }
 }
 

@@ -101,9 +101,7 @@ pub(super) fn dequeue(file: &File, queue: Queue) -> io::Result<Filled> {
 /// VIDIOC_STREAMON or VIDIOC_STREAMOFF.
 pub(super) fn set_streaming(file: &File, queue: Queue, on: bool) -> io::Result<()> {
     let request = if on { vidioc::VIDIOC_STREAMON } else { vidioc::VIDIOC_STREAMOFF };
-    let mut code = queue.code() as std::os::raw::c_int;
-    // SAFETY: both take a pointer to an int, which lives until the call returns.
-    unsafe { v4l2::ioctl(file.as_raw_fd(), request, (&raw mut code).cast()) }
+    call(file, request, &mut (queue.code() as std::os::raw::c_int))
 }
 
 /// A driver's buffer in this process's memory.

@@ -1,6 +1,7 @@
 //! What V4L2 nodes there are, what they are, and which name stays theirs.
 
 use super::ioctl::{self, Sizes};
+use super::{negotiate, nodes};
 use crate::cameras::device::{Identity, PixelFormat};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -24,11 +25,22 @@ pub enum Listing {
         #[serde(flatten)]
         identity: Identity,
         formats: Vec<NodeFormat>,
+        /// Why there will be no pictures.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fault: Option<Fault>,
     },
     /// A node that is none: metadata, output, encoder.
     Other { what: String, card: String },
     /// It could not be asked.
     Unknown { error: String },
+}
+
+/// What can be told without opening a stream.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fault {
+    /// As the camera's `State`: "needs ISP" or "not supported".
+    pub state: &'static str,
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -57,12 +69,12 @@ pub fn list() -> Vec<Node> {
     video_nodes().into_iter().map(|path| Node { listing: describe(&path), path }).collect()
 }
 
-/// The cameras among them: name, and the path that stays.
+/// The cameras among them: name, and the path that stays. With those that need an ISP, so that people see why the
+/// camera they plugged in has no pictures.
 pub fn discover() -> Vec<(String, PathBuf)> {
     let cameras = list().into_iter().filter_map(|node| match node.listing {
-        Listing::Camera { name, stable_path, formats, .. } if formats.iter().any(|format| format.usable) => {
-            Some((name, stable_path.unwrap_or(node.path)))
-        }
+        Listing::Camera { fault: Some(Fault { state: "not supported", .. }), .. } => None,
+        Listing::Camera { name, stable_path, .. } => Some((name, stable_path.unwrap_or(node.path))),
         _ => None,
     });
     let mut found: Vec<(String, PathBuf)> = Vec::new();
@@ -97,8 +109,9 @@ fn describe(path: &Path) -> Listing {
             return Listing::Unknown { error: super::not_v4l2(&path.display().to_string(), &error).to_string() };
         }
     };
-    let Some(queue) = found.capture_queue() else {
-        return Listing::Other { what: found.kind().into(), card: found.card };
+    let queue = match nodes::camera_queue(&found, path) {
+        Ok(queue) => queue,
+        Err(what) => return Listing::Other { what: what.into(), card: found.card },
     };
     let formats =
         (0..).map_while(|index| ioctl::format_at(&file, queue, index)).map(|(fourcc, description)| NodeFormat {
@@ -107,7 +120,11 @@ fn describe(path: &Path) -> Listing {
             usable: PixelFormat::from_fourcc(fourcc).is_some(),
             sizes: sizes(&file, fourcc),
         });
-    let formats = formats.collect();
+    let formats: Vec<_> = formats.collect();
+    let offered = negotiate::offered(&file, queue);
+    let fault = (negotiate::ladder(&offered).is_empty())
+        .then(|| negotiate::nothing_usable(&path.display().to_string(), &offered))
+        .map(|error| Fault { state: error.state(), reason: error.to_string() });
     let link = stable_link(path);
     let name = link.as_deref().and_then(name_of_link).unwrap_or_else(|| plain_name(&found.card, path));
     Listing::Camera {
@@ -115,6 +132,7 @@ fn describe(path: &Path) -> Listing {
         stable_path: link,
         identity: Identity { driver: found.driver, card: found.card, bus: found.bus },
         formats,
+        fault,
     }
 }
 

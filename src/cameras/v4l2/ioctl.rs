@@ -8,10 +8,12 @@
 
 #![allow(unsafe_code, reason = "ioctl(2); named in DESIGN as a place for it")]
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::raw::c_int;
 use std::time::Duration;
 use v4l::v4l_sys as sys;
 use v4l::v4l2::{self, vidioc};
@@ -69,13 +71,29 @@ plain!(
     v4l2_streamparm,
     v4l2_requestbuffers,
     v4l2_buffer,
-    v4l2_plane
+    v4l2_plane,
+    v4l2_input,
+    v4l2_control,
+    v4l2_dv_timings,
+    v4l2_event_subscription,
+    v4l2_event
 );
+
+// SAFETY: an integer.
+unsafe impl Plain for c_int {}
 
 #[cfg(not(target_env = "musl"))]
 pub(super) type Request = std::os::raw::c_ulong;
 #[cfg(target_env = "musl")]
 pub(super) type Request = std::os::raw::c_int;
+
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+
+/// The numbers that the `v4l` crate does not have: _IOR, _IOW and _IOWR of linux/ioctl.h for 'V'.
+const fn request<T>(direction: u32, number: u32) -> Request {
+    (direction << 30 | (mem::size_of::<T>() as u32) << 16 | (b'V' as u32) << 8 | number) as Request
+}
 
 pub(super) fn call<T: Plain>(file: &File, request: Request, argument: &mut T) -> io::Result<()> {
     loop {
@@ -107,6 +125,8 @@ impl Capability {
     pub fn capture_queue(&self) -> Option<Queue> {
         match self.flags {
             flags if flags & sys::V4L2_CAP_STREAMING == 0 || self.is_m2m() => None,
+            // Touch panels deliver their raw values as video.
+            flags if flags & sys::V4L2_CAP_TOUCH != 0 => None,
             flags if flags & sys::V4L2_CAP_VIDEO_CAPTURE != 0 => Some(Queue::Capture),
             flags if flags & sys::V4L2_CAP_VIDEO_CAPTURE_MPLANE != 0 => Some(Queue::CaptureMplane),
             _ => None,
@@ -121,6 +141,10 @@ impl Capability {
     pub fn kind(&self) -> &'static str {
         match self.flags {
             _ if self.is_m2m() => "memory-to-memory device (encoder, decoder or scaler)",
+            flags if flags & sys::V4L2_CAP_TOUCH != 0 => "touch panel",
+            flags if flags & (sys::V4L2_CAP_VIDEO_CAPTURE | sys::V4L2_CAP_VIDEO_CAPTURE_MPLANE) != 0 => {
+                "video capture without streaming"
+            }
             flags if flags & sys::V4L2_CAP_META_CAPTURE != 0 => "metadata of a camera",
             flags if flags & sys::V4L2_CAP_META_OUTPUT != 0 => "metadata output",
             flags if flags & (sys::V4L2_CAP_VIDEO_OUTPUT | sys::V4L2_CAP_VIDEO_OUTPUT_MPLANE) != 0 => "video output",
@@ -297,18 +321,122 @@ pub(super) fn frame_interval(file: &File, queue: Queue, rate: Option<f64>) -> Op
     (!interval.is_zero()).then_some(interval)
 }
 
-/// Waits until the device has a frame or an error. `false` after `timeout`.
-pub(super) fn wait(file: &File, timeout: Duration) -> io::Result<bool> {
+/// An input of a capture device: a sensor, a socket for a cable, a tuner.
+pub(super) struct Input {
+    pub index: u32,
+    /// V4L2_IN_ST_*.
+    pub status: u32,
+    /// Its signal has DV timings: HDMI, DVI, SDI.
+    pub has_timings: bool,
+}
+
+/// VIDIOC_G_INPUT and VIDIOC_ENUMINPUT: the input that is selected.
+pub(super) fn input(file: &File) -> io::Result<Input> {
+    let mut selected: c_int = 0;
+    call(file, vidioc::VIDIOC_G_INPUT, &mut selected)?;
+    let mut raw = sys::v4l2_input { index: selected as u32, ..Plain::zeroed() };
+    call(file, vidioc::VIDIOC_ENUMINPUT, &mut raw)?;
+    let has_timings = raw.capabilities & sys::V4L2_IN_CAP_DV_TIMINGS != 0;
+    Ok(Input { index: raw.index, status: raw.status, has_timings })
+}
+
+/// VIDIOC_S_INPUT.
+pub(super) fn set_input(file: &File, index: u32) -> io::Result<()> {
+    call(file, vidioc::VIDIOC_S_INPUT, &mut (index as c_int))
+}
+
+/// Size and rate of a digital video signal, with all that lies between.
+pub(super) struct Timings(sys::v4l2_dv_timings);
+
+impl Timings {
+    pub fn none() -> Self {
+        Self(Plain::zeroed())
+    }
+}
+
+/// As in 1920x1080p60; "an unknown signal" if there are no numbers.
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SAFETY: integers whichever member of the union was written; V4L2_DV_BT_656_1120 is the only one there is.
+        let bt = unsafe { self.0.__bindgen_anon_1.bt };
+        let across = u64::from(bt.width) + u64::from(bt.hfrontporch) + u64::from(bt.hsync) + u64::from(bt.hbackporch);
+        let down = u64::from(bt.height) + u64::from(bt.vfrontporch) + u64::from(bt.vsync) + u64::from(bt.vbackporch);
+        let (width, height, clock) = (bt.width, bt.height, bt.pixelclock);
+        if width == 0 || height == 0 {
+            return f.write_str("an unknown signal");
+        }
+        let scan = if bt.interlaced == 0 { 'p' } else { 'i' };
+        write!(f, "{width}x{height}{scan}{}", (clock as f64 / (across * down) as f64).round())
+    }
+}
+
+/// VIDIOC_QUERY_DV_TIMINGS: what the receiver sees. `timings` may be filled also if it fails (ERANGE).
+pub(super) fn query_timings(file: &File, timings: &mut Timings) -> io::Result<()> {
+    call(file, request::<sys::v4l2_dv_timings>(READ, 99), &mut timings.0)
+}
+
+/// VIDIOC_S_DV_TIMINGS.
+pub(super) fn set_timings(file: &File, timings: &Timings) -> io::Result<()> {
+    call(file, request::<sys::v4l2_dv_timings>(READ | WRITE, 87), &mut timings.0.clone())
+}
+
+/// VIDIOC_G_CTRL.
+pub(super) fn control(file: &File, id: u32) -> io::Result<i32> {
+    let mut raw = sys::v4l2_control { id, value: 0 };
+    call(file, vidioc::VIDIOC_G_CTRL, &mut raw)?;
+    Ok(raw.value)
+}
+
+/// VIDIOC_SUBSCRIBE_EVENT: from now on the file has events of this type (V4L2_EVENT_*).
+pub(super) fn subscribe(file: &File, type_: u32, id: u32, flags: u32) -> io::Result<()> {
+    let mut raw = sys::v4l2_event_subscription { type_, id, flags, ..Plain::zeroed() };
+    call(file, request::<sys::v4l2_event_subscription>(WRITE, 90), &mut raw)
+}
+
+pub(super) enum Event {
+    /// The signal at the input is another.
+    SourceChange,
+    Other,
+}
+
+/// VIDIOC_DQEVENT: the next event; `None` if there is none.
+pub(super) fn next_event(file: &File) -> io::Result<Option<Event>> {
+    let mut raw = sys::v4l2_event::zeroed();
+    match call(file, request::<sys::v4l2_event>(READ, 89), &mut raw) {
+        // ENOENT is what the kernel says on a file that does not block.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock) => return Ok(None),
+        outcome => outcome?,
+    }
+    Ok(Some(match raw.type_ {
+        sys::V4L2_EVENT_SOURCE_CHANGE => Event::SourceChange,
+        _ => Event::Other,
+    }))
+}
+
+/// What [`wait`] found.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ready {
+    /// A buffer can be taken back, or an error.
+    pub buffer: bool,
+    pub event: bool,
+}
+
+/// Waits until the device has a frame, an event or an error; nothing after `timeout`.
+pub(super) fn wait(file: &File, timeout: Duration) -> io::Result<Ready> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let fd = file.as_fd();
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let mut fds = [PollFd::new(&fd, PollFlags::IN | PollFlags::PRI)];
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     match poll(&mut fds, Some(&timeout)) {
-        Ok(count) => Ok(count > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
+        Ok(_) => {
+            let found = fds[0].revents();
+            let event = found.contains(PollFlags::PRI);
+            Ok(Ready { buffer: found.intersects(!PollFlags::PRI), event })
+        }
+        Err(rustix::io::Errno::INTR) => Ok(Ready::default()),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,29 +1,38 @@
 //! Cameras of the kernel: Video4Linux2 devices with capture (single- or multi-planar) and streaming I/O.
 //!
-//! - [`V4l2Device`] opens a node, agrees on a format (negotiate.rs) and starts a stream (stream.rs).
-//! - [`discover`] lists what there is.
+//! - [`V4l2Device`] opens a node, looks what comes in (signal.rs), agrees on a format (negotiate.rs) and starts a
+//!   stream (stream.rs).
+//! - [`discover`] lists what there is; nodes.rs tells the nodes apart.
 //! - `ioctl` and `buffers` are the only places that talk to the driver.
 
 mod buffers;
 mod discover;
 mod ioctl;
 mod negotiate;
+mod nodes;
+mod signal;
 mod stream;
 
-pub use discover::{Listing, Node, NodeFormat, NodeSize, discover, list};
+pub use discover::{Fault, Listing, Node, NodeFormat, NodeSize, discover, list};
 
-use super::device::{CameraError, Device, Identity, Stream};
-use negotiate::negotiate;
+use super::device::{CameraError, Device, Identity, Mode, Stream};
+use ioctl::Queue;
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use stream::MmapStream;
 use tracing::warn;
 
 /// A capture node by path, and what is wanted of it. It need not exist yet.
 pub struct V4l2Device {
-    pub path: PathBuf,
-    pub wish: Wish,
+    path: PathBuf,
+    wish: Wish,
+    /// What a look at the node said, since it is there; see `probe`.
+    verdict: Cell<Option<Verdict>>,
+    /// The last warning about a mode other than wished for; it is not said twice in a row.
+    warned: String,
 }
 
 /// What the configuration asks for; the driver decides.
@@ -33,39 +42,128 @@ pub struct Wish {
     pub height: u32,
     /// Frames a second.
     pub rate: Option<f64>,
+    /// Of a device with several, by V4L2's number; else the one that is selected.
+    pub input: Option<u32>,
+}
+
+#[derive(Clone, Copy)]
+enum Verdict {
+    NeedsIsp,
+    MayWork,
 }
 
 impl V4l2Device {
+    pub fn new(path: PathBuf, wish: Wish) -> Self {
+        Self { path, wish, verdict: Cell::new(None), warned: String::new() }
+    }
+
     fn name(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// Whether it is a sensor without an ISP, which does not change as long as it is there. Everything else may
+    /// change (a loopback device has no format until somebody writes to it), and whoever opens it finds out.
+    fn look(&self) -> Option<CameraError> {
+        let file = open(&self.path).ok()?;
+        let found = ioctl::capability(&file).ok()?;
+        let offered = negotiate::offered(&file, nodes::camera_queue(&found, &self.path).ok()?);
+        let error = negotiate::nothing_usable(&self.name(), &offered);
+        let is_sensor = negotiate::ladder(&offered).is_empty() && matches!(error, CameraError::NeedsIsp { .. });
+        is_sensor.then_some(error)
+    }
+
+    /// The first format of the ladder that the driver accepts and can start.
+    fn start(&self, file: &File, queue: Queue, identity: &Identity) -> Result<MmapStream, CameraError> {
+        let device = self.name();
+        let offered = negotiate::offered(file, queue);
+        let ladder = negotiate::ladder(&offered);
+        let mut refused = None;
+        for &code in &ladder {
+            let Some(agreed) = negotiate::agree(&device, file, queue, code, &self.wish)? else { continue };
+            let mode = agreed.mode.clone();
+            match MmapStream::start(&device, file, agreed, identity) {
+                // The pipeline before the node has another format than this one; the next may be it.
+                Err(error @ CameraError::NeedsIsp { .. }) => refused = Some(error),
+                Err(error @ CameraError::Bandwidth { .. }) => {
+                    let offers = negotiate::offers(file, &ladder);
+                    return self.step_down(file, queue, identity, &offers, &mode).unwrap_or(Err(error));
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(refused.unwrap_or_else(|| negotiate::nothing_usable(&device, &offered)))
+    }
+
+    /// Less than what was wished for, because the bus is full. `None` if there is nothing less.
+    fn step_down(
+        &self,
+        file: &File,
+        queue: Queue,
+        identity: &Identity,
+        offers: &[negotiate::Offer],
+        wished: &Mode,
+    ) -> Option<Result<MmapStream, CameraError>> {
+        let device = self.name();
+        let mut last = None;
+        for (code, wish) in negotiate::steps_below(offers, wished) {
+            let agreed = match negotiate::agree(&device, file, queue, code, &wish) {
+                Ok(Some(agreed)) => agreed,
+                Ok(None) => continue,
+                Err(error) => return Some(Err(error)),
+            };
+            match MmapStream::start(&device, file, agreed, identity) {
+                Err(error @ CameraError::Bandwidth { .. }) => last = Some(Err(error)),
+                Ok(mut stream) => {
+                    stream.set_remark(format!("less than {wished}, for which the USB bus has no bandwidth left"));
+                    return Some(Ok(stream));
+                }
+                outcome => return Some(outcome),
+            }
+        }
+        last
     }
 }
 
 impl Device for V4l2Device {
     fn probe(&self) -> Result<(), CameraError> {
-        // Opening wakes some USB cameras up; that the node exists is enough here, `open` finds out the rest.
+        // Opening wakes some USB cameras up, so it is done once when the node appears; else that it exists is enough
+        // here, and `open` finds out the rest.
         match self.path.try_exists() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(CameraError::Missing { device: self.name() }),
-            Err(error) => Err(crate::cameras::v4l2::error(&self.name(), "look", &error)),
+            Ok(true) => {}
+            Ok(false) => {
+                self.verdict.set(None);
+                return Err(CameraError::Missing { device: self.name() });
+            }
+            Err(failure) => return Err(error(&self.name(), "look", &failure)),
         }
+        if matches!(self.verdict.get(), Some(Verdict::MayWork)) {
+            return Ok(());
+        }
+        let fault = self.look();
+        self.verdict.set(Some(if fault.is_some() { Verdict::NeedsIsp } else { Verdict::MayWork }));
+        fault.map_or(Ok(()), Err)
     }
 
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
         let device = self.name();
         let file = open(&self.path).map_err(|failure| error(&device, "open", &failure))?;
         let found = ioctl::capability(&file).map_err(|failure| not_v4l2(&device, &failure))?;
-        let Some(queue) = found.capture_queue() else {
-            return Err(CameraError::NotACamera { device, found: found.kind().into() });
-        };
-        let agreed = negotiate(&device, &file, queue, &self.wish)?;
-        let mode = &agreed.mode;
-        if (mode.width, mode.height) != (self.wish.width, self.wish.height) {
-            let asked = format!("{}x{}", self.wish.width, self.wish.height);
-            warn!(%device, %asked, got = %mode, "The camera does not offer the size asked for; using its nearest.");
-        }
+        let queue = nodes::camera_queue(&found, &self.path)
+            .map_err(|what| CameraError::NotACamera { device: device.clone(), found: what.into() })?;
+        let follows_signal = signal::prepare(&device, &file, &self.wish)?;
         let identity = Identity { driver: found.driver, card: found.card, bus: found.bus };
-        Ok(Box::new(stream::MmapStream::start(&device, file, agreed, identity)?))
+        let stream = self.start(&file, queue, &identity)?;
+        let (mode, asked) = (stream.mode(), format!("{}x{}", self.wish.width, self.wish.height));
+        let is_other = (mode.width, mode.height) != (self.wish.width, self.wish.height);
+        // A signal has the size that it has.
+        let is_odd = !stream.remark().is_empty() || (is_other && !follows_signal);
+        let warning = if is_odd { format!("{mode}") } else { String::new() };
+        if is_odd && warning != self.warned {
+            let why = stream.remark();
+            warn!(%device, %asked, got = %mode, why, "The camera cannot do what was asked for; using its nearest.");
+        }
+        self.warned = warning;
+        Ok(Box::new(stream))
     }
 }
 

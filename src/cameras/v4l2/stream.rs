@@ -11,9 +11,11 @@
 //! preferred.
 
 use super::buffers::{self, Mapping};
-use super::ioctl::{self, PlaneFormat, Queue};
+use super::ioctl::{self, Event, PlaneFormat, Queue};
 use super::negotiate::Agreed;
+use super::signal;
 use crate::cameras::device::{CameraError, Frame, Identity, Mode, Plane, Stream};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ pub(super) struct MmapStream {
     queue: Queue,
     mode: Mode,
     identity: Identity,
+    remark: String,
     /// Of the memory planes.
     planes: Vec<PlaneFormat>,
     /// Each with its memory planes.
@@ -38,18 +41,53 @@ pub(super) struct MmapStream {
 }
 
 impl MmapStream {
-    pub(super) fn start(device: &str, file: File, agreed: Agreed, identity: Identity) -> Result<Self, CameraError> {
+    pub(super) fn start(device: &str, file: &File, agreed: Agreed, identity: &Identity) -> Result<Self, CameraError> {
         let at = |operation| move |error| super::error(device, operation, &error);
         let Agreed { queue, mode, planes } = agreed;
-        let count = buffers::request(&file, queue, BUFFERS).map_err(at("request buffers"))?;
-        let (device, buffers, gathered) = (device.to_owned(), Vec::new(), Vec::new());
-        let mut stream = Self { device, file, queue, mode, identity, planes, buffers, gathered, held: None };
+        let mut stream = Self {
+            device: device.into(),
+            file: file.try_clone().map_err(at("duplicate the file"))?,
+            queue,
+            mode,
+            identity: identity.clone(),
+            remark: String::new(),
+            planes,
+            buffers: Vec::new(),
+            gathered: Vec::new(),
+            held: None,
+        };
+        let count = buffers::request(file, queue, BUFFERS).map_err(at("request buffers"))?;
         for index in 0..count {
-            stream.buffers.push(buffers::map(&stream.file, queue, index).map_err(at("map buffer"))?);
-            buffers::enqueue(&stream.file, queue, index).map_err(at("queue buffer"))?;
+            stream.buffers.push(buffers::map(file, queue, index).map_err(at("map buffer"))?);
+            buffers::enqueue(file, queue, index).map_err(at("queue buffer"))?;
         }
-        buffers::set_streaming(&stream.file, queue, true).map_err(at("start streaming"))?;
+        buffers::set_streaming(file, queue, true).map_err(|error| stream.not_started(&error))?;
         Ok(stream)
+    }
+
+    pub(super) fn set_remark(&mut self, remark: String) {
+        self.remark = remark;
+    }
+
+    fn not_started(&self, error: &io::Error) -> CameraError {
+        let (device, mode) = (self.device.clone(), self.mode.to_string());
+        match Errno::from_io_error(error) {
+            // usb_submit_urb and the selection of an alternate setting both say so.
+            Some(Errno::NOSPC) => CameraError::Bandwidth { device, mode },
+            // The links of a media controller are not set up, or for another format.
+            Some(Errno::PIPE) => {
+                CameraError::NeedsIsp { device, found: format!("its media pipeline does not deliver {mode}") }
+            }
+            _ => self.failed("start streaming", error),
+        }
+    }
+
+    fn has_new_source(&self) -> bool {
+        let mut is_new = false;
+        while let Ok(Some(event)) = ioctl::next_event(&self.file) {
+            is_new |= matches!(event, Event::SourceChange);
+        }
+        is_new
     }
 
     fn failed(&self, operation: &'static str, error: &io::Error) -> CameraError {
@@ -66,11 +104,21 @@ impl Stream for MmapStream {
         &self.identity
     }
 
+    fn remark(&self) -> &str {
+        &self.remark
+    }
+
     fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError> {
         if let Some(index) = self.held.take() {
             buffers::enqueue(&self.file, self.queue, index).map_err(|error| self.failed("queue buffer", &error))?;
         }
-        if !ioctl::wait(&self.file, timeout).map_err(|error| self.failed("wait for a frame", &error))? {
+        let ready = ioctl::wait(&self.file, timeout).map_err(|error| self.failed("wait for a frame", &error))?;
+        // First, because a driver may fail its buffers when the signal changes.
+        if ready.event && self.has_new_source() {
+            return Err(CameraError::SourceChanged { device: self.device.clone() });
+        }
+        if !ready.buffer {
+            signal::check(&self.device, &self.file)?;
             return Ok(None);
         }
         let filled = match buffers::dequeue(&self.file, self.queue) {
