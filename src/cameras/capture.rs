@@ -57,14 +57,21 @@ impl Capture {
                 retry.reset();
             }
             if is_wanted && retry.is_due() {
+                let began = Instant::now();
                 match self.stream(stop) {
                     Ok(()) => {
                         retry.reset();
                         self.port.set_quality(Quality::GOOD);
                         self.status.set("idle", "");
                     }
+                    // Opened anew at once, in the new size; but not over and over if the driver cannot decide.
+                    Err(CameraError::SourceChanged { .. }) if began.elapsed() > GLANCE => {}
                     Err(error) => {
                         self.fail(&error);
+                        // Whoever waits for a signal to come back does not want to wait longer than needed.
+                        if error.is_signal() {
+                            retry.reset();
+                        }
                         retry.wait();
                     }
                 }
@@ -91,7 +98,9 @@ impl Capture {
             Ok(()) if may_recover && (self.status.is_disconnected() || self.status.is_new()) => self.meet(),
             // Of any other fault nobody knows whether it persists, because nobody asks: the next reader finds out. The
             // state stays what it was, or a broken camera would look fine between two attempts.
-            Ok(()) if may_recover && self.port.demand().leases == 0 => self.port.set_quality(Quality::GOOD),
+            Ok(()) if may_recover && self.port.demand().leases == 0 && !self.status.needs_isp() => {
+                self.port.set_quality(Quality::GOOD);
+            }
             Ok(()) => {}
         }
     }
@@ -101,8 +110,13 @@ impl Capture {
         match self.device.describe() {
             Ok(description) => {
                 self.status.found(&description);
-                self.port.set_quality(Quality::GOOD);
-                self.status.set("idle", "");
+                match &description.fault {
+                    Some(fault) => self.fail(fault),
+                    None => {
+                        self.port.set_quality(Quality::GOOD);
+                        self.status.set("idle", "");
+                    }
+                }
             }
             Err(error) => self.fail(&error),
         }
@@ -122,7 +136,7 @@ impl Capture {
     /// Opens the device and streams until nobody has wanted a frame for the linger time.
     fn stream(&mut self, stop: &Stop) -> Result<(), CameraError> {
         let mut stream = self.device.open()?;
-        let mut session = Session::new(self, stream.mode().clone())?;
+        let mut session = Session::new(self, stream.mode().clone(), stream.remark().to_owned())?;
         info!(camera = session.camera, mode = %session.mode, "Capturing.");
         let mut last_wanted = Instant::now();
         while !stop.is_stopped() {
@@ -158,6 +172,8 @@ struct Session<'a> {
     camera: &'a str,
     linger: Duration,
     mode: Mode,
+    /// What people should know about the mode.
+    remark: String,
     meter: Meter,
     encoder: Encoder,
     last_sequence: Option<u32>,
@@ -170,7 +186,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(capture: &'a mut Capture, mode: Mode) -> Result<Self, CameraError> {
+    fn new(capture: &'a mut Capture, mode: Mode, remark: String) -> Result<Self, CameraError> {
         let Capture { hub, port, status, settings, .. } = capture;
         let failed = |error: EncodeError| CameraError::Failed {
             device: port.name().into(),
@@ -188,6 +204,7 @@ impl<'a> Session<'a> {
             status,
             linger: settings.linger,
             mode,
+            remark,
             meter,
             encoder,
             last_sequence: None,
@@ -230,7 +247,7 @@ impl<'a> Session<'a> {
             self.show_difference(grid);
             if !self.port.judge(frame.captured, interval, grid) {
                 self.last_good = Instant::now();
-                self.status.set("streaming", "");
+                self.status.set("streaming", &self.remark);
                 return;
             }
         }
@@ -251,7 +268,7 @@ impl<'a> Session<'a> {
         };
         counters.published += self.port.deliver(frame.captured, interval, &picture, grid.as_ref()) as u64;
         self.last_published = grid.or(self.last_published.take());
-        self.status.set("streaming", "");
+        self.status.set("streaming", &self.remark);
     }
 
     fn drop_frame(&mut self, error: &EncodeError) {

@@ -23,6 +23,11 @@ pub trait Device: Send {
 pub trait Stream {
     fn mode(&self) -> &Mode;
 
+    /// What people should know about the mode, such as why it is less than what was asked for. Mostly nothing.
+    fn remark(&self) -> &str {
+        ""
+    }
+
     /// The next frame, or `None` if none came within `timeout`. Must be called faster than frames come, else the
     /// driver drops them.
     fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError>;
@@ -36,6 +41,8 @@ pub struct Description {
     pub identity: Identity,
     /// A line each: pixel format, size, rates.
     pub formats: Vec<String>,
+    /// Why it cannot be used as it is.
+    pub fault: Option<CameraError>,
 }
 
 /// For people: what the driver says of itself. Empty where it says nothing.
@@ -68,6 +75,48 @@ impl fmt::Display for Mode {
         let Mode { format, width, height, frame_interval, .. } = self;
         write!(f, "{format} {width}x{height}")?;
         if frame_interval.is_zero() { Ok(()) } else { write!(f, " {} fps", trim(1.0 / frame_interval.as_secs_f64())) }
+    }
+}
+
+/// Where a plane of samples lies in the data of a frame. Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plane {
+    pub(super) offset: usize,
+    /// From one line to the next.
+    pub(super) stride: usize,
+    /// What is used of a line.
+    pub(super) line: usize,
+    pub(super) rows: usize,
+}
+
+impl Plane {
+    pub(super) fn end(&self) -> usize {
+        self.offset + self.stride * self.rows
+    }
+}
+
+impl Mode {
+    /// The planes of a raw frame, as V4L2 lays them down (Documentation/userspace-api/media/v4l/pixfmt-*.rst): chroma
+    /// follows luma, its stride follows from luma's. None for compressed formats.
+    pub(super) fn planes(&self) -> Vec<Plane> {
+        let (width, height) = (self.width as usize, self.height as usize);
+        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+        let luma = |line: usize| Plane { offset: 0, stride: line.max(self.stride as usize), line, rows: height };
+        let behind = |before: &Plane, stride, line| Plane { offset: before.end(), stride, line, rows: half_height };
+        match self.format {
+            PixelFormat::Mjpg => vec![],
+            PixelFormat::Grey => vec![luma(width)],
+            PixelFormat::Yuyv | PixelFormat::Uyvy => vec![luma(half_width * 4)],
+            PixelFormat::Nv12 => {
+                let y = luma(width);
+                vec![y, behind(&y, y.stride, half_width * 2)]
+            }
+            PixelFormat::Yu12 => {
+                let y = luma(width);
+                let u = behind(&y, y.stride.div_ceil(2), half_width);
+                vec![y, u, behind(&u, u.stride, half_width)]
+            }
+        }
     }
 }
 
@@ -127,8 +176,12 @@ impl PixelFormat {
     }
 
     pub fn from_fourcc(fourcc: [u8; 4]) -> Option<Self> {
-        if &fourcc == b"JPEG" {
-            return Some(PixelFormat::Mjpg);
+        match &fourcc {
+            b"JPEG" => return Some(PixelFormat::Mjpg),
+            // The same with a memory plane for each plane of samples; they are gathered into one frame.
+            b"NM12" => return Some(PixelFormat::Nv12),
+            b"YM12" => return Some(PixelFormat::Yu12),
+            _ => {}
         }
         Self::LADDER.into_iter().find(|format| format.fourcc() == fourcc)
     }
@@ -157,6 +210,27 @@ pub enum CameraError {
     NotACamera { device: String, found: String },
     #[error("{device} offers {offered}; this program needs one of MJPG, YUYV, UYVY, NV12, YU12, GREY")]
     NoFormat { device: String, offered: String },
+    /// A sensor's raw data, or a pipeline that something else has to set up.
+    #[error("{device} needs an ISP: {found}; use a `pipe` camera with `rpicam-vid --codec mjpeg -o -`, see README")]
+    NeedsIsp { device: String, found: String },
+    #[error("{device} has no input {input}")]
+    NoInput { device: String, input: u32 },
+    #[error("{device} has no cable, or what it leads to is off")]
+    NoCable { device: String },
+    #[error("{device} has no signal at its input")]
+    NoSignal { device: String },
+    #[error("{device} has a signal at its input, but cannot lock to it")]
+    NoSync { device: String },
+    #[error("{device} cannot take {found}; let its source send another size or rate")]
+    Timings { device: String, found: String },
+    /// Not a fault: the camera is to be opened anew, and has another size then.
+    #[error("{device} has another signal at its input")]
+    SourceChanged { device: String },
+    #[error(
+        "{device}: the USB bus has no bandwidth left for {mode}; lower the size or rate of the cameras on it, or use \
+         another bus"
+    )]
+    Bandwidth { device: String, mode: String },
     #[error("{device} gave no frame in {seconds} s")]
     Silent { device: String, seconds: u64 },
     #[error("{device} gave only damaged frames for {seconds} s")]
@@ -166,13 +240,21 @@ pub enum CameraError {
 }
 
 impl CameraError {
-    /// One word for the camera's `State`.
+    /// What is missing comes in by a cable, and may come at any moment.
+    pub(super) fn is_signal(&self) -> bool {
+        matches!(self, CameraError::NoCable { .. } | CameraError::NoSignal { .. } | CameraError::NoSync { .. })
+    }
+
+    /// In few words, for the camera's `State`.
     pub fn state(&self) -> &'static str {
         match self {
             CameraError::Missing { .. } | CameraError::Unplugged { .. } | CameraError::Gone { .. } => "disconnected",
             CameraError::Busy { .. } => "in use by another program",
-            CameraError::Silent { .. } => "no signal",
-            CameraError::NoFormat { .. } => "not supported",
+            CameraError::NeedsIsp { .. } => "needs ISP",
+            CameraError::NoCable { .. } => "no cable",
+            CameraError::Silent { .. } | CameraError::NoSignal { .. } => "no signal",
+            CameraError::NoSync { .. } | CameraError::SourceChanged { .. } => "no sync",
+            CameraError::NoFormat { .. } | CameraError::Timings { .. } => "not supported",
             _ => "failed",
         }
     }
@@ -182,10 +264,18 @@ impl CameraError {
             CameraError::Missing { .. } | CameraError::Unplugged { .. } | CameraError::Gone { .. } => {
                 Status::BAD_NOT_CONNECTED
             }
-            CameraError::Busy { .. } | CameraError::Forbidden { .. } => Status::BAD_RESOURCE_UNAVAILABLE,
-            CameraError::NotACamera { .. } => Status::BAD_CONFIGURATION_ERROR,
-            CameraError::NoFormat { .. } => Status::BAD_NOT_SUPPORTED,
-            CameraError::Silent { .. } => Status::BAD_NO_COMMUNICATION,
+            CameraError::Busy { .. } | CameraError::Forbidden { .. } | CameraError::Bandwidth { .. } => {
+                Status::BAD_RESOURCE_UNAVAILABLE
+            }
+            CameraError::NotACamera { .. } | CameraError::NoInput { .. } => Status::BAD_CONFIGURATION_ERROR,
+            CameraError::NoFormat { .. } | CameraError::NeedsIsp { .. } | CameraError::Timings { .. } => {
+                Status::BAD_NOT_SUPPORTED
+            }
+            CameraError::Silent { .. }
+            | CameraError::NoCable { .. }
+            | CameraError::NoSignal { .. }
+            | CameraError::NoSync { .. }
+            | CameraError::SourceChanged { .. } => Status::BAD_NO_COMMUNICATION,
             CameraError::Damaged { .. } | CameraError::Failed { .. } => Status::BAD_DEVICE_FAILURE,
         };
         Quality::new(status, self.to_string())

@@ -108,6 +108,8 @@ pub struct CameraConfig {
     /// JPEG quality, 1 to 100, where this device encodes (not for cameras that deliver JPEG). Default: 80.
     #[serde(default = "default_quality")]
     pub quality: u8,
+    /// Which input of a device with several (analog, HDMI), by V4L2's number. Default: the one that is selected.
+    pub input: Option<u32>,
     /// Do not serve this device. Default: false.
     #[serde(default)]
     pub hide: bool,
@@ -163,6 +165,7 @@ impl CameraConfig {
             height,
             rate: None,
             quality,
+            input: None,
             hide: false,
             noise_floor: None,
             ignore_brightness: None,
@@ -217,7 +220,8 @@ impl CameraConfig {
             let rate = rate.unwrap_or(25.0);
             return Box::new(test_pattern::TestPattern { width, height, rate, clock: clock.clone() });
         }
-        Box::new(v4l2::V4l2Device { place: place.clone(), wish: v4l2::Wish { width, height, rate } })
+        let wish = v4l2::Wish { width, height, rate, input: self.input };
+        Box::new(v4l2::V4l2Device::new(place.clone(), wish))
     }
 }
 

@@ -124,6 +124,11 @@ impl Status {
         self.state.is_empty()
     }
 
+    /// As long as this device is there.
+    pub(super) fn needs_isp(&self) -> bool {
+        self.state == "needs ISP"
+    }
+
     pub(super) fn is_disconnected(&self) -> bool {
         self.state == "disconnected"
     }
@@ -152,7 +157,7 @@ impl Status {
     }
 
     /// The device is there, idle.
-    pub(super) fn found(&self, Description { path, identity, formats }: &Description) {
+    pub(super) fn found(&self, Description { path, identity, formats, .. }: &Description) {
         let formats: Vec<_> = formats.iter().map(|format| Value::string(format.as_str())).collect();
         let formats = Array::new(DataType::String, formats, None).expect("all of them are strings");
         self.publish([

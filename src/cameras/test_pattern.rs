@@ -25,7 +25,7 @@ impl Device for TestPattern {
 
     fn describe(&self) -> Result<Description, CameraError> {
         let format = format!("{} {}x{} at {} fps", PixelFormat::Yu12, self.width, self.height, self.rate);
-        Ok(Description { path: "test-pattern".into(), identity: identity(), formats: vec![format] })
+        Ok(Description { path: "test-pattern".into(), identity: identity(), formats: vec![format], fault: None })
     }
 
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {

@@ -1,6 +1,6 @@
 //! `vedette cameras`: what video devices there are.
 
-use crate::cameras::v4l2::{Listing, Node, NodeFormat, list};
+use crate::cameras::v4l2::{Fault, Listing, Node, NodeFormat, list};
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -43,9 +43,9 @@ fn describe(nodes: &[Node], all: bool) -> String {
 fn describe_node(text: &mut String, node: &Node, all: bool) -> std::fmt::Result {
     let path = node.path.display();
     match &node.listing {
-        Listing::Other { what, card } => writeln!(text, "{path}: no camera: {what} ({card})"),
+        Listing::Other { what } => writeln!(text, "{path}: no camera: {what}"),
         Listing::Unknown { error } => writeln!(text, "{path}: {error}"),
-        Listing::Camera { name, stable_path, identity, formats } => {
+        Listing::Camera { name, stable_path, identity, formats, fault } => {
             writeln!(text, "{path}: {name}")?;
             writeln!(text, "    card    {}", identity.card)?;
             writeln!(text, "    driver  {}", identity.driver)?;
@@ -54,9 +54,8 @@ fn describe_node(text: &mut String, node: &Node, all: bool) -> std::fmt::Result 
                 writeln!(text, "    device  {}    (stays the same)", stable.display())?;
             }
             let shown: Vec<_> = formats.iter().filter(|format| all || format.usable).collect();
-            if shown.is_empty() {
-                let offered: Vec<_> = formats.iter().map(|format| format.fourcc.as_str()).collect();
-                writeln!(text, "    no usable format among {}", offered.join(", "))?;
+            if let Some(Fault { state, reason }) = fault {
+                writeln!(text, "    {state}: {reason}")?;
             }
             for format in &shown {
                 describe_format(text, format)?;
@@ -96,6 +95,7 @@ mod tests {
             stable_path: None,
             identity: Default::default(),
             formats: vec![format("YUYV", true), format("H264", false)],
+            fault: None,
         };
         let text = describe(&[Node { path: "/dev/video0".into(), listing }], false);
         assert!(text.starts_with("/dev/video0: C920\n"), "{text}");
@@ -103,5 +103,19 @@ mod tests {
             text.contains("640x480 at 30, 15 fps") && !text.contains("H264") && text.contains("1 formats"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn people_see_why_a_sensor_gives_no_pictures() {
+        let fault = Fault { state: "needs ISP", reason: "it gives only raw data".into() };
+        let listing = Listing::Camera {
+            name: "imx219".into(),
+            stable_path: None,
+            identity: Default::default(),
+            formats: vec![],
+            fault: Some(fault),
+        };
+        let text = describe(&[Node { path: "/dev/video0".into(), listing }], false);
+        assert!(text.contains("    needs ISP: it gives only raw data\n"), "{text}");
     }
 }

@@ -1,7 +1,7 @@
 //! What V4L2 nodes there are, and what they are.
 
 use super::ioctl::{self, Sizes};
-use super::names;
+use super::{kinds, names, negotiate};
 use crate::cameras::device::{CameraError, Identity, PixelFormat};
 use serde::Serialize;
 use std::fmt;
@@ -27,11 +27,22 @@ pub enum Listing {
         #[serde(flatten)]
         identity: Identity,
         formats: Vec<NodeFormat>,
+        /// Why there will be no pictures.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fault: Option<Fault>,
     },
     /// A node that is none: metadata, output, encoder.
-    Other { what: String, card: String },
+    Other { what: String },
     /// It could not be asked.
     Unknown { error: String },
+}
+
+/// What can be told without opening a stream.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fault {
+    /// As the camera's `State`: "needs ISP" or "not supported".
+    pub state: &'static str,
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -104,9 +115,9 @@ fn video_nodes() -> Vec<PathBuf> {
 
 /// The name of the camera that a node is; `None` if it is none.
 pub(crate) fn camera_name(path: &Path) -> Option<String> {
-    match see(path) {
-        Ok(Listing::Camera { name, .. }) => Some(name),
-        Ok(_) => None,
+    match examine(path) {
+        Ok(found) => Some(names::name(path, &found.identity).0),
+        Err(CameraError::NotACamera { .. }) => None,
         Err(error) => {
             tracing::warn!(%error, "Cannot tell what a video node is.");
             None
@@ -114,45 +125,47 @@ pub(crate) fn camera_name(path: &Path) -> Option<String> {
     }
 }
 
-/// A camera's identity and formats, or why the node is none or not one of use.
-pub(crate) fn examine(path: &Path) -> Result<(Identity, Vec<NodeFormat>), CameraError> {
-    let device = path.display().to_string();
-    match see(path)? {
-        Listing::Camera { identity, formats, .. } if formats.iter().any(|format| format.usable) => {
-            Ok((identity, formats))
-        }
-        Listing::Camera { formats, .. } => {
-            let offered: Vec<_> = formats.into_iter().map(|format| format.fourcc).collect();
-            let offered = if offered.is_empty() { "no format".into() } else { offered.join(", ") };
-            Err(CameraError::NoFormat { device, offered })
-        }
-        Listing::Other { what, .. } => Err(CameraError::NotACamera { device, found: what }),
-        Listing::Unknown { error } => unreachable!("see() returns this as an error: {error}"),
-    }
+/// What a camera is and offers.
+pub(crate) struct Examined {
+    pub identity: Identity,
+    pub formats: Vec<NodeFormat>,
+    /// Why there will be no pictures from it.
+    pub fault: Option<CameraError>,
 }
 
-fn describe(path: &Path) -> Listing {
-    see(path).unwrap_or_else(|error| Listing::Unknown { error: error.to_string() })
-}
-
-/// Opens a node for a moment. Never [`Listing::Unknown`].
-fn see(path: &Path) -> Result<Listing, CameraError> {
+/// Opens a node for a moment.
+pub(crate) fn examine(path: &Path) -> Result<Examined, CameraError> {
     let device = path.display().to_string();
     let file = super::open(path).map_err(|failure| super::error(&device, "open", &failure))?;
     let found = ioctl::capability(&file).map_err(|failure| super::not_v4l2(&device, &failure))?;
-    if !found.is_capture() {
-        return Ok(Listing::Other { what: found.kind().into(), card: found.card });
-    }
-    let formats = (0..).map_while(|index| ioctl::format_at(&file, index)).map(|(fourcc, description)| NodeFormat {
+    let queue = kinds::camera_queue(&found, path).map_err(|what| {
+        let found = format!("{what} ({})", found.card);
+        CameraError::NotACamera { device: device.clone(), found }
+    })?;
+    let formats = (0..).map_while(|index| ioctl::format_at(&file, queue, index));
+    let formats = formats.map(|(fourcc, description)| NodeFormat {
         fourcc: String::from_utf8_lossy(&fourcc).trim_end().to_owned(),
         description,
         usable: PixelFormat::from_fourcc(fourcc).is_some(),
         sizes: sizes(&file, fourcc),
     });
     let formats = formats.collect();
+    let offered = negotiate::offered(&file, queue);
+    let fault = negotiate::ladder(&offered).is_empty().then(|| negotiate::nothing_usable(&device, &offered));
     let identity = Identity { driver: found.driver, card: found.card, bus: found.bus };
-    let (name, stable_path) = names::name(path, &identity);
-    Ok(Listing::Camera { name, stable_path, identity, formats })
+    Ok(Examined { identity, formats, fault })
+}
+
+fn describe(path: &Path) -> Listing {
+    match examine(path) {
+        Ok(Examined { identity, formats, fault }) => {
+            let (name, stable_path) = names::name(path, &identity);
+            let fault = fault.map(|error| Fault { state: error.state(), reason: error.to_string() });
+            Listing::Camera { name, stable_path, identity, formats, fault }
+        }
+        Err(CameraError::NotACamera { found, .. }) => Listing::Other { what: found },
+        Err(error) => Listing::Unknown { error: error.to_string() },
+    }
 }
 
 fn sizes(file: &std::fs::File, fourcc: [u8; 4]) -> Vec<NodeSize> {

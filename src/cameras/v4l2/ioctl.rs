@@ -8,22 +8,46 @@
 
 #![allow(unsafe_code, reason = "ioctl(2); named in DESIGN as a place for it")]
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::raw::c_int;
 use std::time::Duration;
 use v4l::v4l_sys as sys;
 use v4l::v4l2::{self, vidioc};
 
-const CAPTURE: u32 = sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
-pub(super) const MMAP: u32 = sys::v4l2_memory_V4L2_MEMORY_MMAP;
+/// A device's queue of buffers, by buffer type. A camera has one; a memory-to-memory device one for each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Capture,
+    CaptureMplane,
+    Output,
+    OutputMplane,
+}
+
+impl Queue {
+    pub fn code(self) -> u32 {
+        match self {
+            Queue::Capture => sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE,
+            Queue::CaptureMplane => sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE,
+            Queue::Output => sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_OUTPUT,
+            Queue::OutputMplane => sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE,
+        }
+    }
+
+    /// Formats and buffers are described plane by plane, even if there is but one.
+    pub fn is_mplane(self) -> bool {
+        matches!(self, Queue::CaptureMplane | Queue::OutputMplane)
+    }
+}
 
 /// Structs of C without pointers and without rules for their bits: all zeroes is a value of each.
 ///
 /// # Safety
 /// Only for types for which that is so.
-unsafe trait Plain: Sized {
+pub(super) unsafe trait Plain: Sized {
     fn zeroed() -> Self {
         // SAFETY: promised by the implementor.
         unsafe { mem::zeroed() }
@@ -32,8 +56,8 @@ unsafe trait Plain: Sized {
 
 macro_rules! plain {
     ($($name:ident),*) => { $(
-        // SAFETY: integers, arrays of integers and unions of those; v4l2_buffer's and v4l2_format's unions also hold
-        // raw pointers, for which null is a value.
+        // SAFETY: integers, arrays of integers and unions of those; the unions of v4l2_buffer, v4l2_plane and
+        // v4l2_format also hold raw pointers, for which null is a value.
         unsafe impl Plain for sys::$name {}
     )* };
 }
@@ -46,15 +70,32 @@ plain!(
     v4l2_format,
     v4l2_streamparm,
     v4l2_requestbuffers,
-    v4l2_buffer
+    v4l2_buffer,
+    v4l2_plane,
+    v4l2_input,
+    v4l2_control,
+    v4l2_dv_timings,
+    v4l2_event_subscription,
+    v4l2_event
 );
 
-#[cfg(not(target_env = "musl"))]
-type Request = std::os::raw::c_ulong;
-#[cfg(target_env = "musl")]
-type Request = std::os::raw::c_int;
+// SAFETY: an integer.
+unsafe impl Plain for c_int {}
 
-fn call<T: Plain>(file: &File, request: Request, argument: &mut T) -> io::Result<()> {
+#[cfg(not(target_env = "musl"))]
+pub(super) type Request = std::os::raw::c_ulong;
+#[cfg(target_env = "musl")]
+pub(super) type Request = std::os::raw::c_int;
+
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+
+/// The numbers that the `v4l` crate does not have: _IOR, _IOW and _IOWR of linux/ioctl.h for 'V'.
+const fn request<T>(direction: u32, number: u32) -> Request {
+    (direction << 30 | (mem::size_of::<T>() as u32) << 16 | (b'V' as u32) << 8 | number) as Request
+}
+
+pub(super) fn call<T: Plain>(file: &File, request: Request, argument: &mut T) -> io::Result<()> {
     loop {
         // SAFETY: each caller below pairs a request with the struct that the kernel defines for it, which lives
         // until the call returns.
@@ -80,8 +121,16 @@ pub(super) struct Capability {
 }
 
 impl Capability {
-    pub fn is_capture(&self) -> bool {
-        self.flags & sys::V4L2_CAP_VIDEO_CAPTURE != 0 && self.flags & sys::V4L2_CAP_STREAMING != 0 && !self.is_m2m()
+    /// The queue that pictures come from, if this node is for capturing.
+    pub fn capture_queue(&self) -> Option<Queue> {
+        match self.flags {
+            flags if flags & sys::V4L2_CAP_STREAMING == 0 || self.is_m2m() => None,
+            // Touch panels deliver their raw values as video.
+            flags if flags & sys::V4L2_CAP_TOUCH != 0 => None,
+            flags if flags & sys::V4L2_CAP_VIDEO_CAPTURE != 0 => Some(Queue::Capture),
+            flags if flags & sys::V4L2_CAP_VIDEO_CAPTURE_MPLANE != 0 => Some(Queue::CaptureMplane),
+            _ => None,
+        }
     }
 
     pub fn is_m2m(&self) -> bool {
@@ -92,9 +141,12 @@ impl Capability {
     pub fn kind(&self) -> &'static str {
         match self.flags {
             _ if self.is_m2m() => "memory-to-memory device (encoder, decoder or scaler)",
+            flags if flags & sys::V4L2_CAP_TOUCH != 0 => "touch panel",
+            flags if flags & (sys::V4L2_CAP_VIDEO_CAPTURE | sys::V4L2_CAP_VIDEO_CAPTURE_MPLANE) != 0 => {
+                "video capture without streaming"
+            }
             flags if flags & sys::V4L2_CAP_META_CAPTURE != 0 => "metadata of a camera",
             flags if flags & sys::V4L2_CAP_META_OUTPUT != 0 => "metadata output",
-            flags if flags & sys::V4L2_CAP_VIDEO_CAPTURE_MPLANE != 0 => "multi-planar capture (not supported yet)",
             flags if flags & (sys::V4L2_CAP_VIDEO_OUTPUT | sys::V4L2_CAP_VIDEO_OUTPUT_MPLANE) != 0 => "video output",
             flags if flags & (sys::V4L2_CAP_VBI_CAPTURE | sys::V4L2_CAP_SLICED_VBI_CAPTURE) != 0 => "teletext (VBI)",
             flags if flags & (sys::V4L2_CAP_RADIO | sys::V4L2_CAP_TUNER | sys::V4L2_CAP_SDR_CAPTURE) != 0 => "radio",
@@ -117,8 +169,8 @@ pub(super) fn capability(file: &File) -> io::Result<Capability> {
 }
 
 /// VIDIOC_ENUM_FMT: FourCC and description of the `index`-th format; `None` after the last.
-pub(super) fn format_at(file: &File, index: u32) -> Option<([u8; 4], String)> {
-    let mut raw = sys::v4l2_fmtdesc { index, type_: CAPTURE, ..Plain::zeroed() };
+pub(super) fn format_at(file: &File, queue: Queue, index: u32) -> Option<([u8; 4], String)> {
+    let mut raw = sys::v4l2_fmtdesc { index, type_: queue.code(), ..Plain::zeroed() };
     call(file, vidioc::VIDIOC_ENUM_FMT, &mut raw).ok()?;
     Some((raw.pixelformat.to_le_bytes(), text(&raw.description)))
 }
@@ -169,49 +221,93 @@ fn seconds(fraction: sys::v4l2_fract) -> Duration {
     }
 }
 
-/// What the driver made of a wish for a format.
+/// A format, and how much memory it takes, plane by plane (memory planes: NV12 has one, NM12 two).
 pub(super) struct Format {
     pub fourcc: [u8; 4],
     pub width: u32,
     pub height: u32,
-    pub stride: u32,
     pub limited_range: bool,
+    pub planes: Vec<PlaneFormat>,
 }
 
-/// VIDIOC_S_FMT: asks for a format and size; the driver answers with what it will do, which may be another.
-pub(super) fn set_format(file: &File, fourcc: [u8; 4], width: u32, height: u32) -> io::Result<Format> {
-    let mut raw = sys::v4l2_format { type_: CAPTURE, ..Plain::zeroed() };
-    // `priv` and the colour fields stay 0: defaults of the driver.
-    raw.fmt.pix = sys::v4l2_pix_format {
-        width,
-        height,
-        pixelformat: u32::from_le_bytes(fourcc),
-        field: sys::v4l2_field_V4L2_FIELD_ANY,
+/// Bytes; zero in a wish means that the driver shall say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PlaneFormat {
+    /// From one line to the next.
+    pub stride: u32,
+    pub size: u32,
+}
+
+/// VIDIOC_S_FMT: asks for a format and size; the driver answers with what it will do, which may be another. `first` is a
+/// wish for the first plane.
+pub(super) fn set_format(
+    file: &File,
+    queue: Queue,
+    fourcc: [u8; 4],
+    (width, height): (u32, u32),
+    first: PlaneFormat,
+) -> io::Result<Format> {
+    let mut raw = sys::v4l2_format { type_: queue.code(), ..Plain::zeroed() };
+    let (pixelformat, field) = (u32::from_le_bytes(fourcc), sys::v4l2_field_V4L2_FIELD_ANY);
+    // The colours of what is captured the driver says; what is given to an encoder is full range (V4L2's JPEG space).
+    let colorspace = match queue {
+        Queue::Capture | Queue::CaptureMplane => sys::v4l2_colorspace_V4L2_COLORSPACE_DEFAULT,
+        Queue::Output | Queue::OutputMplane => sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
+    };
+    let PlaneFormat { stride: bytesperline, size: sizeimage } = first;
+    if queue.is_mplane() {
         // SAFETY: integers only.
-        ..unsafe { mem::zeroed() }
-    };
+        let zeroed: sys::v4l2_pix_format_mplane = unsafe { mem::zeroed() };
+        let mut pix =
+            sys::v4l2_pix_format_mplane { width, height, pixelformat, field, colorspace, num_planes: 1, ..zeroed };
+        pix.plane_fmt[0].bytesperline = bytesperline;
+        pix.plane_fmt[0].sizeimage = sizeimage;
+        raw.fmt.pix_mp = pix;
+    } else {
+        // SAFETY: integers only. `priv` stays 0: no extended fields.
+        let zeroed: sys::v4l2_pix_format = unsafe { mem::zeroed() };
+        raw.fmt.pix =
+            sys::v4l2_pix_format { width, height, pixelformat, field, colorspace, bytesperline, sizeimage, ..zeroed };
+    }
     call(file, vidioc::VIDIOC_S_FMT, &mut raw)?;
-    // SAFETY: for CAPTURE the kernel fills `pix`.
+    if queue.is_mplane() {
+        // SAFETY: for these queues the kernel fills `pix_mp`.
+        let pix = unsafe { raw.fmt.pix_mp };
+        // The struct is packed, hence the copies.
+        let planes = { pix.plane_fmt }.into_iter().take(pix.num_planes.into());
+        let planes = planes.map(|plane| PlaneFormat { stride: plane.bytesperline, size: plane.sizeimage });
+        return Ok(Format {
+            fourcc: pix.pixelformat.to_le_bytes(),
+            width: pix.width,
+            height: pix.height,
+            limited_range: is_limited(pix.quantization.into(), pix.colorspace),
+            planes: planes.collect(),
+        });
+    }
+    // SAFETY: for these queues the kernel fills `pix`.
     let pix = unsafe { raw.fmt.pix };
-    // V4L2_MAP_QUANTIZATION_DEFAULT of videodev2.h: for Y'CbCr limited, but for the JPEG colour space full.
-    let limited_range = match pix.quantization {
-        sys::v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE => false,
-        sys::v4l2_quantization_V4L2_QUANTIZATION_LIM_RANGE => true,
-        _ => pix.colorspace != sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
-    };
     Ok(Format {
         fourcc: pix.pixelformat.to_le_bytes(),
         width: pix.width,
         height: pix.height,
-        stride: pix.bytesperline,
-        limited_range,
+        limited_range: is_limited(pix.quantization, pix.colorspace),
+        planes: vec![PlaneFormat { stride: pix.bytesperline, size: pix.sizeimage }],
     })
+}
+
+/// V4L2_MAP_QUANTIZATION_DEFAULT of videodev2.h: for Y'CbCr limited, but for the JPEG colour space full.
+fn is_limited(quantization: u32, colorspace: u32) -> bool {
+    match quantization {
+        sys::v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE => false,
+        sys::v4l2_quantization_V4L2_QUANTIZATION_LIM_RANGE => true,
+        _ => colorspace != sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
+    }
 }
 
 /// VIDIOC_S_PARM if a rate (frames a second) is asked for, else VIDIOC_G_PARM: the frame interval in force; `None` if
 /// the driver has no notion of it.
-pub(super) fn frame_interval(file: &File, rate: Option<f64>) -> Option<Duration> {
-    let mut raw = sys::v4l2_streamparm { type_: CAPTURE, ..Plain::zeroed() };
+pub(super) fn frame_interval(file: &File, queue: Queue, rate: Option<f64>) -> Option<Duration> {
+    let mut raw = sys::v4l2_streamparm { type_: queue.code(), ..Plain::zeroed() };
     call(file, vidioc::VIDIOC_G_PARM, &mut raw).ok()?;
     // SAFETY: for CAPTURE the kernel fills `capture`.
     let can_set = unsafe { raw.parm.capture }.capability & sys::V4L2_CAP_TIMEPERFRAME != 0;
@@ -225,109 +321,122 @@ pub(super) fn frame_interval(file: &File, rate: Option<f64>) -> Option<Duration>
     (!interval.is_zero()).then_some(interval)
 }
 
-/// VIDIOC_REQBUFS with memory-mapped buffers: how many the driver gave. Zero frees them.
-pub(super) fn request_buffers(file: &File, count: u32) -> io::Result<u32> {
-    let mut raw = sys::v4l2_requestbuffers { count, type_: CAPTURE, memory: MMAP, ..Plain::zeroed() };
-    call(file, vidioc::VIDIOC_REQBUFS, &mut raw)?;
-    Ok(raw.count)
+/// An input of a capture device: a sensor, a socket for a cable, a tuner.
+pub(super) struct Input {
+    pub index: u32,
+    /// V4L2_IN_ST_*.
+    pub status: u32,
+    /// Its signal has DV timings: HDMI, DVI, SDI.
+    pub has_timings: bool,
 }
 
-fn buffer(index: u32) -> sys::v4l2_buffer {
-    sys::v4l2_buffer { index, type_: CAPTURE, memory: MMAP, ..Plain::zeroed() }
+/// VIDIOC_G_INPUT and VIDIOC_ENUMINPUT: the input that is selected.
+pub(super) fn input(file: &File) -> io::Result<Input> {
+    let mut selected: c_int = 0;
+    call(file, vidioc::VIDIOC_G_INPUT, &mut selected)?;
+    let mut raw = sys::v4l2_input { index: selected as u32, ..Plain::zeroed() };
+    call(file, vidioc::VIDIOC_ENUMINPUT, &mut raw)?;
+    let has_timings = raw.capabilities & sys::V4L2_IN_CAP_DV_TIMINGS != 0;
+    Ok(Input { index: raw.index, status: raw.status, has_timings })
 }
 
-/// VIDIOC_QUERYBUF: offset (for mmap) and length of a buffer.
-pub(super) fn query_buffer(file: &File, index: u32) -> io::Result<(u32, usize)> {
-    let mut raw = buffer(index);
-    call(file, vidioc::VIDIOC_QUERYBUF, &mut raw)?;
-    // SAFETY: for MMAP the kernel fills `offset`.
-    Ok((unsafe { raw.m.offset }, raw.length as usize))
+/// VIDIOC_S_INPUT.
+pub(super) fn set_input(file: &File, index: u32) -> io::Result<()> {
+    call(file, vidioc::VIDIOC_S_INPUT, &mut (index as c_int))
 }
 
-/// VIDIOC_QBUF: gives a buffer to the driver.
-pub(super) fn queue(file: &File, index: u32) -> io::Result<()> {
-    call(file, vidioc::VIDIOC_QBUF, &mut buffer(index))
+/// Size and rate of a digital video signal, with all that lies between.
+pub(super) struct Timings(sys::v4l2_dv_timings);
+
+impl Timings {
+    pub fn none() -> Self {
+        Self(Plain::zeroed())
+    }
 }
 
-pub(super) struct Filled {
-    pub index: usize,
-    pub length: usize,
-    pub sequence: u32,
-    pub error: bool,
-    /// Since boot (CLOCK_MONOTONIC); `None` if the driver stamps by another clock.
-    pub monotonic: Option<Duration>,
+/// As in 1920x1080p60; "an unknown signal" if there are no numbers.
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SAFETY: integers whichever member of the union was written; V4L2_DV_BT_656_1120 is the only one there is.
+        let bt = unsafe { self.0.__bindgen_anon_1.bt };
+        let across = u64::from(bt.width) + u64::from(bt.hfrontporch) + u64::from(bt.hsync) + u64::from(bt.hbackporch);
+        let down = u64::from(bt.height) + u64::from(bt.vfrontporch) + u64::from(bt.vsync) + u64::from(bt.vbackporch);
+        let (width, height, clock) = (bt.width, bt.height, bt.pixelclock);
+        if width == 0 || height == 0 {
+            return f.write_str("an unknown signal");
+        }
+        let scan = if bt.interlaced == 0 { 'p' } else { 'i' };
+        write!(f, "{width}x{height}{scan}{}", (clock as f64 / (across * down) as f64).round())
+    }
 }
 
-/// VIDIOC_DQBUF: takes a filled buffer from the driver. WouldBlock if there is none.
-pub(super) fn dequeue(file: &File) -> io::Result<Filled> {
-    let mut raw = buffer(0);
-    call(file, vidioc::VIDIOC_DQBUF, &mut raw)?;
-    let is_monotonic = raw.flags & sys::V4L2_BUF_FLAG_TIMESTAMP_MASK == sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
-    let stamp = || {
-        let seconds = u64::try_from(raw.timestamp.tv_sec).ok()?;
-        let micros = u64::try_from(raw.timestamp.tv_usec).ok()?;
-        Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
-    };
-    Ok(Filled {
-        index: raw.index as usize,
-        length: raw.bytesused as usize,
-        sequence: raw.sequence,
-        error: raw.flags & sys::V4L2_BUF_FLAG_ERROR != 0,
-        monotonic: if is_monotonic { stamp() } else { None },
-    })
+/// VIDIOC_QUERY_DV_TIMINGS: what the receiver sees. `timings` may be filled also if it fails (ERANGE).
+pub(super) fn query_timings(file: &File, timings: &mut Timings) -> io::Result<()> {
+    call(file, request::<sys::v4l2_dv_timings>(READ, 99), &mut timings.0)
 }
 
-/// VIDIOC_STREAMON or VIDIOC_STREAMOFF.
-pub(super) fn set_streaming(file: &File, on: bool) -> io::Result<()> {
-    let request = if on { vidioc::VIDIOC_STREAMON } else { vidioc::VIDIOC_STREAMOFF };
-    let mut kind = CAPTURE as std::os::raw::c_int;
-    // SAFETY: both take a pointer to an int, which lives until the call returns.
-    unsafe { v4l2::ioctl(file.as_raw_fd(), request, (&raw mut kind).cast()) }
+/// VIDIOC_S_DV_TIMINGS.
+pub(super) fn set_timings(file: &File, timings: &Timings) -> io::Result<()> {
+    call(file, request::<sys::v4l2_dv_timings>(READ | WRITE, 87), &mut timings.0.clone())
 }
 
-/// Waits until the device has a frame or an error. `false` after `timeout`.
-pub(super) fn wait(file: &File, timeout: Duration) -> io::Result<bool> {
+/// VIDIOC_G_CTRL.
+pub(super) fn control(file: &File, id: u32) -> io::Result<i32> {
+    let mut raw = sys::v4l2_control { id, value: 0 };
+    call(file, vidioc::VIDIOC_G_CTRL, &mut raw)?;
+    Ok(raw.value)
+}
+
+/// VIDIOC_SUBSCRIBE_EVENT: from now on the file has events of this type (V4L2_EVENT_*).
+pub(super) fn subscribe(file: &File, type_: u32, id: u32, flags: u32) -> io::Result<()> {
+    let mut raw = sys::v4l2_event_subscription { type_, id, flags, ..Plain::zeroed() };
+    call(file, request::<sys::v4l2_event_subscription>(WRITE, 90), &mut raw)
+}
+
+pub(super) enum Event {
+    /// The signal at the input is another.
+    SourceChange,
+    Other,
+}
+
+/// VIDIOC_DQEVENT: the next event; `None` if there is none.
+pub(super) fn next_event(file: &File) -> io::Result<Option<Event>> {
+    let mut raw = sys::v4l2_event::zeroed();
+    match call(file, request::<sys::v4l2_event>(READ, 89), &mut raw) {
+        // ENOENT is what the kernel says on a file that does not block.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock) => return Ok(None),
+        outcome => outcome?,
+    }
+    Ok(Some(match raw.type_ {
+        sys::V4L2_EVENT_SOURCE_CHANGE => Event::SourceChange,
+        _ => Event::Other,
+    }))
+}
+
+/// What [`wait`] found.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ready {
+    /// A buffer can be taken back, or an error.
+    pub buffer: bool,
+    pub event: bool,
+}
+
+/// Waits until the device has a frame, an event or an error; nothing after `timeout`.
+pub(super) fn wait(file: &File, timeout: Duration) -> io::Result<Ready> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let fd = file.as_fd();
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let mut fds = [PollFd::new(&fd, PollFlags::IN | PollFlags::PRI)];
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     match poll(&mut fds, Some(&timeout)) {
-        Ok(count) => Ok(count > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
+        Ok(_) => {
+            let found = fds[0].revents();
+            let event = found.contains(PollFlags::PRI);
+            Ok(Ready { buffer: found.intersects(!PollFlags::PRI), event })
+        }
+        Err(rustix::io::Errno::INTR) => Ok(Ready::default()),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// A driver's buffer in this process's memory.
-pub(super) struct Mapping {
-    start: *mut std::os::raw::c_void,
-    length: usize,
-}
-
-impl Mapping {
-    pub fn new(file: &File, offset: u32, length: usize) -> io::Result<Self> {
-        const PROT_READ: i32 = 1;
-        const MAP_SHARED: i32 = 1;
-        // SAFETY: a new mapping at an address of the kernel's choice; offset and length come from QUERYBUF.
-        let start = unsafe {
-            v4l2::mmap(std::ptr::null_mut(), length, PROT_READ, MAP_SHARED, file.as_raw_fd(), offset.into())
-        }?;
-        Ok(Self { start, length })
-    }
-
-    /// The content. The driver must not own the buffer meanwhile, so the caller holds it dequeued.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped readable for `length` bytes until drop.
-        unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, unmapped once. It can only fail for arguments that `new` did not give.
-        let _ = unsafe { v4l2::munmap(self.start, self.length) };
     }
 }

@@ -1,35 +1,43 @@
-//! Cameras of the kernel: Video4Linux2 devices with single-planar capture and streaming I/O.
+//! Cameras of the kernel: Video4Linux2 devices with capture (single- or multi-planar) and streaming I/O.
 //!
-//! - [`V4l2Device`] opens a node, walks the ladder of formats and starts a stream.
-//! - [`discover`] lists what there is.
+//! - [`V4l2Device`] opens a node, looks what comes in (signal.rs), agrees on a format (negotiate.rs) and starts a
+//!   stream (stream.rs).
+//! - [`list`] says what there is; kinds.rs tells the nodes apart, names.rs names them.
 //! - [`Uevents`] says when to look again.
-//! - `ioctl` and `stream` are the only places that talk to the driver.
+//! - `ioctl` and `buffers` are the only places that talk to the driver.
 
+mod buffers;
 mod discover;
 mod ioctl;
+mod kinds;
 mod names;
+mod negotiate;
 mod place;
+mod signal;
 mod stream;
 mod uevents;
 
-pub use discover::{Listing, Node, NodeFormat, NodeSize, list};
+pub use discover::{Fault, Listing, Node, NodeFormat, NodeSize, list};
 pub(super) use discover::{NodeStamp, camera_name, nodes};
 pub(super) use names::is_settled;
 pub use place::Place;
 pub use uevents::Uevents;
 
-use super::device::{CameraError, Description, Device, Mode, PixelFormat, Stream};
+use super::device::{CameraError, Description, Device, Mode, Stream};
+use ioctl::Queue;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use stream::MmapStream;
 use tracing::warn;
 
 /// A capture node, and what is wanted of it. It need not exist yet.
 pub struct V4l2Device {
-    pub place: Place,
-    pub wish: Wish,
+    place: Place,
+    wish: Wish,
+    /// The last warning about a mode other than wished for; it is not said twice in a row.
+    warned: String,
 }
 
 /// What the configuration asks for; the driver decides.
@@ -39,11 +47,38 @@ pub struct Wish {
     pub height: u32,
     /// Frames a second.
     pub rate: Option<f64>,
+    /// Of a device with several, by V4L2's number; else the one that is selected.
+    pub input: Option<u32>,
 }
 
 impl V4l2Device {
+    pub fn new(place: Place, wish: Wish) -> Self {
+        Self { place, wish, warned: String::new() }
+    }
+
     fn path(&self) -> Result<PathBuf, CameraError> {
         self.place.path().ok_or_else(|| CameraError::Unplugged { device: self.place.name() })
+    }
+
+    /// The first format of the ladder that the driver accepts and can start.
+    fn start(&self, device: &str, file: &File, queue: Queue) -> Result<MmapStream, CameraError> {
+        let offered = negotiate::offered(file, queue);
+        let ladder = negotiate::ladder(&offered);
+        let mut refused = None;
+        for &code in &ladder {
+            let Some(agreed) = negotiate::agree(device, file, queue, code, &self.wish)? else { continue };
+            let mode = agreed.mode.clone();
+            match MmapStream::start(device, file, agreed) {
+                // The pipeline before the node has another format than this one; the next may be it.
+                Err(error @ CameraError::NeedsIsp { .. }) => refused = Some(error),
+                Err(error @ CameraError::Bandwidth { .. }) => {
+                    let offers = negotiate::offers(file, &ladder);
+                    return step_down(device, file, queue, &offers, &mode).unwrap_or(Err(error));
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(refused.unwrap_or_else(|| negotiate::nothing_usable(device, &offered)))
     }
 }
 
@@ -60,54 +95,64 @@ impl Device for V4l2Device {
 
     fn describe(&self) -> Result<Description, CameraError> {
         let path = self.path()?;
-        let (identity, formats) = discover::examine(&path)?;
-        let formats = formats.iter().filter(|format| format.usable).flat_map(NodeFormat::lines).collect();
-        Ok(Description { path: path.display().to_string(), identity, formats })
+        let found = discover::examine(&path)?;
+        let formats = found.formats.iter().flat_map(NodeFormat::lines).collect();
+        Ok(Description { path: path.display().to_string(), identity: found.identity, formats, fault: found.fault })
     }
 
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
         let (device, path) = (self.place.name(), self.path()?);
         let file = open(&path).map_err(|failure| error(&device, "open", &failure))?;
         let found = ioctl::capability(&file).map_err(|failure| not_v4l2(&device, &failure))?;
-        if !found.is_capture() {
-            return Err(CameraError::NotACamera { device, found: found.kind().into() });
+        let queue = kinds::camera_queue(&found, &path)
+            .map_err(|what| CameraError::NotACamera { device: device.clone(), found: what.into() })?;
+        let follows_signal = signal::prepare(&device, &file, &self.wish)?;
+        let stream = self.start(&device, &file, queue)?;
+        let (mode, asked) = (stream.mode(), format!("{}x{}", self.wish.width, self.wish.height));
+        let is_other = (mode.width, mode.height) != (self.wish.width, self.wish.height);
+        // A signal has the size that it has.
+        let is_odd = !stream.remark().is_empty() || (is_other && !follows_signal);
+        let warning = if is_odd { format!("{mode}") } else { String::new() };
+        if is_odd && warning != self.warned {
+            let why = stream.remark();
+            warn!(%device, %asked, got = %mode, why, "The camera cannot do what was asked for; using its nearest.");
         }
-        let mode = negotiate(&device, &file, &self.wish)?;
-        if (mode.width, mode.height) != (self.wish.width, self.wish.height) {
-            let asked = format!("{}x{}", self.wish.width, self.wish.height);
-            warn!(%device, %asked, got = %mode, "The camera does not offer the size asked for; using its nearest.");
-        }
-        Ok(Box::new(stream::MmapStream::start(&device, file, mode)?))
+        self.warned = warning;
+        Ok(Box::new(stream))
     }
+}
+
+/// Less than what was wished for, because the bus is full. `None` if there is nothing less.
+fn step_down(
+    device: &str,
+    file: &File,
+    queue: Queue,
+    offers: &[negotiate::Offer],
+    wished: &Mode,
+) -> Option<Result<MmapStream, CameraError>> {
+    let mut last = None;
+    for (code, wish) in negotiate::steps_below(offers, wished) {
+        let agreed = match negotiate::agree(device, file, queue, code, &wish) {
+            Ok(Some(agreed)) => agreed,
+            Ok(None) => continue,
+            Err(error) => return Some(Err(error)),
+        };
+        match MmapStream::start(device, file, agreed) {
+            Err(error @ CameraError::Bandwidth { .. }) => last = Some(Err(error)),
+            Ok(mut stream) => {
+                stream.set_remark(format!("less than {wished}, for which the USB bus has no bandwidth left"));
+                return Some(Ok(stream));
+            }
+            outcome => return Some(outcome),
+        }
+    }
+    last
 }
 
 /// Non-blocking, so that only `ioctl::wait` ever waits, and not for ever.
 fn open(path: &std::path::Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
-}
-
-/// Walks the ladder of formats; the first that the driver offers and accepts is taken.
-fn negotiate(device: &str, file: &File, wish: &Wish) -> Result<Mode, CameraError> {
-    let offered: Vec<[u8; 4]> = (0..).map_while(|index| ioctl::format_at(file, index)).map(|(code, _)| code).collect();
-    for rung in PixelFormat::LADDER {
-        for &code in offered.iter().filter(|&&code| PixelFormat::from_fourcc(code) == Some(rung)) {
-            let got = ioctl::set_format(file, code, wish.width, wish.height)
-                .map_err(|failure| error(device, "set format", &failure))?;
-            let Some(format) = PixelFormat::from_fourcc(got.fourcc).filter(|&format| format == rung) else { continue };
-            return Ok(Mode {
-                format,
-                width: got.width,
-                height: got.height,
-                stride: got.stride,
-                limited_range: got.limited_range && format != PixelFormat::Mjpg,
-                frame_interval: ioctl::frame_interval(file, wish.rate).unwrap_or(Duration::ZERO),
-            });
-        }
-    }
-    let names: Vec<_> = offered.iter().map(|code| String::from_utf8_lossy(code).into_owned()).collect();
-    let offered = if names.is_empty() { "no format".into() } else { names.join(", ") };
-    Err(CameraError::NoFormat { device: device.into(), offered })
 }
 
 /// What an errno of a V4L2 call means for people.
