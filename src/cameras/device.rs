@@ -161,6 +161,10 @@ pub enum CameraError {
     Silent { device: String, seconds: u64 },
     #[error("{device} gave only damaged frames for {seconds} s")]
     Damaged { device: String, seconds: u64 },
+    #[error("`{program}` {reason}")]
+    NoProgram { program: String, reason: String },
+    #[error("`{program}` {what}")]
+    Ended { program: String, what: String },
     #[error("{device}: {operation}: {reason}")]
     Failed { device: String, operation: &'static str, reason: String },
 }
@@ -183,10 +187,12 @@ impl CameraError {
                 Status::BAD_NOT_CONNECTED
             }
             CameraError::Busy { .. } | CameraError::Forbidden { .. } => Status::BAD_RESOURCE_UNAVAILABLE,
-            CameraError::NotACamera { .. } => Status::BAD_CONFIGURATION_ERROR,
+            CameraError::NotACamera { .. } | CameraError::NoProgram { .. } => Status::BAD_CONFIGURATION_ERROR,
             CameraError::NoFormat { .. } => Status::BAD_NOT_SUPPORTED,
             CameraError::Silent { .. } => Status::BAD_NO_COMMUNICATION,
-            CameraError::Damaged { .. } | CameraError::Failed { .. } => Status::BAD_DEVICE_FAILURE,
+            CameraError::Damaged { .. } | CameraError::Ended { .. } | CameraError::Failed { .. } => {
+                Status::BAD_DEVICE_FAILURE
+            }
         };
         Quality::new(status, self.to_string())
     }
