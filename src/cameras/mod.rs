@@ -98,7 +98,7 @@ pub struct CameraConfig {
     /// The device node, best by a path that stays ("/dev/v4l/by-id/..."; `vedette cameras` shows them),
     /// "test-pattern", or "pipe" for the output of a program.
     pub device: PathBuf,
-    /// Pixels. The driver takes the nearest it can; of a pipe it is what the program gives. Default: 1280.
+    /// Pixels. The driver takes the nearest it can; of a pipe with raw frames it is what the program gives. Default: 1280.
     #[serde(default = "default_width")]
     pub width: u32,
     /// Pixels. Default: 720.

@@ -68,13 +68,8 @@ def pipe(make, tmp_path):
     return factory
 
 
-def process_of(client) -> int:
-    """The program's number, as the camera says it."""
-    return int(state_of(client, "Bus", "csi").removeprefix("process "))
-
-
-def family(pid: int) -> list[int]:
-    """All of the program's process group, without zombies."""
+def processes() -> list[tuple[int, str, int, int]]:
+    """Number, state, parent, group of all processes (proc(5))."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -82,9 +77,18 @@ def family(pid: int) -> list[int]:
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
             except OSError:
                 continue
-            if int(fields[2]) == pid and fields[0] != "Z":
-                found.append(int(entry.name))
+            found.append((int(entry.name), fields[0], int(fields[1]), int(fields[2])))
     return found
+
+
+def programs(vedette) -> list[int]:
+    """What the firmware has started, zombies included."""
+    return [pid for pid, _, parent, _ in processes() if parent == vedette.process.pid]
+
+
+def family(pid: int) -> list[int]:
+    """All of the program's process group, without zombies."""
+    return [member for member, state, _, group in processes() if group == pid and state != "Z"]
 
 
 def number_of(data: bytes) -> int:
@@ -95,21 +99,23 @@ def test_the_program_runs_only_while_somebody_wants_pictures(pipe):
     vedette = pipe()
     with vedette.client() as client:
         assert state_of(client, "State", "csi") == "idle"
-        assert state_of(client, "Bus", "csi") == "", "not started before somebody asks"
+        assert not programs(vedette), "not started before somebody asks"
         image = image_of(client, "csi")
         data = image.read_value()
         assert picture(data).size == (320, 240)
-        pid = process_of(client)
+        [pid] = programs(vedette)
         assert len(family(pid)) == 2, "the program and its child"
         assert state_of(client, "Driver", "csi") == "pipe"
+        assert state_of(client, "Card", "csi") == sys.executable
+        assert state_of(client, "Format", "csi") == "MJPG 320x240 25 fps", "by the pictures, not by the default"
         assert state_of(client, "Encoder", "csi") == "camera"
         # Fresh pictures of the same run.
         assert number_of(image.read_value()) > number_of(data)
-        assert process_of(client) == pid
+        assert programs(vedette) == [pid]
 
         wait_until("ended with its child", lambda: not family(pid))
         wait_until("idle", lambda: state_of(client, "State", "csi") == "idle")
-        assert not Path(f"/proc/{pid}").exists(), "not even as a zombie"
+        assert not programs(vedette), "not even as a zombie"
 
         changes = Changes()
         subscription = client.create_subscription(100, changes)
@@ -117,7 +123,7 @@ def test_the_program_runs_only_while_somebody_wants_pictures(pipe):
         wait_until("pictures", lambda: len(changes.values) > 5)
         numbers = [number_of(value.Value.Value) for value in changes.values]
         assert numbers == sorted(set(numbers))
-        pid = process_of(client)
+        [pid] = programs(vedette)
         time.sleep(1)
         assert family(pid), "it runs as long as it is wanted"
         subscription.delete()
@@ -129,37 +135,41 @@ def test_the_stop_of_the_firmware_ends_the_program(pipe):
     with vedette.client() as client:
         client.create_subscription(100, Changes()).subscribe_data_change(image_of(client, "csi"))
         wait_until("streaming", lambda: state_of(client, "State", "csi") == "streaming")
-        pid = process_of(client)
+        [pid] = programs(vedette)
         assert vedette.stop() == 0
     assert not family(pid)
 
 
 def test_a_program_that_dies_is_a_reason_and_starts_again(pipe):
-    with pipe().client() as client:
+    vedette = pipe()
+    with vedette.client() as client:
         changes = Changes()
         client.create_subscription(50, changes).subscribe_data_change(image_of(client, "csi"), sampling_interval=50)
         wait_until("pictures", lambda: len(changes.values) > 3)
-        pid = process_of(client)
+        [pid] = programs(vedette)
         os.kill(pid, signal.SIGKILL)
         wait_until("bad", lambda: any(not value.StatusCode.is_good() for value in changes.values))
         expected = f"`{sys.executable}` was ended by signal 9: starting"
         assert state_of(client, "LastError", "csi") == expected
         seen = len(changes.values)
         wait_until("pictures again", lambda: sum(v.StatusCode.is_good() for v in changes.values[seen:]) > 3)
-        assert process_of(client) != pid
+        assert programs(vedette) != [pid]
         assert not family(pid), "its child went with it"
 
 
 def test_old_pictures_do_not_wait_in_the_pipe(pipe):
     """Somebody who reads once in a while gets the picture of now."""
-    with pipe().client() as client:
+    vedette = pipe()
+    with vedette.client() as client:
         image = image_of(client, "csi")
         first = number_of(image.read_value())
+        running = programs(vedette)
         start = time.monotonic()
         # Slow enough that pictures would pile up, fast enough that the camera stays on.
         for _ in range(10):
             time.sleep(0.3)
             number = number_of(image.read_value())
+        assert programs(vedette) == running, "whoever reads now and then keeps it running"
         expected = first + (time.monotonic() - start) * 25
         assert abs(number - expected) < 15, (number, expected)
 

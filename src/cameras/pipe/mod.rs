@@ -7,6 +7,8 @@
 //! The program runs while the camera is open. It is read faster than it writes: of the frames that waited in the pipe
 //! only the newest is handed on, the others count as dropped, so that pictures do not grow old in it.
 //!
+//! The size of JPEGs is taken from the first of them, that of raw frames from the configuration.
+//!
 //! The stamp of a frame is a time before its first byte was written: the moment it was read if the pipe had been empty,
 //! else the look at the pipe before that. So a picture is never older than it says.
 
@@ -14,7 +16,7 @@ mod mjpeg;
 mod process;
 
 use super::CameraConfig;
-use super::device::{CameraError, Device, Frame, Identity, Mode, PixelFormat, Stream};
+use super::device::{CameraError, Description, Device, Frame, Identity, Mode, PixelFormat, Stream};
 use mjpeg::{Cut, Splitter};
 use process::Process;
 use serde::Deserialize;
@@ -50,6 +52,8 @@ pub enum Range {
 const LARGEST_JPEG: usize = 32 << 20;
 /// Read at once from programs that write JPEG.
 const CHUNK: usize = 64 << 10;
+/// How long the first JPEG is waited for, to know its size. Less than a stop of this program may take.
+const FIRST_JPEG: Duration = Duration::from_secs(3);
 
 /// What is wrong with the keys of a pipe, as (key, what and what would be right).
 pub(super) fn check(camera: &CameraConfig) -> Vec<(&'static str, String)> {
@@ -140,25 +144,42 @@ impl PipeDevice {
         };
         Self { command: camera.command.clone().unwrap_or_default(), mode }
     }
+
+    fn program(&self) -> &str {
+        self.command.first().map_or("", String::as_str)
+    }
 }
 
 impl Device for PipeDevice {
     fn probe(&self) -> Result<(), CameraError> {
-        process::find(self.command.first().map_or("", String::as_str))
+        process::find(self.program()).map(|_| ())
+    }
+
+    fn describe(&self) -> Result<Description, CameraError> {
+        // Not the arguments, which may hold the password of an address.
+        let identity = Identity { driver: "pipe".into(), card: self.program().into(), bus: String::new() };
+        let format = if self.mode.format == PixelFormat::Mjpg { "MJPG".into() } else { self.mode.to_string() };
+        let path = process::find(self.program())?.display().to_string();
+        Ok(Description { path, identity, formats: vec![format] })
     }
 
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
-        Ok(Box::new(PipeStream::start(&self.command, self.mode.clone())?))
+        let mut stream = PipeStream::start(&self.command, self.mode.clone())?;
+        if self.mode.format == PixelFormat::Mjpg {
+            stream.learn_size(Instant::now() + FIRST_JPEG)?;
+        }
+        Ok(Box::new(stream))
     }
 }
 
 struct PipeStream {
     process: Process,
-    identity: Identity,
     mode: Mode,
     cutter: Cutter,
     /// The newest whole frame.
     newest: Vec<u8>,
+    /// When that one was captured, if it has not been handed on.
+    captured: Option<Instant>,
     /// What is in the pipe now was written after this.
     looked: Instant,
     /// What came of the frame at hand was written after this.
@@ -170,28 +191,44 @@ struct PipeStream {
 
 impl PipeStream {
     fn start(command: &[String], mode: Mode) -> Result<Self, CameraError> {
-        let process = Process::start(command)?;
-        let identity = Identity {
-            driver: "pipe".into(),
-            // Not the arguments, which may hold the password of an address.
-            card: process.program().into(),
-            bus: format!("process {}", process.id()),
-        };
-        let (cutter, now) = (Cutter::new(&mode), Instant::now());
-        let newest = Vec::new();
-        Ok(Self { process, identity, mode, cutter, newest, looked: now, begun: now, sequence: 0, damaged: 0 })
+        let (process, now) = (Process::start(command)?, Instant::now());
+        Ok(Self {
+            process,
+            cutter: Cutter::new(&mode),
+            mode,
+            newest: Vec::new(),
+            captured: None,
+            looked: now,
+            begun: now,
+            sequence: 0,
+            damaged: 0,
+        })
     }
 
-    /// Reads what waits in the pipe, and on until there is something to tell. The time of the newest whole frame; `None`
-    /// if there was none, or none in time.
-    fn read(&mut self, deadline: Instant) -> Result<Option<Instant>, CameraError> {
+    /// Takes the size from the first JPEG, if it comes by `deadline`.
+    fn learn_size(&mut self, deadline: Instant) -> Result<(), CameraError> {
+        let mut damaged = 0;
+        while self.captured.is_none() && Instant::now() < deadline {
+            self.read(deadline)?;
+            damaged += std::mem::take(&mut self.damaged);
+        }
+        self.damaged = damaged;
+        if self.captured.is_some()
+            && let Ok(header) = turbojpeg::read_header(&self.newest)
+        {
+            (self.mode.width, self.mode.height) = (header.width as u32, header.height as u32);
+        }
+        Ok(())
+    }
+
+    /// Reads what waits in the pipe, and on until there is something to tell, or it is `deadline`.
+    fn read(&mut self, deadline: Instant) -> Result<(), CameraError> {
         let mut waiting = self.process.look();
         let mut stamp = std::mem::replace(&mut self.looked, Instant::now());
-        let mut captured = None;
         loop {
             if waiting == 0 {
-                if captured.is_some() || self.damaged > 0 || !self.process.wait(deadline)? {
-                    return Ok(captured);
+                if self.captured.is_some() || self.damaged > 0 || !self.process.wait(deadline)? {
+                    return Ok(());
                 }
                 stamp = Instant::now();
             }
@@ -210,9 +247,9 @@ impl PipeStream {
                 match cut {
                     Cut::Damaged => self.damaged += 1,
                     Cut::Frame => {
-                        // The one before it is dropped, which shows as a gap.
-                        self.sequence = self.sequence.wrapping_add(captured.is_some().into());
-                        captured = Some(std::mem::replace(&mut self.begun, stamp));
+                        let dropped = self.captured.replace(std::mem::replace(&mut self.begun, stamp)).is_some();
+                        // A gap shows it.
+                        self.sequence = self.sequence.wrapping_add(dropped.into());
                     }
                 }
             }
@@ -225,12 +262,11 @@ impl Stream for PipeStream {
         &self.mode
     }
 
-    fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
     fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError> {
-        let captured = if self.damaged > 0 { None } else { self.read(Instant::now() + timeout)? };
+        if self.damaged == 0 {
+            self.read(Instant::now() + timeout)?;
+        }
+        let captured = self.captured.take();
         let corrupt = captured.is_none();
         if corrupt {
             let Some(rest) = self.damaged.checked_sub(1) else { return Ok(None) };

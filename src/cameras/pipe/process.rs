@@ -38,25 +38,23 @@ pub(super) struct Process {
     words: Words,
 }
 
-/// Whether a program can be started: a path, or a name that is looked for in PATH.
-pub(super) fn find(program: &str) -> Result<(), CameraError> {
+/// The file of a program: it is a path, or a name that is looked for in PATH.
+pub(super) fn find(program: &str) -> Result<PathBuf, CameraError> {
     let no_program = |reason| CameraError::NoProgram { program: program.into(), reason };
     // A folder may be passed through (X) but not run.
     let is_runnable = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
     if program.contains('/') {
         let path = Path::new(program);
         return match path.is_file() {
-            _ if is_runnable(path) => Ok(()),
+            _ if is_runnable(path) => Ok(path.into()),
             true => Err(no_program("is not executable".into())),
             false => Err(no_program("does not exist".into())),
         };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates = std::env::split_paths(&path).map(|folder: PathBuf| folder.join(program));
-    match candidates.any(|candidate| is_runnable(&candidate)) {
-        true => Ok(()),
-        false => Err(no_program(format!("is not in PATH ({})", path.to_string_lossy()))),
-    }
+    let mut candidates = std::env::split_paths(&path).map(|folder| folder.join(program));
+    let found = candidates.find(|candidate| is_runnable(candidate));
+    found.ok_or_else(|| no_program(format!("is not in PATH ({})", path.to_string_lossy())))
 }
 
 impl Process {
@@ -103,10 +101,6 @@ impl Process {
 
     pub(super) fn id(&self) -> u32 {
         self.child.id()
-    }
-
-    pub(super) fn program(&self) -> &str {
-        &self.program
     }
 
     /// The last line that the program said on stderr.

@@ -128,6 +128,20 @@ fn no_picture_is_older_than_it_says() {
 }
 
 #[test]
+fn the_size_of_jpegs_is_that_of_the_first_good_one() {
+    let (folder, frames) = files(2);
+    let script = format!("cd {}; head -c -5 1; sleep 0.2; cat 2; sleep 1000", folder.path().display());
+    let mut stream = PipeDevice::new(&camera(&format!("command = ['sh', '-c', '{script}']"))).open().unwrap();
+    assert_eq!((stream.mode().width, stream.mode().height), (32, 16));
+    let mut corrupt = 0;
+    while let Some(frame) = stream.next(Duration::ZERO).unwrap() {
+        corrupt += u32::from(frame.corrupt);
+        assert!(frame.corrupt || frame.data == frames[1]);
+    }
+    assert_eq!(corrupt, 1, "it is counted all the same");
+}
+
+#[test]
 fn last_words_are_the_reason() {
     let words = "echo starting >&2; printf 'ERROR:\\033[0m no cameras available\\n\\n' >&2; exit 255";
     assert_eq!(end_of(&["sh", "-c", words]), "`sh` ended with status 255: ERROR:[0m no cameras available");
