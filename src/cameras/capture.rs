@@ -138,14 +138,13 @@ impl Capture {
         let mut stream = self.device.open()?;
         let mut session = Session::new(self, stream.mode().clone(), stream.remark().to_owned())?;
         info!(camera = session.camera, mode = %session.mode, "Capturing.");
-        let mut last_wanted = Instant::now();
         while !stop.is_stopped() {
             let now = Instant::now();
             let leases = session.port.demand().leases;
             session.status.tick(leases);
             if leases > 0 {
-                last_wanted = now;
-            } else if now.duration_since(last_wanted) >= session.linger {
+                session.last_wanted = now;
+            } else if now.duration_since(session.last_wanted) >= session.linger {
                 break;
             }
             match stream.next(GLANCE)? {
@@ -177,6 +176,8 @@ struct Session<'a> {
     meter: Meter,
     encoder: Encoder,
     last_sequence: Option<u32>,
+    /// When somebody last held a lease, or got a picture: a reader may come and go during one wait for a frame.
+    last_wanted: Instant,
     /// When there was a frame that is worth something.
     last_good: Instant,
     /// How the last picture looked that went to anybody, if it was measured.
@@ -208,6 +209,7 @@ impl<'a> Session<'a> {
             meter,
             encoder,
             last_sequence: None,
+            last_wanted: Instant::now(),
             last_good: Instant::now(),
             last_published: None,
             is_fault_said: false,
@@ -256,6 +258,7 @@ impl<'a> Session<'a> {
             Err(error) => return self.drop_frame(&error),
         };
         self.last_good = Instant::now();
+        self.last_wanted = self.last_good;
         self.say_lowering();
         let counters = &mut self.status.counters;
         counters.encoded += u64::from(self.mode.format != PixelFormat::Mjpg);

@@ -235,6 +235,10 @@ pub enum CameraError {
     Silent { device: String, seconds: u64 },
     #[error("{device} gave only damaged frames for {seconds} s")]
     Damaged { device: String, seconds: u64 },
+    #[error("`{program}` {reason}")]
+    NoProgram { program: String, reason: String },
+    #[error("`{program}` {what}")]
+    Ended { program: String, what: String },
     #[error("{device}: {operation}: {reason}")]
     Failed { device: String, operation: &'static str, reason: String },
 }
@@ -267,7 +271,9 @@ impl CameraError {
             CameraError::Busy { .. } | CameraError::Forbidden { .. } | CameraError::Bandwidth { .. } => {
                 Status::BAD_RESOURCE_UNAVAILABLE
             }
-            CameraError::NotACamera { .. } | CameraError::NoInput { .. } => Status::BAD_CONFIGURATION_ERROR,
+            CameraError::NotACamera { .. } | CameraError::NoInput { .. } | CameraError::NoProgram { .. } => {
+                Status::BAD_CONFIGURATION_ERROR
+            }
             CameraError::NoFormat { .. } | CameraError::NeedsIsp { .. } | CameraError::Timings { .. } => {
                 Status::BAD_NOT_SUPPORTED
             }
@@ -276,7 +282,9 @@ impl CameraError {
             | CameraError::NoSignal { .. }
             | CameraError::NoSync { .. }
             | CameraError::SourceChanged { .. } => Status::BAD_NO_COMMUNICATION,
-            CameraError::Damaged { .. } | CameraError::Failed { .. } => Status::BAD_DEVICE_FAILURE,
+            CameraError::Damaged { .. } | CameraError::Ended { .. } | CameraError::Failed { .. } => {
+                Status::BAD_DEVICE_FAILURE
+            }
         };
         Quality::new(status, self.to_string())
     }

@@ -1,7 +1,7 @@
 //! Cameras: found, opened when somebody wants a picture, closed when nobody does.
 //!
-//!     v4l2/ or test_pattern.rs ──frame──► difference.rs ──► encode.rs (jpeg.rs) ──picture──► hub::frames
-//!                └─────────────────── capture.rs: one thread a camera ───────────────────────────┘
+//!     v4l2/, pipe/ or test_pattern.rs ──frame──► difference.rs ──► encode.rs (jpeg.rs) ──picture──► hub::frames
+//!                └────────────────────── capture.rs: one thread a camera ──────────────────────────────┘
 //!
 //! - `device.rs` says what a camera is, and what can be wrong with one.
 //! - `plug.rs` finds cameras, at start and when they are plugged in.
@@ -15,6 +15,7 @@ mod device;
 mod difference;
 mod encode;
 mod jpeg;
+mod pipe;
 mod plug;
 mod scale;
 mod status;
@@ -94,10 +95,10 @@ pub enum WhenTestPattern {
 pub struct CameraConfig {
     /// Its name below Objects/Cameras. Example: "line1".
     pub name: String,
-    /// The device node, best by a path that stays ("/dev/v4l/by-id/..."; `vedette cameras` shows them), or
-    /// "test-pattern".
+    /// The device node, best by a path that stays ("/dev/v4l/by-id/..."; `vedette cameras` shows them),
+    /// "test-pattern", or "pipe" for the output of a program.
     pub device: PathBuf,
-    /// Pixels. The driver takes the nearest it can. Default: 1280.
+    /// Pixels. The driver takes the nearest it can; of a pipe with raw frames it is what the program gives. Default: 1280.
     #[serde(default = "default_width")]
     pub width: u32,
     /// Pixels. Default: 720.
@@ -120,6 +121,16 @@ pub struct CameraConfig {
     /// Instead of `[cameras] heartbeat`.
     #[serde(default, deserialize_with = "duration::deserialize_some")]
     pub heartbeat: Option<Duration>,
+    /// Of a pipe: the program and its arguments. It is started without a shell when somebody wants pictures, and ended
+    /// when nobody does. Example: ["rpicam-vid", "--codec", "mjpeg", "-t", "0", "-o", "-"].
+    pub command: Option<Vec<String>>,
+    /// Of a pipe: "mjpeg", or raw frames of width x height as "yuv420", "nv12" or "yuyv". Default: "mjpeg".
+    pub format: Option<pipe::Format>,
+    /// Of a pipe with raw frames: bytes from one line to the next. Default: lines are not padded.
+    pub stride: Option<u32>,
+    /// Of a pipe with raw frames: "full" (luma 0 to 255, as rpicam-vid gives) or "limited" (16 to 235, as ffmpeg
+    /// mostly gives). Default: "full".
+    pub range: Option<pipe::Range>,
 }
 
 const fn default_width() -> u32 {
@@ -136,6 +147,8 @@ const fn default_quality() -> u8 {
 
 /// The word for the test-pattern camera where else a path stands.
 const TEST_PATTERN: &str = "test-pattern";
+/// The same for the output of a program.
+const PIPE: &str = "pipe";
 
 impl Config {
     /// What is wrong with the values, as (key, what and what would be right).
@@ -170,11 +183,19 @@ impl CameraConfig {
             noise_floor: None,
             ignore_brightness: None,
             heartbeat: None,
+            command: None,
+            format: None,
+            stride: None,
+            range: None,
         }
     }
 
     fn is_test_pattern(&self) -> bool {
         self.device.as_os_str() == TEST_PATTERN
+    }
+
+    fn is_pipe(&self) -> bool {
+        self.device.as_os_str() == PIPE
     }
 
     /// What is wrong with the values, as (key, what and what would be right).
@@ -188,12 +209,9 @@ impl CameraConfig {
             Ok(_) => {}
             Err(error) => faults.push(("name", error.to_string())),
         }
-        if !self.is_test_pattern() && !self.device.is_absolute() {
-            let device = self.device.display();
-            faults.push((
-                "device",
-                format!("{device:?} is no device; write its path, as in \"/dev/video0\", or \"{TEST_PATTERN}\""),
-            ));
+        if !self.is_test_pattern() && !self.is_pipe() && !self.device.is_absolute() {
+            let (device, path) = (self.device.display(), "write its path, as in \"/dev/video0\"");
+            faults.push(("device", format!("{device:?} is no device; {path}, or \"{TEST_PATTERN}\" or \"{PIPE}\"")));
         }
         for (key, value) in [("width", self.width), ("height", self.height)] {
             if !(16..=16384).contains(&value) {
@@ -211,6 +229,7 @@ impl CameraConfig {
         if let Some(noise_floor) = self.noise_floor {
             check_noise_floor(noise_floor, &mut faults);
         }
+        faults.extend(pipe::check(self));
         faults
     }
 
@@ -219,6 +238,9 @@ impl CameraConfig {
         if self.is_test_pattern() {
             let rate = rate.unwrap_or(25.0);
             return Box::new(test_pattern::TestPattern { width, height, rate, clock: clock.clone() });
+        }
+        if self.is_pipe() {
+            return Box::new(pipe::PipeDevice::new(self));
         }
         let wish = v4l2::Wish { width, height, rate, input: self.input };
         Box::new(v4l2::V4l2Device::new(place.clone(), wish))

@@ -12,7 +12,7 @@ const BAD: &[(&str, &str)] = &[
     ("[[camera]]\nname = 'a'\n", "x.toml:1: [[camera]]: the key `device` is missing; add device = ..."),
     (
         "[[camera]]\nname = 'a'\ndevice = 'video0'\n",
-        "x.toml:3: [[camera]] device: \"video0\" is no device; write its path, as in \"/dev/video0\", or \"test-pattern\"",
+        "x.toml:3: [[camera]] device: \"video0\" is no device; write its path, as in \"/dev/video0\", or \"test-pattern\" or \"pipe\"",
     ),
     (
         "[[camera]]\nname = 'a'\ndevice = '/dev/video0'\n\n[[camera]]\ndevice = '/dev/video1'\nname = 'a'\n",
