@@ -91,6 +91,9 @@ pub struct TagSpec {
     /// Engineering unit as people write it: `°C`, `%`, `B`. Empty if the value has none.
     pub unit: String,
     pub range: Option<Range>,
+    /// The names of the values 0, 1, 2... of an unsigned number that is a choice of states; a gap is an empty name. Empty
+    /// if the value is none. Becomes `EnumStrings` in OPC UA.
+    pub states: Vec<Arc<str>>,
 }
 
 impl TagSpec {
@@ -104,6 +107,7 @@ impl TagSpec {
             description: String::new(),
             unit: String::new(),
             range: None,
+            states: Vec::new(),
         }
     }
 
@@ -119,6 +123,16 @@ impl TagSpec {
 
     pub fn range(mut self, low: f64, high: f64) -> Self {
         self.range = Some(Range { low, high });
+        self
+    }
+
+    pub fn array(mut self) -> Self {
+        self.is_array = true;
+        self
+    }
+
+    pub fn states(mut self, states: Vec<Arc<str>>) -> Self {
+        self.states = states;
         self
     }
 
