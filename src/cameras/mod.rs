@@ -4,12 +4,14 @@
 //!                └────────────── capture.rs: one thread a camera ──────────────┘
 //!
 //! - `device.rs` says what a camera is, and what can be wrong with one.
+//! - `controls/` serves a camera's controls as tags, whether it captures or not.
 //! - `capture.rs` is the life of a camera: idle, streaming, failed, back again.
 //!
 //! [`spawn`] starts one thread for each configured camera and, if the configuration asks, for each other V4L2 capture
 //! device that is there at start.
 
 mod capture;
+mod controls;
 mod device;
 mod encode;
 mod jpeg;
@@ -23,6 +25,7 @@ use crate::base::{Clock, Tasks, duration};
 use crate::hub::{Hub, RegisterError};
 use crate::model::TagNameError;
 use capture::{Capture, Settings, Status};
+use controls::Controls;
 use device::Device;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -43,6 +46,9 @@ pub struct Config {
     /// A picture's size limit in bytes, met by lowering the quality. Clients on .NET refuse more than 1 MiB unless told
     /// otherwise. Default: 1000000.
     pub max_bytes: usize,
+    /// Serve the controls of V4L2 cameras (brightness, exposure, focus ...) as tags `cameras/<name>/Controls/...`. Each
+    /// camera is kept open for that, without capturing, which keeps some USB cameras from going to sleep. Default: true.
+    pub controls: bool,
 }
 
 impl Default for Config {
@@ -52,6 +58,7 @@ impl Default for Config {
             test_pattern: WhenTestPattern::Never,
             linger: Duration::from_secs(2),
             max_bytes: 1_000_000,
+            controls: true,
         }
     }
 }
@@ -192,6 +199,11 @@ pub fn spawn(
         let settings = Settings { quality: camera.quality, max_bytes: config.max_bytes, linger: config.linger };
         let mut capture = Capture { hub: hub.clone(), port, device: camera.open(clock), status, settings };
         tasks.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));
+        if config.controls && !camera.is_test_pattern() {
+            let open = Box::new(move || v4l2::open_controls(&camera.device));
+            let mut controls = Controls::register(hub, &name, open)?;
+            tasks.spawn_thread(format!("controls of camera {name}"), move |stop| controls.run(stop));
+        }
     }
     Ok(())
 }

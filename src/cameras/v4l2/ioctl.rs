@@ -8,11 +8,14 @@
 
 #![allow(unsafe_code, reason = "ioctl(2); named in DESIGN as a place for it")]
 
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use v4l::v4l_sys as sys;
 use v4l::v4l2::{self, vidioc};
 
@@ -32,8 +35,8 @@ unsafe trait Plain: Sized {
 
 macro_rules! plain {
     ($($name:ident),*) => { $(
-        // SAFETY: integers, arrays of integers and unions of those; v4l2_buffer's and v4l2_format's unions also hold
-        // raw pointers, for which null is a value.
+        // SAFETY: integers, arrays of integers and unions of those; v4l2_buffer's, v4l2_format's and v4l2_ext_control's
+        // unions and v4l2_ext_controls also hold raw pointers, for which null is a value.
         unsafe impl Plain for sys::$name {}
     )* };
 }
@@ -46,7 +49,13 @@ plain!(
     v4l2_format,
     v4l2_streamparm,
     v4l2_requestbuffers,
-    v4l2_buffer
+    v4l2_buffer,
+    v4l2_query_ext_ctrl,
+    v4l2_querymenu,
+    v4l2_ext_control,
+    v4l2_ext_controls,
+    v4l2_event_subscription,
+    v4l2_event
 );
 
 #[cfg(not(target_env = "musl"))]
@@ -299,6 +308,139 @@ pub(super) fn wait(file: &File, timeout: Duration) -> io::Result<bool> {
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A control as the driver describes it now. What its limits mean depends on its type.
+pub(super) struct ControlInfo {
+    pub id: u32,
+    /// V4L2_CTRL_TYPE_*.
+    pub kind: u32,
+    pub name: String,
+    pub minimum: i64,
+    pub maximum: i64,
+    /// V4L2_CTRL_FLAG_*.
+    pub flags: u32,
+    /// Empty for a single value.
+    pub dimensions: Vec<u32>,
+}
+
+/// VIDIOC_QUERY_EXT_CTRL: the control with this number.
+pub(super) fn control(file: &File, id: u32) -> io::Result<ControlInfo> {
+    let mut raw = sys::v4l2_query_ext_ctrl { id, ..Plain::zeroed() };
+    call(file, vidioc::VIDIOC_QUERY_EXT_CTRL, &mut raw)?;
+    let dimensions = raw.dims.iter().take(raw.nr_of_dims as usize).copied().collect();
+    Ok(ControlInfo {
+        id: raw.id,
+        kind: raw.type_,
+        name: text(&raw.name.map(|c| c as u8)),
+        minimum: raw.minimum,
+        maximum: raw.maximum,
+        flags: raw.flags,
+        dimensions,
+    })
+}
+
+/// VIDIOC_QUERY_EXT_CTRL: the control with the next higher number, of whatever type; `None` after the last and if the
+/// driver has no controls.
+pub(super) fn control_after(file: &File, id: u32) -> io::Result<Option<ControlInfo>> {
+    let next = id | sys::V4L2_CTRL_FLAG_NEXT_CTRL | sys::V4L2_CTRL_FLAG_NEXT_COMPOUND;
+    match control(file, next) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(errno(&error), Some(Errno::INVAL | Errno::NOTTY)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// VIDIOC_QUERYMENU: the name of an entry of a menu, or the number behind it; `None` where the menu has a gap.
+pub(super) fn menu_entry(file: &File, id: u32, is_integer: bool, index: u32) -> Option<String> {
+    let mut raw = sys::v4l2_querymenu { id, index, ..Plain::zeroed() };
+    call(file, vidioc::VIDIOC_QUERYMENU, &mut raw).ok()?;
+    // SAFETY: numbers, all of whose bits are written: by the kernel or as zeroes.
+    let (number, name) = unsafe { (raw.__bindgen_anon_1.value, raw.__bindgen_anon_1.name) };
+    Some(if is_integer { number.to_string() } else { text(&name) })
+}
+
+/// How the value of a control travels.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Payload {
+    Value(i32),
+    Value64(i64),
+    /// Strings (with their NUL), arrays and structs.
+    Bytes(Vec<u8>),
+}
+
+/// VIDIOC_G_EXT_CTRLS with one control: fills `payload`, whose kind must be that of the control. Bytes must be as many as
+/// the value can have and are cut to those it has.
+pub(super) fn get_control(file: &File, id: u32, payload: &mut Payload) -> io::Result<()> {
+    ext_control(file, vidioc::VIDIOC_G_EXT_CTRLS, id, payload)
+}
+
+/// VIDIOC_S_EXT_CTRLS with one control.
+pub(super) fn set_control(file: &File, id: u32, payload: &mut Payload) -> io::Result<()> {
+    ext_control(file, vidioc::VIDIOC_S_EXT_CTRLS, id, payload)
+}
+
+fn ext_control(file: &File, request: Request, id: u32, payload: &mut Payload) -> io::Result<()> {
+    let mut control = sys::v4l2_ext_control { id, ..Plain::zeroed() };
+    match payload {
+        Payload::Value(value) => control.__bindgen_anon_1.value = *value,
+        Payload::Value64(value) => control.__bindgen_anon_1.value64 = *value,
+        Payload::Bytes(bytes) => {
+            control.size = bytes.len() as u32;
+            control.__bindgen_anon_1.string = bytes.as_mut_ptr().cast();
+        }
+    }
+    // `which` stays 0: V4L2_CTRL_WHICH_CUR_VAL, controls of any class.
+    let mut raw = sys::v4l2_ext_controls { count: 1, controls: &raw mut control, ..Plain::zeroed() };
+    // The kernel writes at most `size` bytes to the address in `control`; all three live until the call returns.
+    call(file, request, &mut raw)?;
+    match payload {
+        // SAFETY: the payload has the kind of the control, and any bits are a number.
+        Payload::Value(value) => *value = unsafe { control.__bindgen_anon_1.value },
+        // SAFETY: as above.
+        Payload::Value64(value) => *value = unsafe { control.__bindgen_anon_1.value64 },
+        Payload::Bytes(bytes) => bytes.truncate(control.size as usize),
+    }
+    Ok(())
+}
+
+/// Makes the arrival of events (POLLPRI) something that can be awaited. Needs a tokio runtime.
+pub(super) fn await_events(file: File) -> io::Result<AsyncFd<File>> {
+    // SAFETY: a File is one descriptor for as long as it lives, and nobody can change that while the AsyncFd owns it.
+    Ok(unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) }?)
+}
+
+/// VIDIOC_SUBSCRIBE_EVENT: V4L2_EVENT_* from now on, of the control or input `id`, with V4L2_EVENT_SUB_FL_*.
+pub(super) fn subscribe(file: &File, kind: u32, id: u32, flags: u32) -> io::Result<()> {
+    // The `v4l` crate has no number for it: _IOW('V', 90, struct v4l2_event_subscription).
+    const VIDIOC_SUBSCRIBE_EVENT: u32 =
+        1 << 30 | (mem::size_of::<sys::v4l2_event_subscription>() as u32) << 16 | (b'V' as u32) << 8 | 90;
+    let mut raw = sys::v4l2_event_subscription { type_: kind, id, flags, ..Plain::zeroed() };
+    call(file, VIDIOC_SUBSCRIBE_EVENT as Request, &mut raw)
+}
+
+pub(super) struct Event {
+    /// V4L2_EVENT_*.
+    pub kind: u32,
+    /// The control or input it is about.
+    pub id: u32,
+}
+
+/// VIDIOC_DQEVENT: the next event that waits; `None` if there is none. While one waits the file is ready for POLLPRI.
+pub(super) fn next_event(file: &File) -> io::Result<Option<Event>> {
+    // The `v4l` crate has no number for it: _IOR('V', 89, struct v4l2_event).
+    const VIDIOC_DQEVENT: u32 = 2 << 30 | (mem::size_of::<sys::v4l2_event>() as u32) << 16 | (b'V' as u32) << 8 | 89;
+    let mut raw = sys::v4l2_event::zeroed();
+    match call(file, VIDIOC_DQEVENT as Request, &mut raw) {
+        Ok(()) => Ok(Some(Event { kind: raw.type_, id: raw.id })),
+        // What a non-blocking file says when nothing waits.
+        Err(error) if errno(&error) == Some(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
 }
 
 /// A driver's buffer in this process's memory.

@@ -3,13 +3,16 @@
 //! - [`V4l2Device`] opens a node, walks the ladder of formats and starts a stream.
 //! - [`discover`] lists what there is.
 //! - [`Uevents`] says when to look again.
+//! - [`open_controls`] gives access to a node's controls.
 //! - `ioctl` and `stream` are the only places that talk to the driver.
 
+mod controls;
 mod discover;
 mod ioctl;
 mod stream;
 mod uevents;
 
+pub use controls::open_controls;
 pub use discover::{Listing, Node, NodeFormat, NodeSize, discover, list};
 pub use uevents::Uevents;
 
