@@ -25,7 +25,7 @@ use crate::base::{Clock, Tasks, duration};
 use crate::hub::{Hub, RegisterError};
 use crate::model::TagNameError;
 use capture::{Capture, Settings, Status};
-use controls::Controls;
+use controls::{Controls, WhenOpen};
 use device::Device;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -46,9 +46,11 @@ pub struct Config {
     /// A picture's size limit in bytes, met by lowering the quality. Clients on .NET refuse more than 1 MiB unless told
     /// otherwise. Default: 1000000.
     pub max_bytes: usize,
-    /// Serve the controls of V4L2 cameras (brightness, exposure, focus ...) as tags `cameras/<name>/Controls/...`. Each
-    /// camera is kept open for that, without capturing, which keeps some USB cameras from going to sleep. Default: true.
-    pub controls: bool,
+    /// When to open V4L2 cameras for their controls (brightness, exposure, focus ...), the tags
+    /// `cameras/<name>/Controls/...`: "on-demand" while a UA client reads, writes or monitors them; "always", so that
+    /// changes by others reach MQTT too, though some USB cameras then never sleep and their drivers cannot be unloaded;
+    /// "never", and there are no such tags. Default: "on-demand".
+    pub controls: WhenOpen,
 }
 
 impl Default for Config {
@@ -58,7 +60,7 @@ impl Default for Config {
             test_pattern: WhenTestPattern::Never,
             linger: Duration::from_secs(2),
             max_bytes: 1_000_000,
-            controls: true,
+            controls: WhenOpen::default(),
         }
     }
 }
@@ -199,9 +201,9 @@ pub fn spawn(
         let settings = Settings { quality: camera.quality, max_bytes: config.max_bytes, linger: config.linger };
         let mut capture = Capture { hub: hub.clone(), port, device: camera.open(clock), status, settings };
         tasks.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));
-        if config.controls && !camera.is_test_pattern() {
-            let open = Box::new(move || v4l2::open_controls(&camera.device));
-            let mut controls = Controls::register(hub, &name, open)?;
+        if config.controls != WhenOpen::Never && !camera.is_test_pattern() {
+            let place = Box::new(v4l2::ControlsAt(camera.device));
+            let mut controls = Controls::register(hub, &name, place, config.controls)?;
             tasks.spawn_thread(format!("controls of camera {name}"), move |stop| controls.run(stop));
         }
     }

@@ -13,7 +13,7 @@
 //! by the owner or by the hub on its behalf.
 //!
 //! Most values change when their source says so. A tag whose value can change without that (a register of a device that
-//! only a read shows) is called live by its owner, and whoever wants its value now asks for a refresh first.
+//! only a read shows) is called live, and whoever wants its value now, or goes on wanting it, asks for a refresh.
 
 mod every;
 pub mod frames;

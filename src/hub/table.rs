@@ -15,7 +15,7 @@ const PENDING_REQUESTS: usize = 64;
 #[derive(Debug)]
 pub enum Request {
     Write(WriteRequest),
-    /// Only for tags that the owner has called live: publish them as they are now, then drop `done`.
+    /// Only for live tags: publish those whose sample is not what a look at them would show, then drop `done`.
     Refresh {
         tags: Vec<TagId>,
         done: oneshot::Sender<()>,
@@ -50,8 +50,6 @@ struct Row {
     spec: Arc<TagSpec>,
     owner: Arc<str>,
     requests: mpsc::Sender<Request>,
-    /// The value may have changed without a sample.
-    live: bool,
     current: Sample,
 }
 
@@ -73,7 +71,6 @@ impl Table {
                 spec: Arc::new(spec),
                 owner: owner.clone(),
                 requests: sender.clone(),
-                live: false,
                 current: Sample::bad(tag, waiting, now),
             });
             tags.push(tag);
@@ -130,7 +127,7 @@ impl Table {
         let mut owners: Vec<(mpsc::Sender<Request>, Vec<TagId>)> = Vec::new();
         for &tag in tags {
             let row = &self.rows[tag.index()];
-            if !row.live || fresh.contains(&row.current.server_time) {
+            if !row.spec.live || fresh.contains(&row.current.server_time) {
                 continue;
             }
             match owners.iter_mut().find(|(owner, _)| owner.same_channel(&row.requests)) {
@@ -183,12 +180,6 @@ impl Registration {
     /// The ids, in the order of the specs.
     pub fn tags(&self) -> &[TagId] {
         &self.tags
-    }
-
-    /// Whether the value of a tag may change without a sample, so that readers have to ask for a new one
-    /// ([`Request::Refresh`]). No tag is live from the beginning.
-    pub fn set_live(&self, tag: TagId, live: bool) {
-        self.hub.write_table().rows[tag.index()].live = live;
     }
 
     /// The next request for one of these tags. Dropping a write unanswered counts as BadNoCommunication. Cancel safe.

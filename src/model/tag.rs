@@ -94,6 +94,8 @@ pub struct TagSpec {
     /// The names of the values 0, 1, 2... of an unsigned number that is a choice of states; a gap is an empty name. Empty
     /// if the value is none. Becomes `EnumStrings` in OPC UA.
     pub states: Vec<Arc<str>>,
+    /// The value may change without a sample: readers have to ask for one first.
+    pub live: bool,
 }
 
 impl TagSpec {
@@ -108,6 +110,7 @@ impl TagSpec {
             unit: String::new(),
             range: None,
             states: Vec::new(),
+            live: false,
         }
     }
 
@@ -126,13 +129,13 @@ impl TagSpec {
         self
     }
 
-    pub fn array(mut self) -> Self {
-        self.is_array = true;
+    pub fn states(mut self, states: Vec<Arc<str>>) -> Self {
+        self.states = states;
         self
     }
 
-    pub fn states(mut self, states: Vec<Arc<str>>) -> Self {
-        self.states = states;
+    pub fn live(mut self) -> Self {
+        self.live = true;
         self
     }
 

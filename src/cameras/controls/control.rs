@@ -1,4 +1,4 @@
-//! What a control is, whoever has it: a [`Port`] with [`Control`]s that can be read and written.
+//! What a control is, whoever has it: a [`Place`] to open, and a [`Port`] with [`Control`]s to read and write.
 //!
 //! Drivers clamp and round what they are given and say nothing; so what a control takes is checked here, before the driver
 //! sees it.
@@ -8,6 +8,14 @@ use crate::model::{DataType, Quality, Status, TagName, TagSpec, Value};
 use async_trait::async_trait;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+/// Where a device is looked for.
+pub trait Place: Send {
+    /// Whether it could be opened now. Cheap: called twice a second while the device is closed.
+    fn probe(&self) -> Result<(), CameraError>;
+
+    fn open(&mut self) -> Result<Box<dyn Port>, CameraError>;
+}
 
 /// A device's controls, while it is open. Blocking, because drivers are, but for `wait`.
 #[async_trait]
@@ -66,7 +74,7 @@ pub struct Control {
     pub length: Option<RangeInclusive<usize>>,
     pub readable: bool,
     pub writable: bool,
-    /// Its value may change without an event.
+    /// Its value may change without an event: only a look shows it.
     pub live: bool,
     /// Why it cannot be written just now.
     pub obstacle: Option<Obstacle>,
@@ -116,12 +124,18 @@ impl Control {
         let mut spec = TagSpec::new(name, self.data_type());
         spec.is_array = self.length.is_some();
         spec.writable = self.writable;
+        spec.live = self.is_shown();
         match &self.kind {
             Kind::Number { low, high, .. } => spec.range(*low as f64, *high as f64),
             Kind::Menu(names) => spec.states(names.clone()),
             Kind::Button => spec.described("Write true to press it"),
             Kind::Boolean | Kind::Bitmask(_) | Kind::Text(_) => spec,
         }
+    }
+
+    /// Whether it has a value that the device can be asked for.
+    pub fn is_shown(&self) -> bool {
+        self.readable && self.kind != Kind::Button
     }
 
     /// Whether it takes this value now.

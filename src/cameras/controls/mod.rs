@@ -1,11 +1,17 @@
 //! The controls of one camera (brightness, exposure, focus ...) as tags `cameras/<name>/Controls/<control>`.
 //!
-//!     closed ──open, list──► open ──event: read again · write: check, set, read again · refresh: read again──► open
-//!        ▲                    │
-//!        └──── device gone ◄──┘   (tags bad with the reason; tried again twice a second, more seldom if it exists and fails)
+//!     closed ──asked: open, list, read all──► open ──event, write: read again──► open
+//!      │  ▲                                  │  │
+//!      │  └──── nobody asks any more ◄───────┘  │
+//!      └───────────── gone ──► lost ◄── gone ───┘   (bad with the reason; tried again until it is back)
+//!
+//! While the device is open its events tell of every change. It is open while somebody asks: reads, writes, or monitors,
+//! which to the owner of live tags is a refresh each second. An idle camera is left alone, so that it may sleep, be opened
+//! by others, or have its driver unloaded. The price: with [`WhenOpen::OnDemand`], a sink that does not ask sees no change
+//! between.
 //!
 //! - [`Controls`] is the life of it, on a thread of its own, because a bad USB camera can hold a call for seconds.
-//! - `control.rs` says what a control is and what it takes; [`Port`] is the seam to whoever has controls.
+//! - `control.rs` says what a control is and what it takes; [`Place`] and [`Port`] are the seam to whoever has controls.
 //!
 //! Invariants: a device that is gone is closed at once, because some drivers let nobody open it again before. A control's
 //! flags and limits are asked for anew before each write and after each event, never remembered. A tag once registered
@@ -15,12 +21,13 @@
 
 mod control;
 
-pub use control::{Control, Kind, Obstacle, Port, PortError, number_of, text_of, value_of};
+pub use control::{Control, Kind, Obstacle, Place, Port, PortError, number_of, text_of, value_of};
 
 use super::device::CameraError;
 use crate::base::{Backoff, Stop};
 use crate::hub::{Hub, RegisterError, Registration, Request, WriteRequest};
 use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Value};
+use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -29,20 +36,32 @@ use tracing::{info, warn};
 const GLANCE: Duration = Duration::from_millis(500);
 /// The longest wait for a device that exists and cannot be opened.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long the device stays open after it was asked last; longer than a monitoring sink takes from one refresh to the next.
+const LINGER: Duration = Duration::from_secs(3);
 
-/// Opens the device, wherever it is now.
-pub type Opener = Box<dyn FnMut() -> Result<Box<dyn Port>, CameraError> + Send>;
+/// When a device is open for its controls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenOpen {
+    Never,
+    #[default]
+    OnDemand,
+    Always,
+}
 
 pub struct Controls {
     hub: Hub,
     camera: String,
-    open: Opener,
+    place: Box<dyn Place>,
+    open: WhenOpen,
     tags: Registration,
     slots: Vec<Slot>,
     port: Option<Box<dyn Port>>,
-    /// Why there is no port, if that has been said.
+    asked: Instant,
+    /// Why the device cannot be opened.
     loss: Option<CameraError>,
     backoff: Backoff,
+    /// When to open a device that was lost.
     retry: Instant,
 }
 
@@ -50,6 +69,8 @@ pub struct Controls {
 struct Slot {
     tag: TagId,
     control: Option<u32>,
+    /// Only a look shows the control's value.
+    live: bool,
 }
 
 enum Next {
@@ -61,17 +82,20 @@ enum Next {
 
 impl Controls {
     /// Tags come with the first success in opening the device.
-    pub fn register(hub: &Hub, camera: &str, open: Opener) -> Result<Self, RegisterError> {
+    pub fn register(hub: &Hub, camera: &str, place: Box<dyn Place>, open: WhenOpen) -> Result<Self, RegisterError> {
+        let now = Instant::now();
         Ok(Self {
             tags: hub.register(&format!("controls of camera {camera}"), Vec::new())?,
             hub: hub.clone(),
             camera: camera.into(),
+            place,
             open,
             slots: Vec::new(),
             port: None,
+            asked: now,
             loss: None,
             backoff: Backoff::new(GLANCE, RETRY),
-            retry: Instant::now(),
+            retry: now,
         })
     }
 
@@ -81,6 +105,9 @@ impl Controls {
     }
 
     async fn serve(&mut self, stop: &Stop) {
+        if let Err(error) = self.connect() {
+            self.lose(error);
+        }
         loop {
             let next = self.next(stop).await;
             let outcome = match next {
@@ -98,8 +125,8 @@ impl Controls {
     }
 
     async fn next(&mut self, stop: &Stop) -> Next {
-        let Self { tags, port, retry, .. } = self;
-        let glance = if port.is_some() { Instant::now() + GLANCE } else { *retry };
+        let Self { tags, port, loss, retry, .. } = self;
+        let glance = if loss.is_some() { *retry } else { Instant::now() + GLANCE };
         let event = async {
             match port {
                 Some(port) => port.wait().await,
@@ -115,15 +142,20 @@ impl Controls {
     }
 
     fn glance(&mut self) -> Result<(), CameraError> {
+        if self.open == WhenOpen::OnDemand && self.asked.elapsed() >= LINGER {
+            self.port = None;
+        }
         match &mut self.port {
+            _ if self.loss.is_some() => self.connect(),
             Some(port) => port.probe(),
-            None => self.connect(),
+            None => self.place.probe(),
         }
     }
 
     /// Opens the device, gives each of its controls a tag and publishes what they are set to.
     fn connect(&mut self) -> Result<(), CameraError> {
-        let mut port = (self.open)()?;
+        self.asked = Instant::now();
+        let mut port = self.place.open()?;
         let controls = port.list()?;
         self.assign(&controls);
         self.port = Some(port);
@@ -171,7 +203,7 @@ impl Controls {
         match self.tags.extend(specs) {
             Ok(()) => {
                 let tags = &self.tags.tags()[self.slots.len()..];
-                self.slots.extend(tags.iter().zip(ids).map(|(&tag, id)| Slot { tag, control: Some(id) }));
+                self.slots.extend(tags.iter().zip(ids).map(|(&tag, id)| Slot { tag, control: Some(id), live: false }));
             }
             Err(error) => warn!(camera = %self.camera, %error, "Left out the camera's controls."),
         }
@@ -182,9 +214,9 @@ impl Controls {
         let Some(port) = &mut self.port else { return Ok(()) };
         let mut batch = Vec::with_capacity(ids.len());
         for &id in ids {
-            let Some(slot) = self.slots.iter().find(|slot| slot.control == Some(id)) else { continue };
+            let Some(slot) = self.slots.iter_mut().find(|slot| slot.control == Some(id)) else { continue };
             let outcome = port.describe(id).and_then(|control| {
-                self.tags.set_live(slot.tag, control.live);
+                slot.live = control.live;
                 value_now(port.as_mut(), &control)
             });
             let now = self.hub.now();
@@ -206,10 +238,23 @@ impl Controls {
         self.read(&ids)
     }
 
+    /// Somebody wants these tags to be up to date.
     fn refresh(&mut self, tags: &[TagId]) -> Result<(), CameraError> {
-        let asked = self.slots.iter().filter(|slot| tags.contains(&slot.tag));
-        let ids: Vec<u32> = asked.filter_map(|slot| slot.control).collect();
+        if self.wake()? {
+            return Ok(());
+        }
+        let looked_at = self.slots.iter().filter(|slot| slot.live && tags.contains(&slot.tag));
+        let ids: Vec<u32> = looked_at.filter_map(|slot| slot.control).collect();
         self.read(&ids)
+    }
+
+    /// Opens the device if it is closed and was not lost, which brings all tags up to date: then `true`.
+    fn wake(&mut self) -> Result<bool, CameraError> {
+        self.asked = Instant::now();
+        if self.port.is_some() || self.loss.is_some() {
+            return Ok(false);
+        }
+        self.connect().map(|()| true)
     }
 
     fn write(&mut self, WriteRequest { tag, value, reply }: WriteRequest) -> Result<(), CameraError> {
@@ -226,6 +271,7 @@ impl Controls {
 
     /// Which control has been set.
     fn set(&mut self, tag: TagId, value: &Value) -> Result<u32, PortError> {
+        self.wake()?;
         let id = self.slots.iter().find(|slot| slot.tag == tag).and_then(|slot| slot.control);
         let (Some(port), Some(id)) = (&mut self.port, id) else {
             return Err(self.hub.read(tag).quality.into());
@@ -242,7 +288,6 @@ impl Controls {
         self.port = None;
         for slot in &mut self.slots {
             slot.control = None;
-            self.tags.set_live(slot.tag, false);
         }
         if matches!(error, CameraError::Missing { .. } | CameraError::Gone { .. }) {
             self.backoff.reset();

@@ -57,16 +57,23 @@ impl Scripted {
         self.edit(|script| script.error = error);
     }
 
-    fn opener(&self) -> Opener {
-        let scripted = self.clone();
-        Box::new(move || {
-            scripted.edit(|script| {
-                script.check()?;
-                script.open += 1;
-                Ok(())
-            })?;
-            Ok(Box::new(Opened(scripted.clone())))
-        })
+    fn is_open(&self) -> bool {
+        self.edit(|script| script.open > 0)
+    }
+}
+
+impl Place for Scripted {
+    fn probe(&self) -> Result<(), CameraError> {
+        self.edit(|script| script.check())
+    }
+
+    fn open(&mut self) -> Result<Box<dyn Port>, CameraError> {
+        self.edit(|script| {
+            script.check()?;
+            script.open += 1;
+            Ok(())
+        })?;
+        Ok(Box::new(Opened(self.clone())))
     }
 }
 
@@ -151,8 +158,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Serves the device's controls while the test runs.
 async fn served<T>(device: &Scripted, test: impl AsyncFnOnce(Hub) -> T) -> T {
+    served_when(WhenOpen::Always, device, test).await
+}
+
+async fn served_when<T>(open: WhenOpen, device: &Scripted, test: impl AsyncFnOnce(Hub) -> T) -> T {
     let hub = Hub::new(Clock::simulated(UNIX_EPOCH));
-    let mut controls = Controls::register(&hub, "line1", device.opener()).unwrap();
+    let mut controls = Controls::register(&hub, "line1", Box::new(device.clone()), open).unwrap();
     let tasks = Tasks::new("test");
     let stop = tasks.stop_signal();
     tokio::select! {
@@ -347,7 +358,7 @@ async fn a_lost_device_is_closed_at_once_and_comes_back() {
         device.fails_with(Some(gone()));
         tokio::time::sleep(SECOND).await;
         assert_eq!(quality(&hub, "Gain"), "BadNotConnected: scripted is gone (unplugged)");
-        assert_eq!(device.edit(|script| script.open), 0);
+        assert!(!device.is_open());
         assert!(refusal(&hub, "Gain", Value::Int32(1)).await.starts_with("BadNotConnected"));
         let start = Instant::now();
         hub.refresh(&[find(&hub, "Gain")], Duration::ZERO).await;
@@ -404,6 +415,43 @@ async fn a_device_that_is_not_there_yet_is_taken_up_when_it_comes() {
         device.fails_with(None);
         tokio::time::sleep(SECOND).await;
         assert_eq!(value(&hub, "Gain"), Value::Int32(0));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_device_is_open_while_somebody_asks_and_closed_else() {
+    let mut secret = number(2, "Secret");
+    secret.0.readable = false;
+    let device = Scripted::with([number(1, "Gain"), secret]);
+    served_when(WhenOpen::OnDemand, &device, async |hub| {
+        let gain = find(&hub, "Gain");
+        assert!(device.is_open(), "to find out what there is");
+        tokio::time::sleep(LINGER + SECOND).await;
+        assert!(!device.is_open());
+
+        // Changed by somebody meanwhile: a reader gets it.
+        device.edit(|script| script.controls.get_mut(&1).unwrap().1 = Value::Int32(30));
+        hub.refresh(&[gain], Duration::ZERO).await;
+        assert_eq!(value(&hub, "Gain"), Value::Int32(30));
+        // A monitoring sink asks each second.
+        for _ in 0..10 {
+            tokio::time::sleep(SECOND).await;
+            assert!(device.is_open());
+            hub.refresh(&[gain], Duration::ZERO).await;
+        }
+        tokio::time::sleep(LINGER + SECOND).await;
+        assert!(!device.is_open());
+        hub.write(find(&hub, "Secret"), Value::Int32(50)).await.unwrap();
+        assert!(device.is_open());
+        tokio::time::sleep(LINGER + SECOND).await;
+
+        device.fails_with(Some(gone()));
+        tokio::time::sleep(SECOND).await;
+        assert!(quality(&hub, "Gain").starts_with("BadNotConnected"), "also while it is closed");
+        device.fails_with(None);
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(value(&hub, "Gain"), Value::Int32(30));
     })
     .await;
 }

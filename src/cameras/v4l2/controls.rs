@@ -7,7 +7,7 @@
 //! Left out: control classes (headings), structs other than V4L2_CTRL_TYPE_AREA, arrays of strings.
 
 use super::ioctl::{self, ControlInfo, Payload};
-use crate::cameras::controls::{Control, Kind, Obstacle, Port, PortError, number_of, text_of, value_of};
+use crate::cameras::controls::{Control, Kind, Obstacle, Place, Port, PortError, number_of, text_of, value_of};
 use crate::cameras::device::CameraError;
 use crate::model::{Array, DataType, Quality, Status, Value};
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
@@ -26,16 +26,25 @@ const MENU: i64 = 1024;
 /// Arrays with more elements are left out.
 const ELEMENTS: usize = 65_536;
 
-/// Opens a node for its controls. Needs a tokio runtime.
-pub fn open_controls(path: &Path) -> Result<Box<dyn Port>, CameraError> {
-    let device = path.display().to_string();
-    let file = super::open(path).map_err(|failure| super::error(&device, "open", &failure))?;
-    let found = ioctl::capability(&file).map_err(|failure| super::not_v4l2(&device, &failure))?;
-    if !found.is_capture() {
-        return Err(CameraError::NotACamera { device, found: found.kind().into() });
+/// The controls of the capture node with this path. It need not exist yet.
+pub struct ControlsAt(pub PathBuf);
+
+impl Place for ControlsAt {
+    fn probe(&self) -> Result<(), CameraError> {
+        super::probe(&self.0)
     }
-    let file = ioctl::await_events(file).map_err(|failure| super::error(&device, "wait for events", &failure))?;
-    Ok(Box::new(V4l2Controls { device, file, silent: HashSet::new() }))
+
+    /// Needs a tokio runtime.
+    fn open(&mut self) -> Result<Box<dyn Port>, CameraError> {
+        let device = self.0.display().to_string();
+        let file = super::open(&self.0).map_err(|failure| super::error(&device, "open", &failure))?;
+        let found = ioctl::capability(&file).map_err(|failure| super::not_v4l2(&device, &failure))?;
+        if !found.is_capture() {
+            return Err(CameraError::NotACamera { device, found: found.kind().into() });
+        }
+        let file = ioctl::await_events(file).map_err(|failure| super::error(&device, "wait for events", &failure))?;
+        Ok(Box::new(V4l2Controls { device, file, silent: HashSet::new() }))
+    }
 }
 
 struct V4l2Controls {

@@ -3,7 +3,7 @@
 //! - [`V4l2Device`] opens a node, walks the ladder of formats and starts a stream.
 //! - [`discover`] lists what there is.
 //! - [`Uevents`] says when to look again.
-//! - [`open_controls`] gives access to a node's controls.
+//! - [`ControlsAt`] gives access to a node's controls.
 //! - `ioctl` and `stream` are the only places that talk to the driver.
 
 mod controls;
@@ -12,7 +12,7 @@ mod ioctl;
 mod stream;
 mod uevents;
 
-pub use controls::open_controls;
+pub use controls::ControlsAt;
 pub use discover::{Listing, Node, NodeFormat, NodeSize, discover, list};
 pub use uevents::Uevents;
 
@@ -20,7 +20,7 @@ use super::device::{CameraError, Device, Identity, Mode, PixelFormat, Stream};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::warn;
 
@@ -47,12 +47,7 @@ impl V4l2Device {
 
 impl Device for V4l2Device {
     fn probe(&self) -> Result<(), CameraError> {
-        // Opening wakes some USB cameras up; that the node exists is enough here, `open` finds out the rest.
-        match self.path.try_exists() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(CameraError::Missing { device: self.name() }),
-            Err(error) => Err(crate::cameras::v4l2::error(&self.name(), "look", &error)),
-        }
+        probe(&self.path)
     }
 
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
@@ -72,8 +67,18 @@ impl Device for V4l2Device {
     }
 }
 
+/// Opening wakes some USB cameras up; that the node exists is enough until somebody wants something of it.
+fn probe(path: &Path) -> Result<(), CameraError> {
+    let device = path.display().to_string();
+    match path.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CameraError::Missing { device }),
+        Err(failure) => Err(error(&device, "look", &failure)),
+    }
+}
+
 /// Non-blocking, so that only `ioctl::wait` ever waits, and not for ever.
-fn open(path: &std::path::Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
 }

@@ -233,7 +233,7 @@ async fn sweep(nodes: &InMemoryNodeManager<HubNodes>, subscriptions: &Subscripti
     }
 }
 
-/// How often monitored tags that are live are asked for.
+/// How often live tags are asked for while they are monitored.
 const REFRESH: Duration = Duration::from_secs(1);
 
 /// Keeps live tags up to date while they are monitored, for ever.
