@@ -6,11 +6,13 @@
 //! - `device.rs` says what a camera is, and what can be wrong with one.
 //! - `plug.rs` finds cameras, at start and when they are plugged in.
 //! - `capture.rs` is the life of a camera: idle, streaming, failed, back again. `status.rs` is what it says of itself.
+//! - `controls/` serves a camera's controls as tags, whether it captures or not.
 //! - `scale.rs` makes a picture of another size for who asks for one.
 //!
 //! [`spawn`] starts one thread for each configured camera, and one that starts a thread for each other camera it finds.
 
 mod capture;
+mod controls;
 mod device;
 mod difference;
 mod encode;
@@ -31,6 +33,7 @@ use crate::hub::frames::{Comparison, Traits};
 use crate::hub::{Hub, RegisterError};
 use crate::model::TagNameError;
 use capture::{Capture, Settings};
+use controls::{Controls, WhenOpen};
 use device::Device;
 use plug::Plug;
 use serde::Deserialize;
@@ -64,6 +67,11 @@ pub struct Config {
     /// For percent deadbands: a picture comes after this time even if nothing has changed. Default: never.
     #[serde(deserialize_with = "duration::deserialize_some")]
     pub heartbeat: Option<Duration>,
+    /// When to open V4L2 cameras for their controls (brightness, exposure, focus ...), the tags
+    /// `cameras/<name>/Controls/...`: "on-demand" while a UA client reads, writes or monitors them; "always", so that
+    /// changes by others reach MQTT too, though some USB cameras then never sleep and their drivers cannot be unloaded;
+    /// "never", and there are no such tags. Default: "on-demand".
+    pub controls: WhenOpen,
 }
 
 impl Default for Config {
@@ -76,6 +84,7 @@ impl Default for Config {
             noise_floor: 0.5,
             ignore_brightness: false,
             heartbeat: None,
+            controls: WhenOpen::default(),
         }
     }
 }
@@ -188,6 +197,10 @@ impl CameraConfig {
             stride: None,
             range: None,
         }
+    }
+
+    fn is_v4l2(&self) -> bool {
+        !self.is_test_pattern() && !self.is_pipe()
     }
 
     fn is_test_pattern(&self) -> bool {
@@ -314,6 +327,11 @@ impl Starter {
         let device = camera.open(place, &self.clock);
         let mut capture = Capture { hub: hub.clone(), port, device, status, settings };
         self.spawner.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));
+        if config.controls != WhenOpen::Never && camera.is_v4l2() {
+            let at = Box::new(v4l2::ControlsAt(place.clone()));
+            let mut controls = Controls::register(hub, &name, at, config.controls)?;
+            self.spawner.spawn_thread(format!("controls of camera {name}"), move |stop| controls.run(stop));
+        }
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //!     source ── publish(batch) ──► table ──┬─► Latest: which tags changed since you last asked   (may skip)
 //!        ▲                                 └─► Every: each batch as it came                       (counts what it loses)
-//!        └── WriteRequest ◄── write(tag, value) ◄── sink
+//!        └── Request ◄── write(tag, value), refresh(tags) ◄── sink
 //!
 //! - [`Hub`] is a cheap handle; all of them see one table. Tags are registered by the source that owns them, with
 //!   [`Hub::register`], and stay registered while the process lives: a source that ends leaves its tags behind, bad.
@@ -11,6 +11,9 @@
 //! Invariants: a publish never waits for a sink. The table's lock is held for the copy of a batch and never across an
 //! await. A tag's samples reach every reader in the order in which they were published. A write is answered once,
 //! by the owner or by the hub on its behalf.
+//!
+//! Most values change when their source says so. A tag whose value can change without that (a register of a device that
+//! only a read shows) is called live, and whoever wants its value now, or goes on wanting it, asks for a refresh.
 
 mod every;
 pub mod frames;
@@ -19,10 +22,11 @@ mod table;
 
 pub use every::Every;
 pub use latest::Latest;
-pub use table::{RegisterError, Registration, WriteRequest};
+pub use table::{RegisterError, Registration, Request, WriteRequest};
 
 use crate::base::Clock;
 use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
+use futures_util::future::join_all;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use table::Table;
@@ -30,6 +34,10 @@ use tokio::sync::{oneshot, watch};
 
 /// How long the owner of a tag may take to answer a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the owners of live tags may take to publish new samples; after that a reader takes what there is.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The resolution of timestamps.
+const TICK: Duration = Duration::from_nanos(100);
 
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
@@ -64,11 +72,15 @@ impl Hub {
     /// Makes the caller the owner of these tags: it publishes their values and answers writes to them. Until its
     /// first sample a tag is BadWaitingForInitialData.
     pub fn register(&self, owner: &str, specs: Vec<TagSpec>) -> Result<Registration, RegisterError> {
-        let now = self.now();
-        let registration = self.write_table().register(self.clone(), owner, specs, now)?;
-        self.mark(registration.tags());
-        self.0.structure.send_modify(|count| *count += 1);
+        let mut registration = Registration::new(self.clone(), owner);
+        registration.extend(specs)?;
         Ok(registration)
+    }
+
+    /// Tells all readers of new tags.
+    fn announce(&self, tags: &[TagId]) {
+        latest::mark(&mut lock(&self.0.latest), tags.iter().copied());
+        self.0.structure.send_modify(|count| *count += 1);
     }
 
     /// Takes in a batch. Samples of one tag must be in order; tags may be mixed.
@@ -154,7 +166,7 @@ impl Hub {
         };
         check_writable(&spec, &value)?;
         let (reply, answer) = oneshot::channel();
-        let request = WriteRequest { tag, value, reply };
+        let request = Request::Write(WriteRequest { tag, value, reply });
         let exchange = async {
             owner.send(request).await.map_err(|_| gone(&spec))?;
             answer.await.map_err(|_| gone(&spec))?
@@ -165,8 +177,22 @@ impl Hub {
         }
     }
 
-    fn mark(&self, tags: &[TagId]) {
-        latest::mark(&mut lock(&self.0.latest), tags.iter().copied());
+    /// Brings those of the tags that are live up to date, as far as their samples are as old as `max_age`. Returns when
+    /// their owners have published new ones, or after 2 s.
+    pub async fn refresh(&self, tags: &[TagId], max_age: Duration) {
+        let now = self.now();
+        // A sample from after now was taken before the clock was set back.
+        let fresh = now.saturating_sub(max_age).saturating_add(TICK)..=now;
+        let owners = self.read_table().stale(tags, &fresh);
+        let exchanges = owners.into_iter().map(|(owner, tags)| async move {
+            let (done, answer) = oneshot::channel();
+            if owner.send(Request::Refresh { tags, done }).await.is_ok() {
+                // Answered by dropping it.
+                let _ = answer.await;
+            }
+        });
+        // An owner that does not answer says so on its tags, sooner or later.
+        let _ = tokio::time::timeout(REFRESH_TIMEOUT, join_all(exchanges)).await;
     }
 
     fn read_table(&self) -> std::sync::RwLockReadGuard<'_, Table> {

@@ -3,12 +3,24 @@
 use super::Hub;
 use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// Writes come from people and from slow loops. When an owner lets this many wait, further writers wait as well,
-/// until [`super::Hub::write`] gives up.
-const PENDING_WRITES: usize = 64;
+/// Writes come from people and from slow loops. When an owner lets this many requests wait, further ones wait as well,
+/// until [`super::Hub::write`] or [`super::Hub::refresh`] gives up.
+const PENDING_REQUESTS: usize = 64;
+
+/// What the owner of tags is asked for.
+#[derive(Debug)]
+pub enum Request {
+    Write(WriteRequest),
+    /// Only for live tags: publish those whose sample is not what a look at them would show, then drop `done`.
+    Refresh {
+        tags: Vec<TagId>,
+        done: oneshot::Sender<()>,
+    },
+}
 
 /// A write on its way to the owner of the tag. The type of the value is already the tag's.
 #[derive(Debug)]
@@ -37,21 +49,16 @@ pub(super) struct Table {
 struct Row {
     spec: Arc<TagSpec>,
     owner: Arc<str>,
-    writes: mpsc::Sender<WriteRequest>,
+    requests: mpsc::Sender<Request>,
     current: Sample,
 }
 
 impl Table {
-    pub(super) fn register(
-        &mut self,
-        hub: Hub,
-        owner: &str,
-        specs: Vec<TagSpec>,
-        now: Timestamp,
-    ) -> Result<Registration, RegisterError> {
+    /// All of them or, if one is refused, none.
+    fn add(&mut self, registration: &Registration, specs: Vec<TagSpec>) -> Result<Vec<TagId>, RegisterError> {
+        let Registration { hub, owner, sender, .. } = registration;
         self.check(owner, &specs)?;
-        let owner: Arc<str> = owner.into();
-        let (sender, writes) = mpsc::channel(PENDING_WRITES);
+        let now = hub.now();
         let mut tags = Vec::with_capacity(specs.len());
         for spec in specs {
             let tag = TagId(u32::try_from(self.rows.len()).expect("memory ends before 2^32 tags"));
@@ -63,12 +70,12 @@ impl Table {
             self.rows.push(Row {
                 spec: Arc::new(spec),
                 owner: owner.clone(),
-                writes: sender.clone(),
+                requests: sender.clone(),
                 current: Sample::bad(tag, waiting, now),
             });
             tags.push(tag);
         }
-        Ok(Registration { hub, owner, tags, writes })
+        Ok(tags)
     }
 
     fn check(&self, owner: &str, specs: &[TagSpec]) -> Result<(), RegisterError> {
@@ -107,8 +114,28 @@ impl Table {
         self.rows[tag.index()].spec.clone()
     }
 
-    pub(super) fn owner(&self, tag: TagId) -> mpsc::Sender<WriteRequest> {
-        self.rows[tag.index()].writes.clone()
+    pub(super) fn owner(&self, tag: TagId) -> mpsc::Sender<Request> {
+        self.rows[tag.index()].requests.clone()
+    }
+
+    /// Those of `tags` that are live and whose sample is not of the time `fresh`, by owner.
+    pub(super) fn stale(
+        &self,
+        tags: &[TagId],
+        fresh: &RangeInclusive<Timestamp>,
+    ) -> Vec<(mpsc::Sender<Request>, Vec<TagId>)> {
+        let mut owners: Vec<(mpsc::Sender<Request>, Vec<TagId>)> = Vec::new();
+        for &tag in tags {
+            let row = &self.rows[tag.index()];
+            if !row.spec.live || fresh.contains(&row.current.server_time) {
+                continue;
+            }
+            match owners.iter_mut().find(|(owner, _)| owner.same_channel(&row.requests)) {
+                Some((_, tags)) => tags.push(tag),
+                None => owners.push((row.requests.clone(), vec![tag])),
+            }
+        }
+        owners
     }
 
     pub(super) fn find(&self, name: &TagName) -> Option<TagId> {
@@ -131,26 +158,51 @@ pub struct Registration {
     hub: Hub,
     owner: Arc<str>,
     tags: Vec<TagId>,
-    writes: mpsc::Receiver<WriteRequest>,
+    /// For the rows of tags that are added later.
+    sender: mpsc::Sender<Request>,
+    requests: mpsc::Receiver<Request>,
 }
 
 impl Registration {
+    pub(super) fn new(hub: Hub, owner: &str) -> Self {
+        let (sender, requests) = mpsc::channel(PENDING_REQUESTS);
+        Self { hub, owner: owner.into(), tags: Vec::new(), sender, requests }
+    }
+
+    /// Makes the holder the owner of further tags; their ids come after those it has.
+    pub fn extend(&mut self, specs: Vec<TagSpec>) -> Result<(), RegisterError> {
+        let added = self.hub.write_table().add(self, specs)?;
+        self.hub.announce(&added);
+        self.tags.extend(added);
+        Ok(())
+    }
+
     /// The ids, in the order of the specs.
     pub fn tags(&self) -> &[TagId] {
         &self.tags
     }
 
-    /// The next write for one of these tags. Dropping the request unanswered counts as BadNoCommunication.
+    /// The next request for one of these tags. Dropping a write unanswered counts as BadNoCommunication. Cancel safe.
+    pub async fn next_request(&mut self) -> Request {
+        self.requests.recv().await.expect("this holds a sender itself")
+    }
+
+    /// The next write, for owners without live tags. Cancel safe.
     pub async fn next_write(&mut self) -> WriteRequest {
-        match self.writes.recv().await {
-            Some(request) => request,
-            None => std::future::pending().await,
+        loop {
+            if let Request::Write(request) = self.next_request().await {
+                return request;
+            }
         }
     }
 
     /// A write that waits already, if there is one.
     pub fn try_next_write(&mut self) -> Option<WriteRequest> {
-        self.writes.try_recv().ok()
+        loop {
+            if let Request::Write(request) = self.requests.try_recv().ok()? {
+                return Some(request);
+            }
+        }
     }
 }
 

@@ -114,3 +114,46 @@ async fn new_tags_are_announced() {
     assert_eq!(hub.tags_from(0)[0].1.name.as_str(), "a");
     assert!(hub.tags_from(1).is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_live_tag_is_asked_for_unless_its_sample_is_new_enough() {
+    let hub = Hub::new(Clock::simulated(std::time::UNIX_EPOCH));
+    let mut source = hub.register("s", vec![spec("live").live(), spec("told")]).unwrap();
+    let tags = source.tags().to_vec();
+    hub.publish(samples(&hub, &tags, 1));
+    let second = Duration::from_secs(1);
+    tokio::time::sleep(second).await;
+    hub.refresh(&tags, 2 * second).await;
+
+    let asked = hub.refresh(&tags, second);
+    let owner = async {
+        let Request::Refresh { tags: wanted, done } = source.next_request().await else { panic!("not a refresh") };
+        assert_eq!(wanted, tags[..1]);
+        hub.publish(samples(&hub, &wanted, 2));
+        drop(done);
+    };
+    let ((), ()) = tokio::join!(asked, owner);
+    assert_eq!(hub.read(tags[0]).value, Value::Int32(2));
+
+    hub.refresh(&tags[1..], Duration::ZERO).await;
+    let start = tokio::time::Instant::now();
+    hub.refresh(&tags, Duration::ZERO).await;
+    assert_eq!(start.elapsed(), 2 * second, "an owner that does not answer is not waited for");
+    drop(source);
+    hub.refresh(&tags, Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn an_owner_may_get_further_tags() {
+    let hub = hub();
+    let mut source = hub.register("s", vec![spec("a")]).unwrap();
+    source.extend(vec![spec("b").writable()]).unwrap();
+    assert!(source.extend(vec![spec("c"), spec("a")]).is_err());
+    assert_eq!(source.tags().len(), 2);
+    let late = source.tags()[1];
+    let owner = async { source.next_write().await.reply.send(Ok(())).unwrap() };
+    let (outcome, ()) = tokio::join!(hub.write(late, Value::Int32(1)), owner);
+    outcome.unwrap();
+    drop(source);
+    assert_eq!(hub.read(late).quality.status, Status::BAD_NO_COMMUNICATION);
+}

@@ -39,6 +39,7 @@ statuses! {
     BAD_NO_COMMUNICATION = 0x8031_0000 "BadNoCommunication";
     BAD_WAITING_FOR_INITIAL_DATA = 0x8032_0000 "BadWaitingForInitialData";
     BAD_NODE_ID_UNKNOWN = 0x8034_0000 "BadNodeIdUnknown";
+    BAD_NOT_READABLE = 0x803A_0000 "BadNotReadable";
     BAD_NOT_WRITABLE = 0x803B_0000 "BadNotWritable";
     BAD_OUT_OF_RANGE = 0x803C_0000 "BadOutOfRange";
     BAD_NOT_SUPPORTED = 0x803D_0000 "BadNotSupported";

@@ -91,6 +91,11 @@ pub struct TagSpec {
     /// Engineering unit as people write it: `°C`, `%`, `B`. Empty if the value has none.
     pub unit: String,
     pub range: Option<Range>,
+    /// The names of the values 0, 1, 2... of an unsigned number that is a choice of states; a gap is an empty name. Empty
+    /// if the value is none. Becomes `EnumStrings` in OPC UA.
+    pub states: Vec<Arc<str>>,
+    /// The value may change without a sample: readers have to ask for one first.
+    pub live: bool,
 }
 
 impl TagSpec {
@@ -104,6 +109,8 @@ impl TagSpec {
             description: String::new(),
             unit: String::new(),
             range: None,
+            states: Vec::new(),
+            live: false,
         }
     }
 
@@ -119,6 +126,16 @@ impl TagSpec {
 
     pub fn range(mut self, low: f64, high: f64) -> Self {
         self.range = Some(Range { low, high });
+        self
+    }
+
+    pub fn states(mut self, states: Vec<Arc<str>>) -> Self {
+        self.states = states;
+        self
+    }
+
+    pub fn live(mut self) -> Self {
+        self.live = true;
         self
     }
 

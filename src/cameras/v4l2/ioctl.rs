@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code, reason = "ioctl(2); named in DESIGN as a place for it")]
 
+use rustix::io::Errno;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -56,8 +57,8 @@ pub(super) unsafe trait Plain: Sized {
 
 macro_rules! plain {
     ($($name:ident),*) => { $(
-        // SAFETY: integers, arrays of integers and unions of those; the unions of v4l2_buffer, v4l2_plane and
-        // v4l2_format also hold raw pointers, for which null is a value.
+        // SAFETY: integers, arrays of integers and unions of those; the unions of v4l2_buffer, v4l2_plane, v4l2_format and
+        // v4l2_ext_control and v4l2_ext_controls also hold raw pointers, for which null is a value.
         unsafe impl Plain for sys::$name {}
     )* };
 }
@@ -75,6 +76,10 @@ plain!(
     v4l2_input,
     v4l2_control,
     v4l2_dv_timings,
+    v4l2_query_ext_ctrl,
+    v4l2_querymenu,
+    v4l2_ext_control,
+    v4l2_ext_controls,
     v4l2_event_subscription,
     v4l2_event
 );
@@ -107,7 +112,7 @@ pub(super) fn call<T: Plain>(file: &File, request: Request, argument: &mut T) ->
 }
 
 /// Bytes up to the first NUL, whatever their encoding.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).trim().to_owned()
 }
@@ -380,8 +385,8 @@ pub(super) fn set_timings(file: &File, timings: &Timings) -> io::Result<()> {
     call(file, request::<sys::v4l2_dv_timings>(READ | WRITE, 87), &mut timings.0.clone())
 }
 
-/// VIDIOC_G_CTRL.
-pub(super) fn control(file: &File, id: u32) -> io::Result<i32> {
+/// VIDIOC_G_CTRL: the value of a control that is a number.
+pub(super) fn number(file: &File, id: u32) -> io::Result<i32> {
     let mut raw = sys::v4l2_control { id, value: 0 };
     call(file, vidioc::VIDIOC_G_CTRL, &mut raw)?;
     Ok(raw.value)
@@ -393,24 +398,26 @@ pub(super) fn subscribe(file: &File, type_: u32, id: u32, flags: u32) -> io::Res
     call(file, request::<sys::v4l2_event_subscription>(WRITE, 90), &mut raw)
 }
 
-pub(super) enum Event {
-    /// The signal at the input is another.
-    SourceChange,
-    Other,
+pub(super) struct Event {
+    /// V4L2_EVENT_*.
+    pub kind: u32,
+    /// The control or input that it is about.
+    pub id: u32,
 }
 
 /// VIDIOC_DQEVENT: the next event; `None` if there is none.
 pub(super) fn next_event(file: &File) -> io::Result<Option<Event>> {
     let mut raw = sys::v4l2_event::zeroed();
     match call(file, request::<sys::v4l2_event>(READ, 89), &mut raw) {
+        Ok(()) => Ok(Some(Event { kind: raw.type_, id: raw.id })),
         // ENOENT is what the kernel says on a file that does not block.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock) => return Ok(None),
-        outcome => outcome?,
+        Err(error) if matches!(errno(&error), Some(Errno::NOENT | Errno::AGAIN)) => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(Some(match raw.type_ {
-        sys::V4L2_EVENT_SOURCE_CHANGE => Event::SourceChange,
-        _ => Event::Other,
-    }))
+}
+
+pub(super) fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
 }
 
 /// What [`wait`] found.

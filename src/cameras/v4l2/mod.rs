@@ -4,9 +4,12 @@
 //!   stream (stream.rs).
 //! - [`list`] says what there is; kinds.rs tells the nodes apart, names.rs names them.
 //! - [`Uevents`] says when to look again.
-//! - `ioctl` and `buffers` are the only places that talk to the driver.
+//! - [`ControlsAt`] gives access to a node's controls.
+//! - `ioctl`, `control_calls` and `buffers` are the only places that talk to the driver.
 
 mod buffers;
+mod control_calls;
+mod controls;
 mod discover;
 mod ioctl;
 mod kinds;
@@ -17,6 +20,7 @@ mod signal;
 mod stream;
 mod uevents;
 
+pub use controls::ControlsAt;
 pub use discover::{Fault, Listing, Node, NodeFormat, NodeSize, list};
 pub(super) use discover::{NodeStamp, camera_name, nodes};
 pub(super) use names::is_settled;
@@ -28,7 +32,7 @@ use ioctl::Queue;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use stream::MmapStream;
 use tracing::warn;
 
@@ -56,10 +60,6 @@ impl V4l2Device {
         Self { place, wish, warned: String::new() }
     }
 
-    fn path(&self) -> Result<PathBuf, CameraError> {
-        self.place.path().ok_or_else(|| CameraError::Unplugged { device: self.place.name() })
-    }
-
     /// The first format of the ladder that the driver accepts and can start.
     fn start(&self, device: &str, file: &File, queue: Queue) -> Result<MmapStream, CameraError> {
         let offered = negotiate::offered(file, queue);
@@ -84,24 +84,18 @@ impl V4l2Device {
 
 impl Device for V4l2Device {
     fn probe(&self) -> Result<(), CameraError> {
-        // Opening wakes some USB cameras up; that the node exists is enough here, `open` finds out the rest.
-        let path = self.path()?;
-        match path.try_exists() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(CameraError::Missing { device: self.place.name() }),
-            Err(failure) => Err(error(&self.place.name(), "look", &failure)),
-        }
+        probe(&self.place)
     }
 
     fn describe(&self) -> Result<Description, CameraError> {
-        let path = self.path()?;
+        let path = self.place.get()?;
         let found = discover::examine(&path)?;
         let formats = found.formats.iter().flat_map(NodeFormat::lines).collect();
         Ok(Description { path: path.display().to_string(), identity: found.identity, formats, fault: found.fault })
     }
 
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
-        let (device, path) = (self.place.name(), self.path()?);
+        let (device, path) = (self.place.name(), self.place.get()?);
         let file = open(&path).map_err(|failure| error(&device, "open", &failure))?;
         let found = ioctl::capability(&file).map_err(|failure| not_v4l2(&device, &failure))?;
         let queue = kinds::camera_queue(&found, &path)
@@ -149,8 +143,17 @@ fn step_down(
     last
 }
 
+/// Opening wakes some USB cameras up; that the node exists is enough until somebody wants something of it.
+fn probe(place: &Place) -> Result<(), CameraError> {
+    match place.get()?.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CameraError::Missing { device: place.name() }),
+        Err(failure) => Err(error(&place.name(), "look", &failure)),
+    }
+}
+
 /// Non-blocking, so that only `ioctl::wait` ever waits, and not for ever.
-fn open(path: &std::path::Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
 }

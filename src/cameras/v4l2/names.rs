@@ -82,7 +82,7 @@ fn plain_name(identity: &Identity, node: &Path, index: Option<&str>) -> String {
 }
 
 /// A name that can be a folder of tags: no `/`, no control characters, single blanks.
-fn clean(name: &str) -> Option<String> {
+pub(super) fn clean(name: &str) -> Option<String> {
     let allowed = |c: char| if c == '/' || c == '_' || c.is_control() { ' ' } else { c };
     let spaced: String = name.chars().map(allowed).collect();
     let joined = spaced.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,5 +1,6 @@
 //! Where a camera's node is now.
 
+use crate::cameras::device::CameraError;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,8 +24,13 @@ impl Place {
         Self(Arc::new(Inner { name: name.into(), path: Mutex::new(path) }))
     }
 
-    pub fn path(&self) -> Option<PathBuf> {
+    fn path(&self) -> Option<PathBuf> {
         self.0.path.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The path, or the error that there is none.
+    pub fn get(&self) -> Result<PathBuf, CameraError> {
+        self.path().ok_or_else(|| CameraError::Unplugged { device: self.0.name.clone() })
     }
 
     pub fn set(&self, path: Option<PathBuf>) {

@@ -50,7 +50,7 @@ fn check_input(device: &str, file: &File, input: &Input) -> Result<Option<Timing
         let mut timings = Timings::none();
         let outcome = ioctl::query_timings(file, &mut timings);
         // Bit by bit for each connector; not every receiver has the control.
-        let has_power = ioctl::control(file, sys::V4L2_CID_DV_RX_POWER_PRESENT).map_or(true, |pins| pins != 0);
+        let has_power = ioctl::number(file, sys::V4L2_CID_DV_RX_POWER_PRESENT).map_or(true, |pins| pins != 0);
         let has_power = has_power && input.status & sys::V4L2_IN_ST_NO_POWER == 0;
         return match outcome {
             Ok(()) => Ok(Some(timings)),

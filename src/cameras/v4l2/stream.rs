@@ -11,7 +11,7 @@
 //! preferred.
 
 use super::buffers::{self, Mapping};
-use super::ioctl::{self, Event, PlaneFormat, Queue};
+use super::ioctl::{self, PlaneFormat, Queue};
 use super::negotiate::Agreed;
 use super::signal;
 use crate::cameras::device::{CameraError, Frame, Mode, Plane, Stream};
@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
+use v4l::v4l_sys as sys;
 
 /// Enough for the driver to fill one while another is being encoded and a third waits.
 const BUFFERS: u32 = 4;
@@ -83,7 +84,7 @@ impl MmapStream {
     fn has_new_source(&self) -> bool {
         let mut is_new = false;
         while let Ok(Some(event)) = ioctl::next_event(&self.file) {
-            is_new |= matches!(event, Event::SourceChange);
+            is_new |= event.kind == sys::V4L2_EVENT_SOURCE_CHANGE;
         }
         is_new
     }

@@ -1,7 +1,7 @@
 //! The nodes: one folder for each segment of a tag's name, one object for each camera.
 //!
 //! Nodes are added and never taken away, as in the hub. Whatever value they have is not here but in the hub; only the
-//! properties (EURange, EngineeringUnits) hold theirs.
+//! properties (EURange, EnumStrings, EngineeringUnits) hold theirs.
 
 use super::snapshot;
 use crate::hub::Hub;
@@ -10,9 +10,10 @@ use crate::model::{Range, TagId, TagSpec};
 use ::opcua::server::address_space::{AccessLevel, AddressSpace, ObjectBuilder, VariableBuilder};
 use ::opcua::types::{
     DataTypeId, EUInformation, ExtensionObject, Identifier, LocalizedText, NodeId, ObjectId, ObjectTypeId,
-    QualifiedName, VariableTypeId,
+    QualifiedName, VariableTypeId, Variant,
 };
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Where the values of our variables come from.
 #[derive(Clone)]
@@ -150,8 +151,13 @@ impl Nodes {
         } else {
             AccessLevel::CURRENT_READ
         };
-        let type_definition =
-            if spec.range.is_some() { VariableTypeId::AnalogItemType } else { VariableTypeId::BaseDataVariableType };
+        let type_definition = if spec.range.is_some() {
+            VariableTypeId::AnalogItemType
+        } else if !spec.states.is_empty() {
+            VariableTypeId::MultiStateDiscreteType
+        } else {
+            VariableTypeId::BaseDataVariableType
+        };
         VariableBuilder::new(&id, self.name(name), *name)
             .description(spec.description.as_str())
             .data_type(NodeId::new(0, spec.data_type as u32))
@@ -164,6 +170,9 @@ impl Nodes {
         if let Some(range) = spec.range {
             self.range(address_space, &id, range);
         }
+        if !spec.states.is_empty() {
+            self.states(address_space, &id, &spec.states);
+        }
         if !spec.unit.is_empty() {
             self.unit(address_space, &id, &spec.unit);
         }
@@ -173,7 +182,13 @@ impl Nodes {
 
     fn range(&self, address_space: &mut AddressSpace, of: &NodeId, Range { low, high }: Range) {
         let value = ExtensionObject::from_message(::opcua::types::Range { low, high });
-        self.property(address_space, of, "EURange", DataTypeId::Range, value);
+        self.property(address_space, of, "EURange", DataTypeId::Range, value.into());
+    }
+
+    /// OPC 10000-8, 5.3.3.3: the names of the states, by value.
+    fn states(&self, address_space: &mut AddressSpace, of: &NodeId, states: &[Arc<str>]) {
+        let states: Vec<LocalizedText> = states.iter().map(|state| LocalizedText::from(&**state)).collect();
+        self.property(address_space, of, "EnumStrings", DataTypeId::LocalizedText, states.into());
     }
 
     fn unit(&self, address_space: &mut AddressSpace, of: &NodeId, unit: &str) {
@@ -184,7 +199,7 @@ impl Nodes {
             display_name: LocalizedText::from(unit),
             description: LocalizedText::null(),
         });
-        self.property(address_space, of, "EngineeringUnits", DataTypeId::EUInformation, value);
+        self.property(address_space, of, "EngineeringUnits", DataTypeId::EUInformation, value.into());
     }
 
     /// A property of the standard: its BrowseName is in namespace 0.
@@ -194,7 +209,7 @@ impl Nodes {
         of: &NodeId,
         name: &str,
         data_type: DataTypeId,
-        value: ExtensionObject,
+        value: Variant,
     ) {
         let id = match &of.identifier {
             Identifier::String(path) => self.id(&format!("{path}/{name}")),
@@ -202,7 +217,7 @@ impl Nodes {
         };
         VariableBuilder::new(&id, QualifiedName::new(0, name), name)
             .data_type(data_type)
-            .value_rank(-1)
+            .value_rank(if matches!(value, Variant::Array(_)) { 1 } else { -1 })
             .value(value)
             .has_type_definition(VariableTypeId::PropertyType)
             .property_of(of.clone())

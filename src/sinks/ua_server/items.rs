@@ -123,6 +123,11 @@ impl Items {
         }
     }
 
+    /// All tags that are monitored.
+    pub(super) fn tags(&self) -> Vec<TagId> {
+        self.lock().tags.keys().copied().collect()
+    }
+
     /// These tags were sent just now.
     pub(super) fn sent(&self, tags: &[TagId], now: Instant) {
         let State { tags: known, queue, .. } = &mut *self.lock();
@@ -354,6 +359,7 @@ mod tests {
         let value = DataValue::new_now(5);
         let got = items.values(tag, &value, &Quality::GOOD);
         assert_eq!(got[0], (handle(1), value.clone()));
+        assert_eq!(items.tags(), [tag]);
         assert_eq!((got[1].0, got[1].1.source_timestamp), (handle(2), None));
         assert!(items.values(TagId(8), &value, &Quality::GOOD).is_empty());
         items.remove(handle(1));

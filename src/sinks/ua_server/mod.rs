@@ -149,6 +149,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let notify = notify(hub, latest, &nodes, &handle);
     let follow = follow(hub, structure, &nodes);
     let sweep = sweep(&nodes, handle.subscriptions());
+    let refresh = refresh(hub, &nodes);
     let images = pump.run(handle.subscriptions().clone());
     let serve = server.run_with(listener);
     tokio::pin!(serve);
@@ -157,6 +158,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         () = notify => {}
         () = follow => {}
         () = sweep => {}
+        () = refresh => {}
         () = images => {}
         () = stop.stopped() => {}
     }
@@ -232,6 +234,18 @@ async fn sweep(nodes: &InMemoryNodeManager<HubNodes>, subscriptions: &Subscripti
     loop {
         tokio::time::sleep(SWEEP).await;
         nodes.inner().items().sweep(subscriptions);
+    }
+}
+
+/// How often live tags are asked for while they are monitored.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// Keeps live tags up to date while they are monitored, for ever.
+async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        // What a reader has just asked for is new enough.
+        hub.refresh(&nodes.inner().items().tags(), REFRESH / 2).await;
     }
 }
 

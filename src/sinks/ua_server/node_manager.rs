@@ -1,7 +1,7 @@
 //! What clients ask, answered from the hub: reads, writes, monitored items.
 //!
 //! Browse and attributes other than Value are the UA crate's work on the nodes that address_space.rs made. A read of a
-//! tag is its current sample; a read of an image is a new picture (or one not older than MaxAge), which takes as long as
+//! tag is its current sample (of a live tag, a new one); a read of an image is a new picture (or one not older than MaxAge), which takes as long as
 //! the camera takes, and reads of several images run at once.
 
 use super::NodesLock;
@@ -12,7 +12,7 @@ use super::items::{Items, Sampling as ItemSampling, saw_session};
 use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
-use crate::model::TagId;
+use crate::model::{Array, DataType, TagId, Value};
 use crate::opcua::{data_value, status_code, value};
 use ::opcua::server::CreateMonitoredItem;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
@@ -127,6 +127,8 @@ impl HubNodes {
         }
         let Some(variant) = &written.value.value else { return StatusCode::BadTypeMismatch };
         let Ok(value) = value(variant) else { return StatusCode::BadTypeMismatch };
+        let spec = self.hub.spec(tag);
+        let value = if spec.is_array && spec.data_type == DataType::Byte { as_byte_array(value) } else { value };
         match self.hub.write(tag, value).await {
             Ok(()) => StatusCode::Good,
             Err(quality) => status_code(quality.status),
@@ -159,40 +161,45 @@ impl InMemoryNodeManagerImpl for HubNodes {
         timestamps: TimestampsToReturn,
     ) -> Vec<DataValue> {
         saw_session(context.session_id);
-        // Pictures take long, so all are asked for at once; the rest is there already.
+        // Pictures and live tags take long, so all are asked for at once; the rest is there already.
         enum Answer {
             Now(DataValue),
-            Picture(Camera),
+            Tag(TagId),
+            Picture,
         }
-        let pictures = std::cell::Cell::new(0);
+        let (mut cameras, mut tags) = (Vec::new(), Vec::new());
         let answers: Vec<Answer> = {
             let address_space = address_space.read();
-            let answer = |node: &&ParsedReadValueId| match self.resolve(context, &address_space, node) {
+            let mut answer = |node: &&ParsedReadValueId| match self.resolve(context, &address_space, node) {
                 Err(status) => Answer::Now(DataValue::new_now_status(Variant::Empty, status)),
-                Ok(Some(Target::Image(_))) if pictures.get() >= PICTURES_PER_READ => {
+                Ok(Some(Target::Image(_))) if cameras.len() >= PICTURES_PER_READ => {
                     Answer::Now(DataValue::new_now_status(Variant::Empty, StatusCode::BadTooManyOperations))
                 }
                 Ok(Some(Target::Image(camera))) => {
-                    pictures.set(pictures.get() + 1);
-                    Answer::Picture(camera)
+                    cameras.push(camera);
+                    Answer::Picture
                 }
-                Ok(Some(Target::Tag(tag))) => Answer::Now(data_value(&self.hub.read(tag))),
+                Ok(Some(Target::Tag(tag))) => {
+                    tags.push(tag);
+                    Answer::Tag(tag)
+                }
                 // A method has no Value, so what is left are nodes with values of their own.
                 Ok(Some(Target::Snapshot(_)) | None) => {
                     Answer::Now(address_space.read(context, node, max_age, timestamps))
                 }
             };
-            nodes.iter().map(answer).collect()
+            nodes.iter().map(&mut answer).collect()
         };
         let max_age = milliseconds(max_age);
-        let values = answers.into_iter().map(|answer| async move {
-            match answer {
-                Answer::Now(value) => value,
-                Answer::Picture(camera) => image_value(&camera.snapshot(max_age, READ_TIMEOUT).await, None),
-            }
+        let pictures = cameras.iter().map(|camera| camera.snapshot(max_age, READ_TIMEOUT));
+        let (pictures, ()) = tokio::join!(join_all(pictures), self.hub.refresh(&tags, max_age));
+        let mut pictures = pictures.iter();
+        let values = answers.into_iter().map(|answer| match answer {
+            Answer::Now(value) => value,
+            Answer::Tag(tag) => data_value(&self.hub.read(tag)),
+            Answer::Picture => image_value(pictures.next().expect("one was taken for each"), None),
         });
-        let values = join_all(values).await;
-        values.into_iter().zip(nodes).map(|(value, node)| finish(value, &node.index_range, timestamps)).collect()
+        values.zip(nodes).map(|(value, node)| finish(value, &node.index_range, timestamps)).collect()
     }
 
     async fn create_value_monitored_items(
@@ -220,8 +227,10 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 }
             }
         }
-        // Pictures take their time; the tags are read after them, so that their values are not old by then.
+        // Pictures take their time; the tags are asked after them, so that their values are not old by then.
         join_all(images.into_iter().map(|(camera, item)| self.monitor_image(context, camera, item))).await;
+        let monitored: Vec<TagId> = tags.iter().map(|(tag, _)| *tag).collect();
+        self.hub.refresh(&monitored, Duration::ZERO).await;
         for (tag, item) in tags {
             let sample = self.hub.read(tag);
             // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
@@ -309,6 +318,13 @@ impl InMemoryNodeManagerImpl for HubNodes {
     }
 }
 
+/// A ByteString is as good as an array of Byte (OPC 10000-4, 5.11.4).
+fn as_byte_array(value: Value) -> Value {
+    let Value::ByteString(bytes) = value else { return value };
+    let bytes = bytes.iter().flat_map(|bytes| bytes.iter()).map(|&byte| Value::Byte(byte));
+    Array::new(DataType::Byte, bytes.collect::<Vec<_>>(), None).expect("all are of type Byte").into()
+}
+
 /// MaxAge: what is not finite or beyond the standard's "any age" counts as for ever, what is negative as nothing.
 fn milliseconds(value: f64) -> Duration {
     if value >= f64::from(i32::MAX) {
@@ -367,6 +383,18 @@ mod tests {
         assert_eq!(milliseconds(1500.0), Duration::from_millis(1500));
         assert_eq!([f64::NAN, -1.0].map(milliseconds), [Duration::ZERO; 2]);
         assert!(milliseconds(f64::INFINITY) > Duration::from_secs(1 << 30));
+    }
+
+    #[test]
+    fn bytes_may_be_written_as_a_byte_string() {
+        let array = |values: &[u8]| {
+            let values: Vec<_> = values.iter().map(|&byte| Value::Byte(byte)).collect();
+            Value::from(Array::new(DataType::Byte, values, None).unwrap())
+        };
+        assert_eq!(as_byte_array(Value::bytes([1, 2])), array(&[1, 2]));
+        assert_eq!(as_byte_array(Value::ByteString(None)), array(&[]));
+        assert_eq!(as_byte_array(array(&[3])), array(&[3]));
+        assert_eq!(as_byte_array(Value::Int32(4)), Value::Int32(4));
     }
 
     #[test]
