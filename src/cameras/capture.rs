@@ -11,8 +11,9 @@
 //! A frame is encoded at most once, and only if it is due to somebody (hub::frames). What the camera is and does it says
 //! on tags `cameras/<name>/...`.
 
-use super::device::{CameraError, Device, Mode, PixelFormat, Stream};
-use super::encode::{EncodeError, Encoder};
+use super::device::{CameraError, Device, PixelFormat, Stream};
+use super::encode::EncodeError;
+use super::ladder::Ladder;
 use crate::base::{Backoff, Stop};
 use crate::hub::frames::Port;
 use crate::hub::{Hub, Registration};
@@ -40,6 +41,8 @@ pub(super) struct Settings {
     pub(super) quality: u8,
     /// Bytes of a picture at most.
     pub(super) max_bytes: usize,
+    /// Whether hardware may make the JPEGs.
+    pub(super) hardware_jpeg: bool,
     /// How long the device keeps streaming after the last lease.
     pub(super) linger: Duration,
 }
@@ -48,13 +51,18 @@ impl Capture {
     /// Until `stop`.
     pub(super) fn run(&mut self, stop: &Stop) {
         let mut retry = Retry::new();
+        let mut ladder = None;
         self.glance(true);
         let mut glanced = Instant::now();
         while !stop.is_stopped() {
             let is_wanted = self.port.wait_for_demand(GLANCE).leases > 0;
             if is_wanted && retry.is_due() {
                 let began = Instant::now();
-                match self.stream(stop) {
+                let outcome = self.stream(&mut ladder, stop);
+                if let Some(ladder) = &mut ladder {
+                    ladder.rest();
+                }
+                match outcome {
                     Ok(()) => {
                         retry.reset();
                         self.port.set_quality(Quality::GOOD);
@@ -109,15 +117,17 @@ impl Capture {
     }
 
     /// Opens the device and streams until nobody has wanted a frame for the linger time.
-    fn stream(&mut self, stop: &Stop) -> Result<(), CameraError> {
+    fn stream(&mut self, ladder: &mut Option<Ladder>, stop: &Stop) -> Result<(), CameraError> {
+        let Settings { quality, max_bytes, hardware_jpeg, .. } = self.settings;
+        let ladder = match ladder {
+            Some(ladder) => ladder,
+            None => ladder.insert(Ladder::new(quality, max_bytes, hardware_jpeg).map_err(|error| {
+                let (device, reason) = (self.port.name().into(), error.to_string());
+                CameraError::Failed { device, operation: "make an encoder", reason }
+            })?),
+        };
         let mut stream = self.device.open()?;
         let mode = stream.mode().clone();
-        let mut encoder =
-            Encoder::new(self.settings.quality, self.settings.max_bytes).map_err(|error| CameraError::Failed {
-                device: self.port.name().into(),
-                operation: "make an encoder",
-                reason: error.to_string(),
-            })?;
         self.status.describe(&self.hub, stream.as_ref());
         let camera = self.port.name().to_owned();
         info!(%camera, %mode, "Capturing.");
@@ -163,7 +173,7 @@ impl Capture {
                 continue;
             }
             let captured_at: Timestamp = self.hub.now().saturating_sub(frame.captured.elapsed());
-            let encoded = match encoder.encode(&mode, frame.data) {
+            let encoded = match ladder.encode(&mode, &frame) {
                 Ok(encoded) => encoded,
                 Err(error) => {
                     counters.corrupt += 1;
@@ -181,6 +191,8 @@ impl Capture {
                 }
             };
             last_good = Instant::now();
+            self.status.set_encoder(&self.hub, ladder.name());
+            let counters = &mut self.status.counters;
             counters.encoded += u64::from(mode.format != PixelFormat::Mjpg);
             let picture = Picture {
                 jpeg: encoded.jpeg,
@@ -233,6 +245,7 @@ pub(super) struct Status {
     state: &'static str,
     reason: String,
     last_error: String,
+    encoder: String,
     counters: Counters,
 }
 
@@ -264,7 +277,7 @@ status_tags! {
     Card: String, "What the driver calls the camera";
     Bus: String, "Where the camera is attached";
     Format: String, "Pixel format, size and rate in use";
-    Encoder: String, "Who makes the JPEG: the camera or turbojpeg";
+    Encoder: String, "Who makes the JPEG: camera, turbojpeg or the name of the hardware encoder";
     Leases: UInt32, "How many readers and monitored items want pictures now";
     FramesCaptured: UInt64, "Frames taken from the driver";
     FramesEncoded: UInt64, "Frames encoded by this device";
@@ -282,8 +295,8 @@ impl Status {
         });
         let specs = specs.collect::<Result<Vec<_>, super::SpawnError>>()?;
         let tags = hub.register(&format!("camera {name}"), specs)?;
-        let status =
-            Self { tags, state: "", reason: String::new(), last_error: String::new(), counters: Counters::default() };
+        let (reason, last_error, encoder) = Default::default();
+        let status = Self { tags, state: "", reason, last_error, encoder, counters: Counters::default() };
         let empty = || Value::string("");
         let all = [
             (Tag::Device, Value::string(device)),
@@ -337,15 +350,20 @@ impl Status {
 
     fn describe(&self, hub: &Hub, stream: &dyn Stream) {
         let (identity, mode) = (stream.identity(), stream.mode());
-        let encoder = encoder_name(mode);
         let values = [
             (Tag::Driver, Value::string(&*identity.driver)),
             (Tag::Card, Value::string(&*identity.card)),
             (Tag::Bus, Value::string(&*identity.bus)),
             (Tag::Format, Value::string(mode.to_string())),
-            (Tag::Encoder, Value::string(encoder)),
         ];
         self.publish(hub, values);
+    }
+
+    fn set_encoder(&mut self, hub: &Hub, name: &str) {
+        if self.encoder != name {
+            self.encoder = name.into();
+            self.publish(hub, [(Tag::Encoder, Value::string(name))]);
+        }
     }
 
     fn count(&self, hub: &Hub, leases: usize) {
@@ -360,10 +378,6 @@ impl Status {
         ];
         self.publish(hub, values);
     }
-}
-
-fn encoder_name(mode: &Mode) -> &'static str {
-    if mode.format == PixelFormat::Mjpg { "camera" } else { "turbojpeg" }
 }
 
 #[cfg(test)]

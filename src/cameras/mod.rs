@@ -13,6 +13,7 @@ mod capture;
 mod device;
 mod encode;
 mod jpeg;
+mod ladder;
 mod test_pattern;
 pub mod v4l2;
 
@@ -189,7 +190,8 @@ pub fn spawn(
         let name = camera.name.clone();
         let port = hub.register_camera(&name).ok_or_else(|| SpawnError::Duplicate(name.clone()))?;
         let status = Status::register(hub, &name, &camera.device.display().to_string())?;
-        let settings = Settings { quality: camera.quality, max_bytes: config.max_bytes, linger: config.linger };
+        let (quality, max_bytes, linger) = (camera.quality, config.max_bytes, config.linger);
+        let settings = Settings { quality, max_bytes, hardware_jpeg: true, linger };
         let mut capture = Capture { hub: hub.clone(), port, device: camera.open(clock), status, settings };
         tasks.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));
     }

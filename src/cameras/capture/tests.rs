@@ -1,6 +1,6 @@
 use super::*;
 use crate::base::{Clock, Tasks};
-use crate::cameras::device::{Frame, Identity};
+use crate::cameras::device::{Frame, Identity, Mode};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -78,7 +78,7 @@ impl Stream for Running {
         std::thread::sleep(self.1.frame_interval);
         self.0.check()?;
         self.3 += 1;
-        Ok(Some(Frame { data: &[128; 256], captured: Instant::now(), sequence: self.3, corrupt: false }))
+        Ok(Some(Frame { data: &[128; 256], captured: Instant::now(), sequence: self.3, corrupt: false, dmabuf: None }))
     }
 }
 
@@ -102,7 +102,7 @@ fn rig(linger: Duration) -> Rig {
         port: hub.register_camera("line1").unwrap(),
         device: Box::new(device.clone()),
         status: Status::register(&hub, "line1", "scripted").unwrap(),
-        settings: Settings { quality: 80, max_bytes: 100_000, linger },
+        settings: Settings { quality: 80, max_bytes: 100_000, hardware_jpeg: false, linger },
     };
     let mut tasks = Tasks::new("test");
     tasks.spawn_thread("camera", move |stop| capture.run(stop));

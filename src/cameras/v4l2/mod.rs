@@ -3,11 +3,13 @@
 //! - [`V4l2Device`] opens a node, looks what comes in (signal.rs), agrees on a format (negotiate.rs) and starts a
 //!   stream (stream.rs).
 //! - [`discover`] lists what there is; nodes.rs tells the nodes apart.
+//! - `m2m` are JPEG encoders.
 //! - `ioctl` and `buffers` are the only places that talk to the driver.
 
 mod buffers;
 mod discover;
 mod ioctl;
+pub(super) mod m2m;
 mod negotiate;
 mod nodes;
 mod signal;
