@@ -175,15 +175,20 @@ struct Trial {
     error: Option<HardwareError>,
 }
 
-/// Levels of 255 by which two encoders may differ, on average over a thumbnail. Qualities differ, and so do the ways
-/// of subsampling; a wrong stride, range or order of planes differs by far more.
-const TOLERANCE: u64 = 10;
+/// By which two encoders may differ in the end: qualities differ, and so do the ways of subsampling. A wrong stride,
+/// range or order of planes differs by more.
+const TOLERANCE: f64 = 6.0;
 
 /// Whether two JPEGs show the same picture.
 fn are_alike(one: &[u8], other: &[u8]) -> bool {
-    let (Ok(one), Ok(other)) = (thumbnail(one), thumbnail(other)) else { return false };
+    difference(one, other).is_some_and(|levels| levels <= TOLERANCE)
+}
+
+/// How many levels of 255 two JPEGs differ on average over a thumbnail; `None` if they cannot be compared.
+fn difference(one: &[u8], other: &[u8]) -> Option<f64> {
+    let (one, other) = (thumbnail(one).ok()?, thumbnail(other).ok()?);
     let sum: u64 = one.pixels.iter().zip(&other.pixels).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
-    one.pixels.len() == other.pixels.len() && sum <= TOLERANCE * one.pixels.len() as u64
+    (one.pixels.len() == other.pixels.len()).then(|| sum as f64 / one.pixels.len() as f64)
 }
 
 /// An eighth in each direction: the mean of each block.
@@ -224,7 +229,7 @@ mod tests {
         let data = peers::picture(mode);
         let encoded = ladder.encode(mode, &frame(&data)).unwrap();
         let right = Encoder::new(90, 1 << 20).unwrap().encode(mode, &data).unwrap();
-        (ladder.name().to_owned(), are_alike(&encoded.jpeg, &right.jpeg))
+        (ladder.name().to_owned(), difference(&encoded.jpeg, &right.jpeg).is_some_and(|levels| levels < 2.0))
     }
 
     #[test]
@@ -235,7 +240,7 @@ mod tests {
             (peers::mxc_jpeg(), &[PixelFormat::Yuyv, PixelFormat::Nv12, PixelFormat::Grey]),
         ] {
             // 1080 lines are no multiple of 16, 200 no multiple of 64, and a camera may pad its lines.
-            for (width, height, padding) in [(1920, 1080, 0), (200, 152, 0), (640, 360, 32)] {
+            for (width, height, padding) in [(1920, 1080, 0), (200, 152, 0), (320, 180, 32)] {
                 for &format in formats {
                     let bytes = if matches!(format, PixelFormat::Yuyv | PixelFormat::Uyvy) { 2 } else { 1 };
                     let mut mode = mode(format, width, height, width * bytes + padding);

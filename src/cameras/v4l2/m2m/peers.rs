@@ -313,16 +313,23 @@ pub(in crate::cameras) fn picture(mode: &Mode) -> Vec<u8> {
     let mut data = vec![0xEE; planes.last().map_or(0, Plane::end)];
     for (index, plane) in planes.iter().enumerate() {
         for row in 0..plane.rows {
-            for column in 0..plane.line {
-                let luma = 40 + (160 * row / plane.rows + 30 * column / plane.line) as u8;
-                let chroma = |u: bool| if u { 100 } else { 150 + (40 * row / plane.rows) as u8 };
-                data[plane.offset + row * plane.stride + column] = match (mode.format, index) {
-                    (PixelFormat::Yuyv, _) if column % 2 == 1 => chroma(column % 4 == 1),
-                    (PixelFormat::Uyvy, _) if column % 2 == 0 => chroma(column % 4 == 0),
-                    (PixelFormat::Nv12, 1) => chroma(column % 2 == 0),
-                    (PixelFormat::Yu12, 1..) => chroma(index == 1),
-                    _ => luma,
-                };
+            // Dark above and bright below, so that a wrong range shows too.
+            let luma = if row < plane.rows / 2 { 25 } else { 190 } + (35 * row / plane.rows) as u8;
+            let (u, v) = (100, 150 + (40 * row / plane.rows) as u8);
+            let group = match (mode.format, index) {
+                (PixelFormat::Yuyv, _) => [luma, u, luma, v],
+                (PixelFormat::Uyvy, _) => [u, luma, v, luma],
+                (PixelFormat::Nv12, 1) => [u, v, u, v],
+                (PixelFormat::Yu12, 1) => [u; 4],
+                (PixelFormat::Yu12, 2) => [v; 4],
+                _ => [luma; 4],
+            };
+            let line = &mut data[plane.offset + row * plane.stride..][..plane.line];
+            line.iter_mut().zip(group.into_iter().cycle()).for_each(|(to, from)| *to = from);
+            // Nor is a line the same from left to right.
+            let brighter = line.len() / 3;
+            if index == 0 {
+                line[..brighter].iter_mut().for_each(|sample| *sample = sample.saturating_sub(9));
             }
         }
     }
