@@ -19,7 +19,7 @@ pub use discover::{Fault, Listing, Node, NodeFormat, NodeSize, discover, list};
 
 use super::device::{CameraError, Device, Identity, Mode, Stream};
 use ioctl::Queue;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,8 +31,8 @@ use tracing::warn;
 pub struct V4l2Device {
     path: PathBuf,
     wish: Wish,
-    /// What a look at the node said, since it is there; see `probe`.
-    verdict: Cell<Option<Verdict>>,
+    /// What a look at the node said, as long as it is there; see `probe`.
+    verdict: RefCell<Option<Result<(), CameraError>>>,
     /// The last warning about a mode other than wished for; it is not said twice in a row.
     warned: String,
 }
@@ -48,15 +48,9 @@ pub struct Wish {
     pub input: Option<u32>,
 }
 
-#[derive(Clone, Copy)]
-enum Verdict {
-    NeedsIsp,
-    MayWork,
-}
-
 impl V4l2Device {
     pub fn new(path: PathBuf, wish: Wish) -> Self {
-        Self { path, wish, verdict: Cell::new(None), warned: String::new() }
+        Self { path, wish, verdict: RefCell::new(None), warned: String::new() }
     }
 
     fn name(&self) -> String {
@@ -65,13 +59,15 @@ impl V4l2Device {
 
     /// Whether it is a sensor without an ISP, which does not change as long as it is there. Everything else may
     /// change (a loopback device has no format until somebody writes to it), and whoever opens it finds out.
-    fn look(&self) -> Option<CameraError> {
-        let file = open(&self.path).ok()?;
-        let found = ioctl::capability(&file).ok()?;
-        let offered = negotiate::offered(&file, nodes::camera_queue(&found, &self.path).ok()?);
-        let error = negotiate::nothing_usable(&self.name(), &offered);
-        let is_sensor = negotiate::ladder(&offered).is_empty() && matches!(error, CameraError::NeedsIsp { .. });
-        is_sensor.then_some(error)
+    fn look(&self) -> Result<(), CameraError> {
+        let Ok(file) = open(&self.path) else { return Ok(()) };
+        let Ok(found) = ioctl::capability(&file) else { return Ok(()) };
+        let Ok(queue) = nodes::camera_queue(&found, &self.path) else { return Ok(()) };
+        let offered = negotiate::offered(&file, queue);
+        match negotiate::nothing_usable(&self.name(), &offered) {
+            error @ CameraError::NeedsIsp { .. } if negotiate::ladder(&offered).is_empty() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The first format of the ladder that the driver accepts and can start.
@@ -133,17 +129,12 @@ impl Device for V4l2Device {
         match self.path.try_exists() {
             Ok(true) => {}
             Ok(false) => {
-                self.verdict.set(None);
+                self.verdict.take();
                 return Err(CameraError::Missing { device: self.name() });
             }
             Err(failure) => return Err(error(&self.name(), "look", &failure)),
         }
-        if matches!(self.verdict.get(), Some(Verdict::MayWork)) {
-            return Ok(());
-        }
-        let fault = self.look();
-        self.verdict.set(Some(if fault.is_some() { Verdict::NeedsIsp } else { Verdict::MayWork }));
-        fault.map_or(Ok(()), Err)
+        self.verdict.borrow_mut().get_or_insert_with(|| self.look()).clone()
     }
 
     fn open(&mut self) -> Result<Box<dyn Stream>, CameraError> {
@@ -165,6 +156,8 @@ impl Device for V4l2Device {
             warn!(%device, %asked, got = %mode, why, "The camera cannot do what was asked for; using its nearest.");
         }
         self.warned = warning;
+        // Whatever it was before, it works now.
+        self.verdict.replace(Some(Ok(())));
         Ok(Box::new(stream))
     }
 }

@@ -58,6 +58,7 @@ struct Seen {
     opened: AtomicU32,
     open: AtomicU32,
     imported: AtomicU32,
+    frames: AtomicU32,
     quality: AtomicU8,
 }
 
@@ -132,14 +133,7 @@ impl Peer {
         Box::new(move || {
             peer.seen.opened.fetch_add(1, Ordering::SeqCst);
             peer.seen.open.fetch_add(1, Ordering::SeqCst);
-            Ok(Box::new(Session {
-                peer: peer.clone(),
-                size: (0, 0),
-                raw: None,
-                buffers: vec![],
-                jpeg: vec![],
-                frames: 0,
-            }))
+            Ok(Box::new(Session { peer: peer.clone(), size: (0, 0), raw: None, buffers: vec![], jpeg: vec![] }))
         })
     }
 
@@ -149,6 +143,11 @@ impl Peer {
 
     pub(in crate::cameras) fn open(&self) -> u32 {
         self.seen.open.load(Ordering::SeqCst)
+    }
+
+    /// How many it was given to encode.
+    pub(in crate::cameras) fn frames(&self) -> u32 {
+        self.seen.frames.load(Ordering::SeqCst)
     }
 
     pub(in crate::cameras) fn imported(&self) -> u32 {
@@ -167,7 +166,6 @@ struct Session {
     raw: Option<Raw>,
     buffers: Vec<Vec<u8>>,
     jpeg: Vec<u8>,
-    frames: u32,
 }
 
 /// How the peer reads its buffers.
@@ -272,10 +270,10 @@ impl Port for Session {
             }
             _ => self.buffers.concat(),
         };
-        self.frames += 1;
+        let frames = self.peer.seen.frames.fetch_add(1, Ordering::SeqCst);
         let (mut width, height) = self.size;
         match self.peer.fault {
-            Fault::After(good) if self.frames > good => return Err(einval()),
+            Fault::After(good) if frames >= good => return Err(einval()),
             Fault::Empty => return Ok(&[]),
             Fault::Garbage => return Ok(b"\xff\xd8 and so on"),
             Fault::Green => data.fill(0),
