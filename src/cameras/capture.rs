@@ -13,7 +13,8 @@
 
 use super::device::{CameraError, Device, Frame, Mode, PixelFormat};
 use super::difference::Meter;
-use super::encode::{EncodeError, Encoder};
+use super::encode::EncodeError;
+use super::ladder::Ladder;
 use super::status::Status;
 use crate::base::{Backoff, Stop};
 use crate::hub::Hub;
@@ -40,6 +41,8 @@ pub(super) struct Settings {
     pub(super) quality: u8,
     /// Bytes of a picture at most.
     pub(super) max_bytes: usize,
+    /// Whether hardware may make the JPEGs.
+    pub(super) hardware_jpeg: bool,
     /// How long the device keeps streaming after the last lease.
     pub(super) linger: Duration,
 }
@@ -48,6 +51,7 @@ impl Capture {
     /// Until `stop`.
     pub(super) fn run(&mut self, stop: &Stop) {
         let mut retry = Retry::new();
+        let mut ladder = None;
         self.glance(true);
         let mut glanced = Instant::now();
         while !stop.is_stopped() {
@@ -58,7 +62,11 @@ impl Capture {
             }
             if is_wanted && retry.is_due() {
                 let began = Instant::now();
-                match self.stream(stop) {
+                let outcome = self.stream(&mut ladder, stop);
+                if let Some(ladder) = &mut ladder {
+                    ladder.rest();
+                }
+                match outcome {
                     Ok(()) => {
                         retry.reset();
                         self.port.set_quality(Quality::GOOD);
@@ -134,9 +142,17 @@ impl Capture {
     }
 
     /// Opens the device and streams until nobody has wanted a frame for the linger time.
-    fn stream(&mut self, stop: &Stop) -> Result<(), CameraError> {
+    fn stream(&mut self, ladder: &mut Option<Ladder>, stop: &Stop) -> Result<(), CameraError> {
+        let Settings { quality, max_bytes, hardware_jpeg, .. } = self.settings;
+        let ladder = match ladder {
+            Some(ladder) => ladder,
+            None => ladder.insert(
+                Ladder::new(quality, max_bytes, hardware_jpeg).map_err(|error| no_encoder(self.port.name(), &error))?,
+            ),
+        };
         let mut stream = self.device.open()?;
-        let mut session = Session::new(self, stream.mode().clone(), stream.remark().to_owned())?;
+        let mode = stream.mode().clone();
+        let mut session = Session::new(self, ladder, mode, stream.remark().to_owned())?;
         info!(camera = session.camera, mode = %session.mode, "Capturing.");
         while !stop.is_stopped() {
             let now = Instant::now();
@@ -174,7 +190,7 @@ struct Session<'a> {
     /// What people should know about the mode.
     remark: String,
     meter: Meter,
-    encoder: Encoder,
+    ladder: &'a mut Ladder,
     last_sequence: Option<u32>,
     /// When somebody last held a lease, or got a picture: a reader may come and go during one wait for a frame.
     last_wanted: Instant,
@@ -187,16 +203,10 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(capture: &'a mut Capture, mode: Mode, remark: String) -> Result<Self, CameraError> {
+    fn new(capture: &'a mut Capture, ladder: &'a mut Ladder, mode: Mode, remark: String) -> Result<Self, CameraError> {
         let Capture { hub, port, status, settings, .. } = capture;
-        let failed = |error: EncodeError| CameraError::Failed {
-            device: port.name().into(),
-            operation: "make an encoder",
-            reason: error.to_string(),
-        };
-        let encoder = Encoder::new(settings.quality, settings.max_bytes).map_err(failed)?;
-        let meter = Meter::new().map_err(failed)?;
-        status.streams(&mode, encoder_name(&mode));
+        let meter = Meter::new().map_err(|error| no_encoder(port.name(), &error))?;
+        status.streams(&mode);
         status.begin_window();
         Ok(Self {
             hub,
@@ -207,7 +217,7 @@ impl<'a> Session<'a> {
             mode,
             remark,
             meter,
-            encoder,
+            ladder,
             last_sequence: None,
             last_wanted: Instant::now(),
             last_good: Instant::now(),
@@ -253,12 +263,13 @@ impl<'a> Session<'a> {
                 return;
             }
         }
-        let encoded = match self.encoder.encode(&self.mode, frame.data) {
+        let encoded = match self.ladder.encode(&self.mode, frame) {
             Ok(encoded) => encoded,
             Err(error) => return self.drop_frame(&error),
         };
         self.last_good = Instant::now();
         self.last_wanted = self.last_good;
+        self.status.set_encoder(self.ladder.name());
         self.say_lowering();
         let counters = &mut self.status.counters;
         counters.encoded += u64::from(self.mode.format != PixelFormat::Mjpg);
@@ -293,11 +304,15 @@ impl<'a> Session<'a> {
     }
 
     fn say_lowering(&mut self) {
-        let Some(quality) = self.encoder.lowered_quality() else { return };
+        let Some(quality) = self.ladder.lowered_quality() else { return };
         if !std::mem::replace(&mut self.is_lowering_said, true) {
             warn!(camera = self.camera, quality, "Lowered the JPEG quality to meet max_bytes; said once.");
         }
     }
+}
+
+fn no_encoder(camera: &str, error: &EncodeError) -> CameraError {
+    CameraError::Failed { device: camera.into(), operation: "make an encoder", reason: error.to_string() }
 }
 
 /// When a camera that failed may be tried again.
@@ -328,10 +343,6 @@ impl Retry {
         self.backoff.reset();
         self.next = Instant::now();
     }
-}
-
-fn encoder_name(mode: &Mode) -> &'static str {
-    if mode.format == PixelFormat::Mjpg { "camera" } else { "turbojpeg" }
 }
 
 #[cfg(test)]

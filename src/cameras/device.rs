@@ -5,6 +5,7 @@
 
 use crate::model::{Quality, Status};
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// A camera that is not open.
@@ -93,6 +94,13 @@ impl Plane {
     pub(super) fn end(&self) -> usize {
         self.offset + self.stride * self.rows
     }
+
+    /// Its lines in the data of a frame, the padding behind the last perhaps missing; `None` if a line is missing.
+    pub(super) fn content<'a>(&self, data: &'a [u8]) -> Option<&'a [u8]> {
+        let needed = self.stride * (self.rows - 1) + self.line;
+        let rest = data.get(self.offset..)?;
+        (rest.len() >= needed).then(|| &rest[..rest.len().min(self.stride * self.rows)])
+    }
 }
 
 impl Mode {
@@ -134,6 +142,8 @@ pub struct Frame<'a> {
     pub sequence: u32,
     /// The driver says that the content is damaged (V4L2_BUF_FLAG_ERROR).
     pub corrupt: bool,
+    /// `data` (from its first byte on) as another device may take it, where the driver lends it.
+    pub dmabuf: Option<BorrowedFd<'a>>,
 }
 
 /// The formats that can become a JPEG without a detour through RGB, by their FourCC.

@@ -47,8 +47,8 @@ pub enum EncodeError {
 }
 
 /// Below this a picture is no longer one.
-const LOWEST: u8 = 10;
-const STEP: u8 = 10;
+pub(super) const LOWEST: u8 = 10;
+pub(super) const STEP: u8 = 10;
 
 impl Encoder {
     /// `limit` bounds the size of a picture in bytes; it is met by lowering the quality.
@@ -291,13 +291,13 @@ fn stretched<'a>(plane: &'a [u8], buffer: &'a mut Vec<u8>, limited: bool, stretc
 }
 
 /// 16..=235 to 0..=255, in integers that fit 16 bits: 255/219 is 1 + 42/256 to the last digit that counts.
-fn full_luma(y: u8) -> u8 {
+pub(super) fn full_luma(y: u8) -> u8 {
     let above = u16::from(y.saturating_sub(16).min(219));
     (above + ((above * 42 + 128) >> 8)) as u8
 }
 
 /// 16..=240 around 128 to 0..=255 around 128: 255/224 is 1 + 35/256.
-fn full_chroma(c: u8) -> u8 {
+pub(super) fn full_chroma(c: u8) -> u8 {
     let off = (i16::from(c) - 128).clamp(-112, 112);
     (128 + off + ((off * 35 + 128) >> 8)) as u8
 }

@@ -1,11 +1,12 @@
 //! Cameras: found, opened when somebody wants a picture, closed when nobody does.
 //!
-//!     v4l2/, pipe/ or test_pattern.rs ──frame──► difference.rs ──► encode.rs (jpeg.rs) ──picture──► hub::frames
+//!     v4l2/, pipe/ or test_pattern.rs ──frame──► difference.rs ──► ladder.rs (jpeg.rs) ──picture──► hub::frames
 //!                └────────────────────── capture.rs: one thread a camera ──────────────────────────────┘
 //!
 //! - `device.rs` says what a camera is, and what can be wrong with one.
 //! - `plug.rs` finds cameras, at start and when they are plugged in.
 //! - `capture.rs` is the life of a camera: idle, streaming, failed, back again. `status.rs` is what it says of itself.
+//! - `ladder.rs` chooses who makes the JPEG: the camera, a hardware encoder, or encode.rs.
 //! - `controls/` serves a camera's controls as tags, whether it captures or not.
 //! - `scale.rs` makes a picture of another size for who asks for one.
 //!
@@ -17,6 +18,7 @@ mod device;
 mod difference;
 mod encode;
 mod jpeg;
+mod ladder;
 mod pipe;
 mod plug;
 mod scale;
@@ -58,6 +60,8 @@ pub struct Config {
     /// A picture's size limit in bytes, met by lowering the quality. Clients on .NET refuse more than 1 MiB unless told
     /// otherwise. Default: 1000000.
     pub max_bytes: usize,
+    /// Encode JPEG with the hardware encoder if this machine has one (a V4L2 memory-to-memory device). Default: true.
+    pub hardware_jpeg: bool,
     /// For percent deadbands: parts of a picture that differ by less than this (percent) count as equal. Hides the noise
     /// of a sensor. Default: 0.5.
     pub noise_floor: f64,
@@ -81,6 +85,7 @@ impl Default for Config {
             test_pattern: WhenTestPattern::Never,
             linger: Duration::from_secs(2),
             max_bytes: 1_000_000,
+            hardware_jpeg: true,
             noise_floor: 0.5,
             ignore_brightness: false,
             heartbeat: None,
@@ -323,7 +328,8 @@ impl Starter {
         let traits = Traits { comparison, reshape: scale::reshape_picture };
         let status = Status::register(hub, &name, &place.name())?;
         let port = hub.register_camera(&name, traits).ok_or_else(|| SpawnError::Duplicate(name.clone()))?;
-        let settings = Settings { quality: camera.quality, max_bytes: config.max_bytes, linger: config.linger };
+        let (quality, max_bytes, linger) = (camera.quality, config.max_bytes, config.linger);
+        let settings = Settings { quality, max_bytes, hardware_jpeg: config.hardware_jpeg, linger };
         let device = camera.open(place, &self.clock);
         let mut capture = Capture { hub: hub.clone(), port, device, status, settings };
         self.spawner.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));

@@ -60,6 +60,7 @@ pub(super) struct Status {
     state: &'static str,
     reason: String,
     last_error: String,
+    encoder: String,
     pub(super) counters: Counters,
     window: Window,
     metered: Option<Instant>,
@@ -102,6 +103,7 @@ impl Status {
             state: "",
             reason: String::new(),
             last_error: String::new(),
+            encoder: String::new(),
             counters: Counters::default(),
             window: Window { since: Instant::now(), captured: 0 },
             metered: None,
@@ -157,7 +159,8 @@ impl Status {
     }
 
     /// The device is there, idle.
-    pub(super) fn found(&self, Description { path, identity, formats, .. }: &Description) {
+    pub(super) fn found(&mut self, Description { path, identity, formats, .. }: &Description) {
+        self.encoder.clear();
         let formats: Vec<_> = formats.iter().map(|format| Value::string(format.as_str())).collect();
         let formats = Array::new(DataType::String, formats, None).expect("all of them are strings");
         self.publish([
@@ -175,14 +178,21 @@ impl Status {
         ]);
     }
 
-    /// It streams, and its JPEGs come from `encoder`.
-    pub(super) fn streams(&self, mode: &Mode, encoder: &str) {
+    /// It streams.
+    pub(super) fn streams(&self, mode: &Mode) {
         self.publish([
             (Tag::Format, Value::string(mode.to_string())),
             (Tag::Width, Value::UInt32(mode.width)),
             (Tag::Height, Value::UInt32(mode.height)),
-            (Tag::Encoder, Value::string(encoder)),
         ]);
+    }
+
+    /// Who makes the JPEGs now.
+    pub(super) fn set_encoder(&mut self, name: &str) {
+        if self.encoder != name {
+            self.encoder = name.into();
+            self.publish([(Tag::Encoder, Value::string(name))]);
+        }
     }
 
     /// Publishes the counters if it is time.

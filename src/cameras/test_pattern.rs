@@ -82,7 +82,7 @@ impl Stream for Pattern {
         self.draw(self.clock.now().into());
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
-        Ok(Some(Frame { data: &self.picture.data, captured, sequence, corrupt: false }))
+        Ok(Some(Frame { data: &self.picture.data, captured, sequence, corrupt: false, dmabuf: None }))
     }
 }
 

@@ -81,7 +81,8 @@ impl Stream for Running {
         std::thread::sleep(self.1.frame_interval);
         self.0.check()?;
         self.2 += 1;
-        Ok(Some(Frame { data: &[128; 256], captured: Instant::now(), sequence: self.2, corrupt: false }))
+        let (captured, sequence) = (Instant::now(), self.2);
+        Ok(Some(Frame { data: &[128; 256], captured, sequence, corrupt: false, dmabuf: None }))
     }
 }
 
@@ -107,7 +108,7 @@ fn rig(linger: Duration) -> Rig {
         port: hub.register_camera("line1", traits).unwrap(),
         device: Box::new(device.clone()),
         status: Status::register(&hub, "line1", "scripted").unwrap(),
-        settings: Settings { quality: 80, max_bytes: 100_000, linger },
+        settings: Settings { quality: 80, max_bytes: 100_000, hardware_jpeg: false, linger },
     };
     let tasks = Tasks::new("test");
     tasks.spawn_thread("camera", move |stop| capture.run(stop));

@@ -274,7 +274,8 @@ impl Stream for PipeStream {
         }
         self.sequence = self.sequence.wrapping_add(1);
         let data = if corrupt { &[] } else { &self.newest[..] };
-        Ok(Some(Frame { data, captured: captured.unwrap_or(self.begun), sequence: self.sequence, corrupt }))
+        let (captured, sequence) = (captured.unwrap_or(self.begun), self.sequence);
+        Ok(Some(Frame { data, captured, sequence, corrupt, dmabuf: None }))
     }
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn nodes() -> Vec<(PathBuf, NodeStamp)> {
     video_nodes().into_iter().filter_map(stamp).collect()
 }
 
-fn video_nodes() -> Vec<PathBuf> {
+pub(super) fn video_nodes() -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir("/dev") else { return Vec::new() };
     let mut numbers: Vec<u32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.strip_prefix("video")?.parse().ok()).collect();

@@ -75,6 +75,8 @@ plain!(
     v4l2_plane,
     v4l2_input,
     v4l2_control,
+    v4l2_selection,
+    v4l2_exportbuffer,
     v4l2_dv_timings,
     v4l2_query_ext_ctrl,
     v4l2_querymenu,
@@ -227,7 +229,7 @@ fn seconds(fraction: sys::v4l2_fract) -> Duration {
 }
 
 /// A format, and how much memory it takes, plane by plane (memory planes: NV12 has one, NM12 two).
-pub(super) struct Format {
+pub(in crate::cameras) struct Format {
     pub fourcc: [u8; 4],
     pub width: u32,
     pub height: u32,
@@ -237,7 +239,7 @@ pub(super) struct Format {
 
 /// Bytes; zero in a wish means that the driver shall say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PlaneFormat {
+pub(in crate::cameras) struct PlaneFormat {
     /// From one line to the next.
     pub stride: u32,
     pub size: u32,
@@ -392,6 +394,20 @@ pub(super) fn number(file: &File, id: u32) -> io::Result<i32> {
     Ok(raw.value)
 }
 
+/// VIDIOC_S_CTRL. The kernel takes the nearest value that the control has.
+pub(super) fn set_control(file: &File, id: u32, value: i32) -> io::Result<()> {
+    call(file, vidioc::VIDIOC_S_CTRL, &mut sys::v4l2_control { id, value })
+}
+
+/// VIDIOC_S_SELECTION: the part of the frames in an output queue that counts, from their upper left corner on.
+pub(super) fn set_crop(file: &File, (width, height): (u32, u32)) -> io::Result<()> {
+    let r = sys::v4l2_rect { left: 0, top: 0, width, height };
+    // Drivers want the plain buffer type here, also those with a multi-planar queue.
+    let type_ = Queue::Output.code();
+    let mut raw = sys::v4l2_selection { type_, target: sys::V4L2_SEL_TGT_CROP, r, ..Plain::zeroed() };
+    call(file, request::<sys::v4l2_selection>(READ | WRITE, 95), &mut raw)
+}
+
 /// VIDIOC_SUBSCRIBE_EVENT: from now on the file has events of this type (V4L2_EVENT_*).
 pub(super) fn subscribe(file: &File, type_: u32, id: u32, flags: u32) -> io::Result<()> {
     let mut raw = sys::v4l2_event_subscription { type_, id, flags, ..Plain::zeroed() };
@@ -428,11 +444,12 @@ pub(super) struct Ready {
     pub event: bool,
 }
 
-/// Waits until the device has a frame, an event or an error; nothing after `timeout`.
+/// Waits until the device has a buffer for us, an event or an error; nothing after `timeout`.
 pub(super) fn wait(file: &File, timeout: Duration) -> io::Result<Ready> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let fd = file.as_fd();
-    let mut fds = [PollFd::new(&fd, PollFlags::IN | PollFlags::PRI)];
+    // OUT is for the output queue of a memory-to-memory device; others never say it.
+    let mut fds = [PollFd::new(&fd, PollFlags::IN | PollFlags::OUT | PollFlags::PRI)];
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),

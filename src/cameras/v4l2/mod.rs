@@ -4,7 +4,7 @@
 //!   stream (stream.rs).
 //! - [`list`] says what there is; kinds.rs tells the nodes apart, names.rs names them.
 //! - [`Uevents`] says when to look again.
-//! - [`ControlsAt`] gives access to a node's controls.
+//! - [`ControlsAt`] gives access to a node's controls; `m2m` are JPEG encoders.
 //! - `ioctl`, `control_calls` and `buffers` are the only places that talk to the driver.
 
 mod buffers;
@@ -13,6 +13,7 @@ mod controls;
 mod discover;
 mod ioctl;
 mod kinds;
+pub(super) mod m2m;
 mod names;
 mod negotiate;
 mod place;

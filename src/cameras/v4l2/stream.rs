@@ -10,7 +10,7 @@
 //! YM12) are gathered into one here, which costs a copy; drivers that offer them mostly offer NV12 too, which is
 //! preferred.
 
-use super::buffers::{self, Mapping};
+use super::buffers::{self, Content, Mapping, Memory};
 use super::ioctl::{self, PlaneFormat, Queue};
 use super::negotiate::Agreed;
 use super::signal;
@@ -18,6 +18,7 @@ use crate::cameras::device::{CameraError, Frame, Mode, Plane, Stream};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use v4l::v4l_sys as sys;
 
@@ -34,6 +35,8 @@ pub(super) struct MmapStream {
     planes: Vec<PlaneFormat>,
     /// Each with its memory planes.
     buffers: Vec<Vec<Mapping>>,
+    /// The same, for another device to take frames from; all or none.
+    exported: Vec<OwnedFd>,
     /// The frame in one piece, where the driver gives it in several.
     gathered: Vec<u8>,
     /// The buffer that is with us.
@@ -52,13 +55,19 @@ impl MmapStream {
             remark: String::new(),
             planes,
             buffers: Vec::new(),
+            exported: Vec::new(),
             gathered: Vec::new(),
             held: None,
         };
-        let count = buffers::request(file, queue, BUFFERS).map_err(at("request buffers"))?;
+        let count = buffers::request(file, queue, Memory::Mmap, BUFFERS).map_err(at("request buffers"))?;
         for index in 0..count {
             stream.buffers.push(buffers::map(file, queue, index).map_err(at("map buffer"))?);
-            buffers::enqueue(file, queue, index).map_err(at("queue buffer"))?;
+            // For a hardware encoder; one that takes frames as they are needs full range in one plane. Not every driver
+            // can export, and a copy does as well.
+            if stream.planes.len() == 1 && !stream.mode.limited_range {
+                stream.exported.extend(buffers::export(file, queue, index));
+            }
+            buffers::enqueue(file, queue, index, &Content::Empty).map_err(at("queue buffer"))?;
         }
         buffers::set_streaming(file, queue, true).map_err(|error| stream.not_started(&error))?;
         Ok(stream)
@@ -105,7 +114,8 @@ impl Stream for MmapStream {
 
     fn next(&mut self, timeout: Duration) -> Result<Option<Frame<'_>>, CameraError> {
         if let Some(index) = self.held.take() {
-            buffers::enqueue(&self.file, self.queue, index).map_err(|error| self.failed("queue buffer", &error))?;
+            buffers::enqueue(&self.file, self.queue, index, &Content::Empty)
+                .map_err(|error| self.failed("queue buffer", &error))?;
         }
         let ready = ioctl::wait(&self.file, timeout).map_err(|error| self.failed("wait for a frame", &error))?;
         // First, because a driver may fail its buffers when the signal changes.
@@ -116,7 +126,7 @@ impl Stream for MmapStream {
             signal::check(&self.device, &self.file)?;
             return Ok(None);
         }
-        let filled = match buffers::dequeue(&self.file, self.queue) {
+        let filled = match buffers::dequeue(&self.file, self.queue, Memory::Mmap) {
             Ok(filled) => filled,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(self.failed("take a frame", &error)),
@@ -142,6 +152,7 @@ impl Stream for MmapStream {
             captured: filled.monotonic.map_or_else(Instant::now, instant_of),
             sequence: filled.sequence,
             corrupt: filled.error,
+            dmabuf: self.exported.get(filled.index).map(AsFd::as_fd),
         }))
     }
 }
@@ -177,7 +188,7 @@ impl Drop for MmapStream {
         // Errors say that the device is gone, which whoever drops this knows or is about to notice.
         let _ = buffers::set_streaming(&self.file, self.queue, false);
         self.buffers.clear();
-        let _ = buffers::request(&self.file, self.queue, 0);
+        let _ = buffers::request(&self.file, self.queue, Memory::Mmap, 0);
     }
 }
 
