@@ -61,8 +61,8 @@ pub struct Controls {
     /// Why the device cannot be opened.
     loss: Option<CameraError>,
     backoff: Backoff,
-    /// When to open a device that was lost.
-    retry: Instant,
+    /// When to look at the device next: whether it is there still, or again.
+    look: Instant,
 }
 
 /// A tag, and the control that it shows now.
@@ -95,7 +95,7 @@ impl Controls {
             asked: now,
             loss: None,
             backoff: Backoff::new(GLANCE, RETRY),
-            retry: now,
+            look: now + GLANCE,
         })
     }
 
@@ -125,8 +125,7 @@ impl Controls {
     }
 
     async fn next(&mut self, stop: &Stop) -> Next {
-        let Self { tags, port, loss, retry, .. } = self;
-        let glance = if loss.is_some() { *retry } else { Instant::now() + GLANCE };
+        let Self { tags, port, look, .. } = self;
         let event = async {
             match port {
                 Some(port) => port.wait().await,
@@ -137,11 +136,12 @@ impl Controls {
             () = stop.stopped() => Next::Stop,
             request = tags.next_request() => Next::Request(request),
             () = event => Next::Event,
-            () = tokio::time::sleep_until(glance) => Next::Glance,
+            () = tokio::time::sleep_until(*look) => Next::Glance,
         }
     }
 
     fn glance(&mut self) -> Result<(), CameraError> {
+        self.look = Instant::now() + GLANCE;
         if self.open == WhenOpen::OnDemand && self.asked.elapsed() >= LINGER {
             self.port = None;
         }
@@ -293,7 +293,7 @@ impl Controls {
             self.backoff.reset();
         }
         // A wait, also so that the loss is seen when the device comes back at once.
-        self.retry = Instant::now() + self.backoff.wait();
+        self.look = Instant::now() + self.backoff.wait();
         if self.loss.as_ref() != Some(&error) {
             info!(camera = %self.camera, %error, "The camera's controls are not available; trying again.");
             self.hub.degrade(self.tags.tags(), &error.quality());

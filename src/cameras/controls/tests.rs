@@ -351,23 +351,32 @@ async fn changes_by_others_come_by_events_and_live_values_when_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_device_is_closed_at_once_and_comes_back() {
-    let mut live = number(1, "Gain");
-    live.0.live = true;
-    let device = Scripted::with([live]);
+    let device = Scripted::with([number(1, "Gain"), number(2, "Focus")]);
     served(&device, async |hub| {
+        let focus = find(&hub, "Focus");
         device.fails_with(Some(gone()));
         tokio::time::sleep(SECOND).await;
         assert_eq!(quality(&hub, "Gain"), "BadNotConnected: scripted is gone (unplugged)");
         assert!(!device.is_open());
         assert!(refusal(&hub, "Gain", Value::Int32(1)).await.starts_with("BadNotConnected"));
         let start = Instant::now();
-        hub.refresh(&[find(&hub, "Gain")], Duration::ZERO).await;
-        assert_eq!(start.elapsed(), Duration::ZERO, "nobody is asked");
+        hub.refresh(&[focus], Duration::ZERO).await;
+        assert_eq!(start.elapsed(), Duration::ZERO, "readers do not wait for it");
 
         device.edit(|script| script.controls.get_mut(&1).unwrap().1 = Value::Int32(70));
         device.fails_with(None);
         tokio::time::sleep(SECOND).await;
         assert_eq!(value(&hub, "Gain"), Value::Int32(70));
+
+        // Requests that need not ask the device do not keep it from being looked at.
+        device.fails_with(Some(gone()));
+        for _ in 0..10 {
+            hub.refresh(&[focus], Duration::ZERO).await;
+            tokio::time::sleep(SECOND / 10).await;
+        }
+        assert!(quality(&hub, "Focus").starts_with("BadNotConnected"));
+        device.fails_with(None);
+        tokio::time::sleep(SECOND).await;
 
         // Lost in the middle of a write, and there again before anybody looks.
         device.fails_with(Some(gone()));
