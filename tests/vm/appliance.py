@@ -209,11 +209,12 @@ class Camera:
 
 
 class Appliance:
-    """The machine, and a session with the server on it."""
+    """The machine, and a session with the server on it; new_session() makes further ones."""
 
-    def __init__(self, machine: Machine, client: Client):
+    def __init__(self, machine: Machine, new_session: Callable[[], Client]):
         self.machine = machine
-        self.client = client
+        self.new_session = new_session
+        self.client = new_session()
 
     def cameras(self) -> dict[str, Camera]:
         """All that are there now."""
@@ -239,11 +240,18 @@ class Appliance:
 
 
 @contextlib.contextmanager
-def appliance_with(folder: Path, config: str, drivers: str | None = None, **options) -> Iterator[Appliance]:
+def appliance_with(
+    folder: Path,
+    config: str,
+    drivers: str | None = None,
+    with_ustreamer: bool = False,
+    plain_port: int | None = None,
+    **options,
+) -> Iterator[Appliance]:
     """Boots the firmware with a configuration and gives a session with it.
 
     `drivers`: shell commands that load other cameras than the one vivid, before the firmware starts; "" for none.
-    `options` are Machine's.
+    `plain_port`: of the guest, where sessions are neither signed nor encrypted. `options` are Machine's.
     """
     binary = Path(os.environ.get("VEDETTE_BINARY") or ROOT / "target/dist/vedette-aarch64")
     if not binary.is_file():
@@ -257,22 +265,28 @@ def appliance_with(folder: Path, config: str, drivers: str | None = None, **opti
     if drivers is not None:
         (overlay / "etc/drivers").write_text(drivers)
     (overlay / "data/pki/trusted" / certificate.file_name).write_bytes(certificate.der.read_bytes())
-    image = build_image(folder / "initramfs.cpio.gz", binary, overlay)
+    image = build_image(folder / "initramfs.cpio.gz", binary, overlay, with_ustreamer)
 
     with Machine(image, **options) as machine, ThreadLoop() as tloop:
         machine.wait_ready()
-        url = f"opc.tcp://127.0.0.1:{machine.ports[4840]}"
+        url = f"opc.tcp://127.0.0.1:{machine.ports[plain_port or 4840]}"
+
+        def new_session() -> Client:
+            client = Client(url, timeout=30, tloop=tloop)
+            client.application_uri = APPLICATION_URI
+            if not plain_port:
+                client.set_security(SecurityPolicyBasic256Sha256, str(certificate.der), str(certificate.key))
+            client.connect()
+            return client
+
         try:
             # The first start makes a key of its own, which takes its time under emulation.
             wait_for_server(url, tloop, 120)
-            client = Client(url, timeout=30, tloop=tloop)
-            client.application_uri = APPLICATION_URI
-            client.set_security(SecurityPolicyBasic256Sha256, str(certificate.der), str(certificate.key))
-            client.connect()
+            appliance = Appliance(machine, new_session)
         except Exception as error:
             raise MachineError(f"{error!r}; the firmware's log:\n{machine.firmware_log()}") from error
         try:
-            yield Appliance(machine, client)
+            yield appliance
         finally:
             with contextlib.suppress(Exception):
-                client.disconnect()
+                appliance.client.disconnect()

@@ -32,6 +32,8 @@ KERNEL = ROOT / "target/vm/vmlinuz"
 
 # The camera that /init has loaded.
 CAMERA = "/dev/video0"
+# Frames that v4l2loopback keeps: what its max_buffers says in the tests.
+DRIVER_BUFFERS = 8
 # What a slow host may take on top of what the guest was given to run a command.
 CONSOLE_LATENCY = 20.0
 # Below the terminal's limit for one line, 4096 bytes.
@@ -97,10 +99,19 @@ class Machine:
         "disconnect",
     )
 
-    def __init__(self, image: Path, kernel: Path = KERNEL, lifetime: int = 900, forward: tuple[int, ...] = (4840,)):
+    def __init__(
+        self,
+        image: Path,
+        kernel: Path = KERNEL,
+        lifetime: int = 900,
+        forward: tuple[int, ...] = (4840,),
+        count_instructions: bool = False,
+    ):
         """Starts booting `image`; after `lifetime` seconds the machine is killed, whatever it does.
 
         `forward`: ports of the guest that shall be reached from here, at 127.0.0.1:ports[...].
+        `count_instructions`: the guest's clock goes by the instructions it has executed, two nanoseconds each, so that
+        CPU times in it do not depend on what else this host does. It is slower than ours then, and never faster.
         """
         self.ports = {port: free_port() for port in forward}
         self._console = b""
@@ -111,7 +122,8 @@ class Machine:
         self._process = subprocess.Popen(
             ["timeout", "--kill-after=5", str(lifetime), "qemu-system-aarch64"]
             # No accelerator of the host's CPU: the same machine everywhere. The same options stand in scripts/vm.
-            + ["-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"]
+            + ["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-accel"]
+            + (["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi"])
             + ["-nographic", "-no-reboot", "-monitor", "none", "-serial", "stdio"]
             + ["-nic", ",".join(["user,model=virtio-net-pci", *forwards])]
             + ["-kernel", str(kernel), "-initrd", str(image), "-append", "console=ttyAMA0 panic=-1 quiet"],
@@ -335,6 +347,8 @@ class Player:
         self._names: dict[bytes, str] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._running = threading.Event()
+        self._running.set()
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(CONSOLE_LATENCY)
             port = server.getsockname()[1]
@@ -342,9 +356,10 @@ class Player:
             command = f"player {device} {fmt} {port} >{self._log} 2>&1 & echo $!"
             self._pid = int(machine.check(command))
             self._connection, _ = server.accept()
-        self.show(frames)
         self._thread = threading.Thread(target=self._run, name=f"player {device}", daemon=True)
+        self._frames, self._next = frames, 0
         self._thread.start()
+        self.show(frames)
 
     def __enter__(self) -> "Player":
         return self
@@ -353,13 +368,22 @@ class Player:
         self.close()
 
     def show(self, frames: list[bytes]):
-        """Shows these from now on."""
+        """Shows these from now on, and returns when no older frame is left in the driver.
+
+        The driver hands old frames, as if they were new, to those who begin to stream.
+        """
         with self._lock:
-            for frame in frames:
-                if frame not in self._names:
-                    self._names[frame] = str(len(self._names))
-                    self._connection.sendall(f"put {self._names[frame]} {len(frame)}\n".encode() + frame)
             self._frames, self._next = frames, 0
+            enough = self.played + DRIVER_BUFFERS + 1
+        if self._thread.is_alive():
+            wait_until(lambda: self.played >= enough, enough * self._interval + CONSOLE_LATENCY, "frames are played")
+
+    def pause(self):
+        """Shows nothing; the device stays a camera."""
+        self._running.clear()
+
+    def resume(self):
+        self._running.set()
 
     def log(self) -> str:
         return self._machine.sh(f"cat {self._log}").output
@@ -371,13 +395,22 @@ class Player:
         self._connection.close()
         wait_until(lambda: self._machine.sh(f"kill -0 {self._pid}").code, CONSOLE_LATENCY, "the player has ended")
 
+    def _put(self, frame: bytes):
+        if frame not in self._names:
+            self._names[frame] = str(len(self._names))
+            self._connection.sendall(f"put {self._names[frame]} {len(frame)}\n".encode() + frame)
+
     def _run(self):
         due = time.monotonic()
         while not self._stop.wait(max(0.0, due - time.monotonic())):
+            if not self._running.is_set():
+                due = time.monotonic() + self._interval
+                continue
             with self._lock:
                 frame = self._frames[self._next % len(self._frames)]
                 self._next += 1
                 try:
+                    self._put(frame)
                     self._connection.sendall(f"show {self._names[frame]}\n".encode())
                 except OSError:
                     # The player has ended; whoever looks for its frames finds its log.

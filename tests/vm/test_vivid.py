@@ -17,7 +17,7 @@ class Line1(Appliance):
     """The appliance and the nodes of its one camera."""
 
     def __init__(self, appliance: Appliance):
-        super().__init__(appliance.machine, appliance.client)
+        self.machine, self.client = appliance.machine, appliance.client
         camera = self.camera("line1")
         self.image, self.state, self.read = camera.image, camera.state, camera.read
 
