@@ -1,8 +1,12 @@
-"""The emulated machine keeps its own promises: what test_vivid.py relies on, shown without the firmware.
+"""The emulated machine keeps its own promises: what the other tests rely on, shown without the firmware.
 
 v4l2-ctl plays the part of whoever uses the camera.
 """
 
+import errno
+import os
+import re
+import struct
 import time
 
 import pytest
@@ -111,3 +115,91 @@ def test_a_disconnect_ends_a_stream_at_once(machine, stream):
     # v4l2-ctl gives up and closes the camera, so it is back already.
     wait_until(lambda: machine.sh("v4l2-ctl -d /dev/video0 -D").code == 0, 5, "the camera is back")
     machine.check("v4l2-ctl -d /dev/video0 --stream-mmap --stream-count=1")
+
+
+def test_pulling_the_plug_takes_the_node_away_from_who_streams_and_putting_it_in_brings_it_back(machine, stream):
+    machine.unplug()
+    assert machine.sh("ls /dev/video0").code != 0
+    wait_until(lambda: machine.sh("kill -0 $(cat /tmp/stream.pid)").code, 5, "v4l2-ctl has given up")
+    assert "failed" in machine.check("cat /tmp/stream.log")
+    machine.plug()
+    machine.check("v4l2-ctl -d /dev/video0 --stream-mmap --stream-count=1")
+
+
+@pytest.fixture
+def reloaded(machine):
+    """For tests that load vivid in another way."""
+    machine.unload("vivid")
+    yield
+    machine.unload("vivid")
+    machine.load("vivid", n_devs=1, node_types="0x1", no_error_inj=0)
+    machine.check("v4l2-ctl -d /dev/video0 -v width=640,height=480,pixelformat=YUYV")
+
+
+def test_several_devices_of_different_kinds(machine, reloaded):
+    assert "/dev/video" not in machine.check("ls /dev/video* 2>&1; true").replace("/dev/video*", "")
+    # The first with all of its nodes: output, VBI, radio, metadata ...; the last multi-planar.
+    machine.load("vivid", n_devs=3, node_types=["0xe1d3d", "0x1", "0x1"], multiplanar=[1, 1, 2])
+    described = machine.check("for node in /dev/video*; do v4l2-ctl -d $node -D; done")
+    assert described.count("Device Caps") >= 6
+    assert {f"platform:vivid-{number:03}" for number in range(3)} == set(re.findall(r"platform:vivid-\d+", described))
+    assert "Video Capture Multiplanar" in described and "Metadata Capture" in described
+
+
+@pytest.mark.parametrize(
+    "mode, error",
+    [("Current DV Timings", ""), ("No Signal", "ENOLINK"), ("No Lock", "ENOLCK"), ("Out of Range", "ERANGE")],
+)
+def test_the_cable_of_an_hdmi_input(machine, reloaded, mode, error):
+    machine.load("vivid", n_devs=1, node_types="0x1", num_inputs=1, input_types="0x3", no_error_inj=0)
+    machine.choose("dv_timings_signal_mode", mode)
+    status = re.search(r"Status.*\((.*)\)", machine.check("v4l2-ctl -d /dev/video0 --list-inputs"))[1]
+    assert status == {"": "ok", "ENOLINK": "no signal"}.get(error, "no hsync lock")
+    failure = re.search(r"failed: (.*)", machine.sh("v4l2-ctl -d /dev/video0 --query-dv-timings").output)
+    assert (failure[1] if failure else "") == (error and os.strerror(getattr(errno, error)))
+
+
+def test_all_buttons_are_there(machine):
+    listing = machine.check("v4l2-ctl -d /dev/video0 -L")
+    assert not [button for button in machine.BUTTONS if f" {button} " not in listing]
+
+
+def test_frames_that_are_played_arrive_as_they_are(machine):
+    names = ["Cam one", "Cam two"]
+    machine.load("v4l2loopback", video_nr=[8, 9], card_label=names, exclusive_caps=[1, 1], max_buffers=8)
+    try:
+        # With exclusive_caps=1 it is no camera yet.
+        assert "Video Output" in machine.check("v4l2-ctl -d /dev/video8 -D")
+        # Lengths that no buffer, block or line has; the driver and what lies between look into none of it.
+        frames = [bytes([number]) * (1000 + 37 * number) for number in range(3)]
+        with machine.play(frames, "/dev/video8", (320, 240), rate=20) as player:
+            wait_until(lambda: player.played > 2, 5, "frames are played")
+            described = machine.check("v4l2-ctl -d /dev/video8 -D -V")
+            assert "Cam one" in described and "Video Capture" in described and "'MJPG'" in described, player.log()
+            got = captured(machine, "/dev/video8", 30)
+            # The driver forgets the lengths when somebody asks for buffers: the first is a whole buffer, with remains
+            # of other frames behind the one that is shown.
+            assert len(got) == 30 and set(got[1:]) == set(frames)
+            # In turn, without repetition.
+            assert all(a != b for a, b in zip(got[1:], got[2:]))
+            player.show([b"other"])
+            time.sleep(1)
+            assert captured(machine, "/dev/video8", 5)[-1] == b"other"
+        assert "Video Capture" not in machine.check("v4l2-ctl -d /dev/video8 -D")
+        with machine.play(frames, "/dev/video8", (320, 240)):
+            machine.check("sleep 1; v4l2-ctl -d /dev/video8 --stream-mmap --stream-count=2")
+    finally:
+        machine.unload("v4l2loopback")
+
+
+def captured(machine: Machine, device: str, count: int) -> list[bytes]:
+    machine.check(f"v4l2-ctl -d {device} --stream-mmap --stream-count={count} --stream-to-hdr=/tmp/got")
+    stream = bytes.fromhex(machine.check("od -An -v -tx1 /tmp/got"))
+    frames = []
+    while stream:
+        # What v4l2-ctl writes before each frame: a magic number and the length.
+        magic, length = struct.unpack(">4sI", stream[:8])
+        assert magic == b"rdhV"
+        frames.append(stream[8 : 8 + length])
+        stream = stream[8 + length :]
+    return frames
