@@ -11,8 +11,9 @@
 //! One meter per stream: its buffers are kept.
 
 use super::device::{Mode, PixelFormat};
-use super::encode::{EncodeError, Layout, credible};
+use super::encode::EncodeError;
 use super::jpeg;
+use super::layout::Layout;
 use crate::model::LumaGrid;
 use turbojpeg::{Decompressor, Image, ScalingFactor};
 
@@ -22,6 +23,8 @@ pub struct Meter {
     small: Vec<u8>,
     /// The sum of some lines.
     sums: Vec<u16>,
+    /// Of a JPEG that had to be mended.
+    mended: Vec<u8>,
 }
 
 /// Lines that are read of a cell at least, if it has them. 257 would still fit the sums.
@@ -31,14 +34,14 @@ impl Meter {
     pub fn new() -> Result<Self, EncodeError> {
         let mut decompressor = Decompressor::new()?;
         decompressor.set_scaling_factor(ScalingFactor::ONE_EIGHTH)?;
-        Ok(Self { decompressor, small: Vec::new(), sums: Vec::new() })
+        Ok(Self { decompressor, small: Vec::new(), sums: Vec::new(), mended: Vec::new() })
     }
 
     /// An error means that the frame is damaged.
     pub fn grid(&mut self, mode: &Mode, data: &[u8]) -> Result<LumaGrid, EncodeError> {
         let Self { sums, .. } = self;
         if mode.format == PixelFormat::Mjpg {
-            return self.grid_of_jpeg(mode, data);
+            return self.grid_of_jpeg(data);
         }
         let Layout { width, height, stride, .. } = Layout::of(mode, data.len())?;
         let mut cells = match mode.format {
@@ -52,14 +55,13 @@ impl Meter {
         Ok(LumaGrid::new(width as u32, height as u32, cells))
     }
 
-    fn grid_of_jpeg(&mut self, mode: &Mode, data: &[u8]) -> Result<LumaGrid, EncodeError> {
-        let (header, jpeg) = jpeg::repair(data)?;
-        credible(mode, header.width, header.height)?;
+    fn grid_of_jpeg(&mut self, data: &[u8]) -> Result<LumaGrid, EncodeError> {
+        let (header, jpeg) = jpeg::repair(data, &mut self.mended)?;
         let [width, height] = [header.width, header.height].map(|side| side.div_ceil(8) as usize);
         self.small.resize(width * height, 0);
         let format = turbojpeg::PixelFormat::GRAY;
-        self.decompressor
-            .decompress(&jpeg, Image { pixels: &mut self.small[..], width, pitch: width, height, format })?;
+        let image = Image { pixels: &mut self.small[..], width, pitch: width, height, format };
+        jpeg::unless_harmless(self.decompressor.decompress(jpeg, image))?;
         let cells = means::<1, 0>(&self.small, width, height, width, &mut self.sums);
         Ok(LumaGrid::new(header.width, header.height, cells))
     }
@@ -231,8 +233,8 @@ mod tests {
         // A driver that puts an end where the data ended.
         let cut = [&jpeg[..jpeg.len() / 2], &[0xFF, 0xD9]].concat();
         assert!(matches!(meter.grid(&mjpg, &cut), Err(EncodeError::Turbo(_))));
-        assert!(matches!(meter.grid(&mode(PixelFormat::Mjpg, 64, 48), &jpeg), Err(EncodeError::Size { .. })));
-        // And the next whole one is fine.
-        assert!(meter.grid(&mjpg, &jpeg).is_ok());
+        // And the next whole one is fine, also if zeros pad it (Logitech).
+        let padded = [&jpeg[..jpeg.len() - 2], &[0, 0, 0, 0xFF, 0xD9]].concat();
+        assert_eq!(meter.grid(&mjpg, &padded).unwrap(), meter.grid(&mjpg, &jpeg).unwrap());
     }
 }

@@ -1,6 +1,6 @@
 //! Cameras: found, opened when somebody wants a picture, closed when nobody does.
 //!
-//!     v4l2/, pipe/ or test_pattern.rs ──frame──► difference.rs ──► ladder.rs (jpeg.rs) ──picture──► hub::frames
+//!     v4l2/, pipe/ or test_pattern.rs ──frame──► difference.rs ──► ladder.rs (jpeg/) ──picture──► hub::frames
 //!                └────────────────────── capture.rs: one thread a camera ──────────────────────────────┘
 //!
 //! - `device.rs` says what a camera is, and what can be wrong with one.
@@ -8,6 +8,7 @@
 //! - `capture.rs` is the life of a camera: idle, streaming, failed, back again. `status.rs` is what it says of itself.
 //! - `ladder.rs` chooses who makes the JPEG: the camera, a hardware encoder, or encode.rs.
 //! - `controls/` serves a camera's controls as tags, whether it captures or not.
+//! - `encode.rs` makes JPEGs of raw frames, laid out by `layout.rs`; `jpeg/` mends those that a camera makes.
 //! - `scale.rs` makes a picture of another size for who asks for one.
 //!
 //! [`spawn`] starts one thread for each configured camera, and one that starts a thread for each other camera it finds.
@@ -17,8 +18,9 @@ mod controls;
 mod device;
 mod difference;
 mod encode;
-mod jpeg;
+pub mod jpeg;
 mod ladder;
+mod layout;
 mod pipe;
 mod plug;
 mod scale;

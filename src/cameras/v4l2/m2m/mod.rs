@@ -25,8 +25,9 @@ pub(in crate::cameras) use node::{Candidate, find};
 use super::buffers::{Content, Memory};
 use super::ioctl::{Format, PlaneFormat};
 use crate::cameras::device::{Frame, Mode, PixelFormat, Plane};
-use crate::cameras::encode::{Encoded, LOWEST, STEP, full_chroma, full_luma};
+use crate::cameras::encode::{Encoded, LOWEST, STEP};
 use crate::cameras::jpeg;
+use crate::cameras::layout::{full_chroma, full_luma};
 use bytes::Bytes;
 use std::io;
 use std::time::Duration;
@@ -101,6 +102,8 @@ pub(in crate::cameras) struct HardwareEncoder {
     lowered: u8,
     /// Bytes.
     limit: usize,
+    /// A JPEG that lacked something.
+    mended: Vec<u8>,
 }
 
 /// A plane of samples in a memory plane of the encoder's buffer.
@@ -128,7 +131,18 @@ impl HardwareEncoder {
         port.start(memory).map_err(|error| HardwareError::Io { operation: "start", error })?;
         let used: Vec<_> = raw.planes.iter().map(|plane| plane.size).collect();
         let lowered = quality;
-        Ok(Self { port, mode: mode.clone(), planes, used, is_import: import, has_quality, quality, lowered, limit })
+        Ok(Self {
+            port,
+            mode: mode.clone(),
+            planes,
+            used,
+            is_import: import,
+            has_quality,
+            quality,
+            lowered,
+            limit,
+            mended: Vec::new(),
+        })
     }
 
     pub(in crate::cameras) fn name(&self) -> &str {
@@ -159,14 +173,13 @@ impl HardwareEncoder {
         loop {
             let operation = "encode";
             let output = self.port.run(&content, TIMEOUT).map_err(|error| HardwareError::Io { operation, error })?;
-            let (header, jpeg) = jpeg::repair(output)?;
+            let (header, jpeg) = jpeg::repair(output, &mut self.mended)?;
             let (width, height) = (header.width, header.height);
             if (width, height) != (self.mode.width, self.mode.height) {
                 return Err(HardwareError::Result { width, height, mode: self.mode.to_string() });
             }
             let length = jpeg.len();
-            let encoded =
-                (length <= self.limit).then(|| Encoded { jpeg: Bytes::copy_from_slice(&jpeg), width, height });
+            let encoded = (length <= self.limit).then(|| Encoded { jpeg: Bytes::copy_from_slice(jpeg), width, height });
             // As in encode.rs: down until the limit is met, and up again when the scene got simple.
             let next = match encoded {
                 Some(_) if length < self.limit / 2 => (self.lowered + STEP).min(self.quality),
