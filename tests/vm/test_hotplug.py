@@ -95,9 +95,10 @@ def paint(appliance: Appliance, device: str, pattern: str):
 # -- Names
 
 
-def test_one_camera_has_the_name_of_its_card(boot):
+def test_the_name_begins_with_the_card(boot):
     appliance = boot(f"modprobe vivid n_devs=1 node_types={CAPTURE}")
-    assert list(appeared(appliance)) == ["vivid"]
+    (name,) = appeared(appliance)
+    assert name.startswith("vivid")
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -146,11 +147,13 @@ def test_it_appears_while_another_streams_which_does_not_notice(appliance):
     with appliance.subscribed(camera.image) as images:
         images.wait_for(is_good, START, "image")
         machine.load("v4l2loopback", video_nr=20, card_label="Another", exclusive_caps=0)
-        wait_until(lambda: "Another" in appliance.cameras(), APPEAR, "the other one appears")
+        other = wait_until(
+            lambda: [name for name in present(appliance) if name.startswith("Another")], APPEAR, "the other one appears"
+        )
         time.sleep(2)
         assert [seen for seen in images.since(0) if is_bad(seen)] == []
         machine.unload("v4l2loopback")
-        wait_until(lambda: "Another" not in present(appliance), APPEAR, "the other one is disconnected")
+        wait_until(lambda: other[0] not in present(appliance), APPEAR, "the other one is disconnected")
         time.sleep(1)
         assert [seen for seen in images.since(0) if is_bad(seen)] == []
 
