@@ -73,7 +73,12 @@ impl Capture {
                         self.status.set("idle", "");
                     }
                     // Opened anew at once, in the new size; but not over and over if the driver cannot decide.
-                    Err(CameraError::SourceChanged { .. }) if began.elapsed() > GLANCE => {}
+                    Err(CameraError::SourceChanged { .. }) => {
+                        self.status.set("idle", "");
+                        if began.elapsed() < GLANCE {
+                            retry.wait();
+                        }
+                    }
                     Err(error) => {
                         self.fail(&error);
                         // Whoever waits for a signal to come back does not want to wait longer than needed.

@@ -254,9 +254,10 @@ pub enum CameraError {
 }
 
 impl CameraError {
-    /// What is missing comes in by a cable, and may come at any moment.
+    /// It is about what comes in by a cable, and may be over at any moment.
     pub(super) fn is_signal(&self) -> bool {
-        matches!(self, CameraError::NoCable { .. } | CameraError::NoSignal { .. } | CameraError::NoSync { .. })
+        use CameraError::{NoCable, NoSignal, NoSync, SourceChanged, Timings};
+        matches!(self, NoCable { .. } | NoSignal { .. } | NoSync { .. } | Timings { .. } | SourceChanged { .. })
     }
 
     /// In few words, for the camera's `State`.

@@ -28,8 +28,9 @@ pub(super) use names::is_settled;
 pub use place::Place;
 pub use uevents::Uevents;
 
-use super::device::{CameraError, Description, Device, Mode, Stream};
+use super::device::{CameraError, Description, Device, Stream};
 use ioctl::Queue;
+use negotiate::Attempt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -61,25 +62,22 @@ impl V4l2Device {
         Self { place, wish, warned: String::new() }
     }
 
-    /// The first format of the ladder that the driver accepts and can start.
     fn start(&self, device: &str, file: &File, queue: Queue) -> Result<MmapStream, CameraError> {
         let offered = negotiate::offered(file, queue);
         let ladder = negotiate::ladder(&offered);
-        let mut refused = None;
-        for &code in &ladder {
-            let Some(agreed) = negotiate::agree(device, file, queue, code, &self.wish)? else { continue };
+        let attempt = |code, wish: &Wish| {
+            let Some(agreed) = negotiate::agree(device, file, queue, code, wish)? else {
+                return Ok(Attempt::OtherFormat);
+            };
             let mode = agreed.mode.clone();
-            match MmapStream::start(device, file, agreed) {
-                // The pipeline before the node has another format than this one; the next may be it.
-                Err(error @ CameraError::NeedsIsp { .. }) => refused = Some(error),
-                Err(error @ CameraError::Bandwidth { .. }) => {
-                    let offers = negotiate::offers(file, &ladder);
-                    return step_down(device, file, queue, &offers, &mode).unwrap_or(Err(error));
-                }
-                outcome => return outcome,
-            }
-        }
-        Err(refused.unwrap_or_else(|| negotiate::nothing_usable(device, &offered)))
+            Ok(MmapStream::start(device, file, agreed)
+                .map_or_else(|error| Attempt::Refused(error, mode), Attempt::Started))
+        };
+        let none = || negotiate::nothing_usable(device, &offered);
+        let (mut stream, remark) =
+            negotiate::first_that_starts(&ladder, &self.wish, attempt, || negotiate::offers(file, &ladder), none)?;
+        stream.set_remark(remark);
+        Ok(stream)
     }
 }
 
@@ -115,33 +113,6 @@ impl Device for V4l2Device {
         self.warned = warning;
         Ok(Box::new(stream))
     }
-}
-
-/// Less than what was wished for, because the bus is full. `None` if there is nothing less.
-fn step_down(
-    device: &str,
-    file: &File,
-    queue: Queue,
-    offers: &[negotiate::Offer],
-    wished: &Mode,
-) -> Option<Result<MmapStream, CameraError>> {
-    let mut last = None;
-    for (code, wish) in negotiate::steps_below(offers, wished) {
-        let agreed = match negotiate::agree(device, file, queue, code, &wish) {
-            Ok(Some(agreed)) => agreed,
-            Ok(None) => continue,
-            Err(error) => return Some(Err(error)),
-        };
-        match MmapStream::start(device, file, agreed) {
-            Err(error @ CameraError::Bandwidth { .. }) => last = Some(Err(error)),
-            Ok(mut stream) => {
-                stream.set_remark(format!("less than {wished}, for which the USB bus has no bandwidth left"));
-                return Some(Ok(stream));
-            }
-            outcome => return Some(outcome),
-        }
-    }
-    last
 }
 
 /// Opening wakes some USB cameras up; that the node exists is enough until somebody wants something of it.

@@ -70,6 +70,53 @@ pub(super) fn agree(
     Ok(Some(Agreed { queue, mode, planes: got.planes }))
 }
 
+/// What came of asking a driver for a format, size and rate.
+pub(super) enum Attempt<S> {
+    Started(S),
+    /// It does another format instead.
+    OtherFormat,
+    /// It agreed to the mode and then did not start.
+    Refused(CameraError, Mode),
+}
+
+/// The first format of the ladder that the driver accepts and starts, and what people should know about it.
+/// `offers` and `none` are asked for only if it comes to that.
+pub(super) fn first_that_starts<S>(
+    ladder: &[[u8; 4]],
+    wish: &Wish,
+    mut attempt: impl FnMut([u8; 4], &Wish) -> Result<Attempt<S>, CameraError>,
+    offers: impl FnOnce() -> Vec<Offer>,
+    none: impl FnOnce() -> CameraError,
+) -> Result<(S, String), CameraError> {
+    let mut refused = None;
+    let mut full = None;
+    for &code in ladder {
+        match attempt(code, wish)? {
+            Attempt::Started(stream) => return Ok((stream, String::new())),
+            Attempt::OtherFormat => {}
+            // The pipeline before the node has another format than this one; the next may be it.
+            Attempt::Refused(error @ CameraError::NeedsIsp { .. }, _) => refused = Some(error),
+            Attempt::Refused(error @ CameraError::Bandwidth { .. }, mode) => {
+                full = Some((error, mode));
+                break;
+            }
+            Attempt::Refused(error, _) => return Err(error),
+        }
+    }
+    let Some((mut error, wished)) = full else { return Err(refused.unwrap_or_else(none)) };
+    for (code, less) in steps_below(&offers(), &wished) {
+        match attempt(code, &less)? {
+            Attempt::Started(stream) => {
+                return Ok((stream, format!("less than {wished}, for which the USB bus has no bandwidth left")));
+            }
+            Attempt::OtherFormat => {}
+            Attempt::Refused(full @ CameraError::Bandwidth { .. }, _) => error = full,
+            Attempt::Refused(error, _) => return Err(error),
+        }
+    }
+    Err(error)
+}
+
 /// A format with the sizes and rates (frames a second, may be none) that the driver lists for it.
 pub(super) struct Offer {
     pub code: [u8; 4],
@@ -97,7 +144,7 @@ const ASSUMED_RATE: f64 = 30.0;
 /// What to try when the bus has no bandwidth left for `refused`: in its own format first, then in those below it on
 /// the ladder. Size matters more than rate, so a size is given up only when its lowest rate is too much; and each step
 /// halves the load at least, so that there are few of them.
-pub(super) fn steps_below(offers: &[Offer], refused: &Mode) -> Vec<([u8; 4], Wish)> {
+fn steps_below(offers: &[Offer], refused: &Mode) -> Vec<([u8; 4], Wish)> {
     let mut steps = Vec::new();
     let rung = |format| PixelFormat::LADDER.iter().position(|&other| Some(other) == format);
     for offer in offers {
@@ -186,5 +233,71 @@ mod tests {
         );
         // From YUYV there is no way back to a format above it.
         assert_eq!(steps(&mode(PixelFormat::Yuyv, 10.0)), ["YUYV 640x360 Some(15.0)", "YUYV 320x180 None"]);
+    }
+
+    /// A driver with MJPG and YUYV in two sizes at 30 and 10 frames a second, that refuses what `refuse` says.
+    fn run(refuse: impl Fn([u8; 4], &Mode) -> Option<CameraError>) -> (Result<(Mode, String), CameraError>, usize) {
+        let rates = || vec![30.0, 10.0];
+        let sizes = || vec![((1280, 720), rates()), ((320, 180), rates())];
+        let offers = || [*b"MJPG", *b"YUYV"].map(|code| Offer { code, sizes: sizes() }).into();
+        let mut attempts = 0;
+        let attempt = |code, wish: &Wish| {
+            attempts += 1;
+            let mode = Mode {
+                format: PixelFormat::from_fourcc(code).unwrap(),
+                width: wish.width,
+                height: wish.height,
+                stride: 0,
+                limited_range: false,
+                frame_interval: Duration::from_secs_f64(1.0 / wish.rate.unwrap_or(30.0)),
+            };
+            Ok(match refuse(code, &mode) {
+                Some(error) => Attempt::Refused(error, mode),
+                None => Attempt::Started(mode),
+            })
+        };
+        let wish = Wish { width: 1280, height: 720, rate: None, input: None };
+        let none = || CameraError::NoFormat { device: "usb".into(), offered: "nothing".into() };
+        (first_that_starts(&[*b"MJPG", *b"YUYV"], &wish, attempt, offers, none), attempts)
+    }
+
+    fn full(mode: &Mode) -> Option<CameraError> {
+        Some(CameraError::Bandwidth { device: "usb".into(), mode: mode.to_string() })
+    }
+
+    #[test]
+    fn a_stream_that_the_bus_cannot_carry_is_stepped_down_and_it_is_said() {
+        let (started, attempts) = run(|_, _| None);
+        assert_eq!((started.unwrap().1, attempts), (String::new(), 1));
+
+        let (started, _) = run(|_, mode| if mode.width > 320 { full(mode) } else { None });
+        let (mode, remark) = started.unwrap();
+        assert_eq!(mode.to_string(), "MJPG 320x180 30 fps");
+        assert_eq!(remark, "less than MJPG 1280x720 30 fps, for which the USB bus has no bandwidth left");
+
+        let (started, _) = run(|code, mode| if &code == b"MJPG" { full(mode) } else { None });
+        assert_eq!(started.unwrap().0.to_string(), "YUYV 1280x720 30 fps");
+
+        let (failed, attempts) = run(|_, mode| full(mode));
+        let error = failed.unwrap_err();
+        assert!(error.to_string().starts_with("usb: the USB bus has no bandwidth left for YUYV 320x180"), "{error}");
+        assert!(attempts < 10, "{attempts}");
+    }
+
+    #[test]
+    fn what_is_no_matter_of_bandwidth_ends_the_search() {
+        let busy = || Some(CameraError::Busy { device: "usb".into() });
+        assert_eq!(run(|_, _| busy()).0.unwrap_err().state(), "in use by another program");
+        let (outcome, attempts) =
+            run(|_, mode| if mode.frame_interval < Duration::from_millis(50) { full(mode) } else { busy() });
+        assert_eq!((outcome.unwrap_err().state(), attempts), ("in use by another program", 2));
+    }
+
+    #[test]
+    fn a_pipeline_of_another_format_is_looked_for_along_the_ladder() {
+        let pipe = || Some(CameraError::NeedsIsp { device: "csi".into(), found: "its media pipeline".into() });
+        let (started, _) = run(|code, _| if &code == b"MJPG" { pipe() } else { None });
+        assert_eq!(started.unwrap().0.format, PixelFormat::Yuyv);
+        assert_eq!(run(|_, _| pipe()).0.unwrap_err().state(), "needs ISP");
     }
 }
