@@ -143,7 +143,8 @@ mod tests {
             let jpeg = turbojpeg::compress(image.as_deref(), 80, turbojpeg::Subsamp::Sub2x2).unwrap();
             std::fs::write(folder.path().join(name), &jpeg).unwrap();
         }
-        let script = format!("cd {}; cat a; sleep 0.1; cat a; while sleep 0.1; do cat b; done", folder.path().display());
+        let script =
+            format!("cd {}; cat a; sleep 0.1; cat a; while sleep 0.1; do cat b; done", folder.path().display());
         let take = |skip| snapshot(&pipe(&script), skip, &AtomicBool::new(false)).unwrap().width;
         assert_eq!((take(None), take(Some(2))), (16, 32));
     }
