@@ -9,6 +9,7 @@
 //! each the business of the task that meets it.
 
 use crate::base::{self, Clock, Tasks, logs};
+use crate::cameras::CameraConfig;
 use crate::config::{Config, Fault, Faults, Source};
 use crate::hub::Hub;
 use crate::sinks::{mqtt, ua_server};
@@ -90,6 +91,12 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 /// Checks the configuration without starting anything.
 pub fn check(path: &Path) -> Result<(), Faults> {
     config::load(path).map(|_| ())
+}
+
+/// The cameras that a configuration names.
+pub fn cameras(path: &Path) -> Result<Vec<CameraConfig>, Faults> {
+    let (config, _) = config::load(path)?;
+    Ok(config.camera.into_iter().map(Spanned::into_inner).collect())
 }
 
 fn prepare(options: &Options) -> Result<Plan, StartError> {

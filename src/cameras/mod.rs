@@ -10,6 +10,7 @@
 //! - `controls/` serves a camera's controls as tags, whether it captures or not.
 //! - `encode.rs` makes JPEGs of raw frames, laid out by `layout.rs`; `jpeg/` mends those that a camera makes.
 //! - `scale.rs` makes a picture of another size for who asks for one.
+//! - `snapshot.rs` takes one picture without any of that, for the command line.
 //!
 //! [`spawn`] starts one thread for each configured camera, and one that starts a thread for each other camera it finds.
 
@@ -24,6 +25,7 @@ mod layout;
 mod pipe;
 mod plug;
 mod scale;
+mod snapshot;
 mod status;
 mod test_pattern;
 pub mod v4l2;
@@ -31,6 +33,7 @@ pub mod v4l2;
 pub use device::{CameraError, Mode, PixelFormat};
 pub use difference::Meter;
 pub use encode::Encoder;
+pub use snapshot::{SnapshotError, find, snapshot};
 
 use crate::base::{Clock, Spawner, Tasks, duration};
 use crate::hub::frames::{Comparison, Traits};

@@ -1,31 +1,79 @@
 //! `vedette cameras`: what video devices there are.
 
-use crate::cameras::v4l2::{Fault, Listing, Node, NodeFormat, list};
-use std::fmt::Write;
+use crate::cameras::v4l2::{Change, Fault, Listing, Node, NodeFormat, Watch, list};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// For scripts: one JSON array.
+    /// For scripts: one JSON array; with --watch a line for each event ("present", "added", "removed").
     #[arg(long)]
     json: bool,
+    /// Go on, and say what comes and goes, until told to stop (Ctrl-C).
+    #[arg(long)]
+    watch: bool,
     /// Every format, also those this program makes no pictures from.
     #[arg(long)]
     all: bool,
 }
 
-#[allow(clippy::print_stdout, reason = "the answer to the command")]
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let done = if arguments.watch { watch(arguments) } else { once(arguments) };
+    match done {
+        // Who leads the output into `head` wants no more of it.
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => super::complain(super::FAILED, &error.to_string()),
+    }
+}
+
+fn once(arguments: &Arguments) -> io::Result<()> {
     let nodes = list();
+    let mut stdout = io::stdout();
+    match arguments.json {
+        true => writeln!(stdout, "{}", serde_json::to_string_pretty(&nodes)?),
+        false => write!(stdout, "{}", describe(&nodes, arguments.all)),
+    }
+}
+
+/// Until a signal ends the program.
+fn watch(arguments: &Arguments) -> io::Result<()> {
+    let (mut watch, mut stdout) = (Watch::start(), io::stdout());
+    let present = watch.look().into_iter().map(|change| match change {
+        Change::Added(node) | Change::Removed(node) => node,
+    });
+    let present: Vec<_> = present.collect();
     if arguments.json {
-        match serde_json::to_string_pretty(&nodes) {
-            Ok(text) => println!("{text}"),
-            Err(error) => return super::complain(super::FAILED, &error.to_string()),
+        for node in &present {
+            writeln!(stdout, "{}", json_line("present", node)?)?;
         }
     } else {
-        print!("{}", describe(&nodes, arguments.all));
+        write!(stdout, "{}", describe(&present, arguments.all))?;
     }
-    ExitCode::SUCCESS
+    loop {
+        watch.wait();
+        for change in watch.look() {
+            let (event, sign, node) = match &change {
+                Change::Added(node) => ("added", '+', node),
+                Change::Removed(node) => ("removed", '-', node),
+            };
+            match arguments.json {
+                true => writeln!(stdout, "{}", json_line(event, node)?)?,
+                false => writeln!(stdout, "{sign} {}", title(node))?,
+            }
+        }
+    }
+}
+
+fn json_line(event: &str, node: &Node) -> serde_json::Result<String> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        event: &'a str,
+        #[serde(flatten)]
+        node: &'a Node,
+    }
+    serde_json::to_string(&Line { event, node })
 }
 
 fn describe(nodes: &[Node], all: bool) -> String {
@@ -40,31 +88,35 @@ fn describe(nodes: &[Node], all: bool) -> String {
     text
 }
 
-fn describe_node(text: &mut String, node: &Node, all: bool) -> std::fmt::Result {
+/// One line.
+fn title(node: &Node) -> String {
     let path = node.path.display();
     match &node.listing {
-        Listing::Other { what } => writeln!(text, "{path}: no camera: {what}"),
-        Listing::Unknown { error } => writeln!(text, "{path}: {error}"),
-        Listing::Camera { name, stable_path, identity, formats, fault } => {
-            writeln!(text, "{path}: {name}")?;
-            writeln!(text, "    card    {}", identity.card)?;
-            writeln!(text, "    driver  {}", identity.driver)?;
-            writeln!(text, "    bus     {}", identity.bus)?;
-            if let Some(stable) = stable_path {
-                writeln!(text, "    device  {}    (stays the same)", stable.display())?;
-            }
-            let shown: Vec<_> = formats.iter().filter(|format| all || format.usable).collect();
-            if let Some(Fault { state, reason }) = fault {
-                writeln!(text, "    {state}: {reason}")?;
-            }
-            for format in &shown {
-                describe_format(text, format)?;
-            }
-            match formats.len() - shown.len() {
-                0 => Ok(()),
-                hidden => writeln!(text, "    and {hidden} formats that are not used; --all shows them"),
-            }
-        }
+        Listing::Other { what } => format!("{path}: no camera: {what}"),
+        Listing::Unknown { error } => format!("{path}: {error}"),
+        Listing::Camera { name, .. } => format!("{path}: {name}"),
+    }
+}
+
+fn describe_node(text: &mut String, node: &Node, all: bool) -> std::fmt::Result {
+    writeln!(text, "{}", title(node))?;
+    let Listing::Camera { stable_path, identity, formats, fault, .. } = &node.listing else { return Ok(()) };
+    writeln!(text, "    card    {}", identity.card)?;
+    writeln!(text, "    driver  {}", identity.driver)?;
+    writeln!(text, "    bus     {}", identity.bus)?;
+    if let Some(stable) = stable_path {
+        writeln!(text, "    device  {}    (stays the same)", stable.display())?;
+    }
+    let shown: Vec<_> = formats.iter().filter(|format| all || format.usable).collect();
+    if let Some(Fault { state, reason }) = fault {
+        writeln!(text, "    {state}: {reason}")?;
+    }
+    for format in &shown {
+        describe_format(text, format)?;
+    }
+    match formats.len() - shown.len() {
+        0 => Ok(()),
+        hidden => writeln!(text, "    and {hidden} formats that are not used; --all shows them"),
     }
 }
 

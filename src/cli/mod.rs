@@ -1,8 +1,9 @@
-//! The command line: `vedette run`, `vedette check`, `vedette cameras`.
+//! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started.
 
 mod cameras;
+mod snapshot;
 
 use crate::app::{self, Options, StartError};
 use clap::{Args, Parser, Subcommand};
@@ -29,6 +30,8 @@ enum Command {
     },
     /// List the cameras of this machine: driver, bus, formats, sizes, rates.
     Cameras(cameras::Arguments),
+    /// Take one picture straight from a camera; no running vedette is needed.
+    Snapshot(snapshot::Arguments),
 }
 
 const DEFAULT_CONFIG: &str = "/etc/vedette/vedette.toml";
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Run(Run { config, data_dir, ua_port, log }) => run(Options { config, data_dir, ua_port, log }),
         Command::Check { config } => check(&config),
         Command::Cameras(arguments) => cameras::run(&arguments),
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
     }
 }
 

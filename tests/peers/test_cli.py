@@ -1,11 +1,14 @@
 """The command line and its bad days: what is wrong is said once, with file, line, key and a way out."""
 
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
+import time
 
-from conftest import BINARY, DEMO, wait_until
+from conftest import BINARY, DEMO, picture, wait_until
 
 
 def run(*arguments):
@@ -87,3 +90,84 @@ def test_a_broken_certificate_is_refused_before_anything_listens(make):
 def test_cameras_are_listed_for_people_and_for_scripts():
     assert run("cameras").returncode == 0
     assert isinstance(json.loads(run("cameras", "--json").stdout), list)
+
+
+def test_cameras_that_come_and_go_are_watched():
+    """What comes and goes needs a kernel of its own (tests/vm); here that it goes on, and ends when told to."""
+    with subprocess.Popen([BINARY, "cameras", "--watch"], stdout=subprocess.PIPE) as watch:
+        assert watch.stdout.readline()
+        time.sleep(1)
+        assert watch.poll() is None
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(10) == -signal.SIGINT
+
+
+def snapshot(*arguments, **options):
+    return subprocess.run([BINARY, "snapshot", *map(str, arguments)], capture_output=True, timeout=60, **options)
+
+
+def test_a_snapshot_goes_into_a_pipe_or_a_file(make, tmp_path):
+    piped = snapshot("test-pattern", cwd=tmp_path)
+    assert (piped.returncode, piped.stderr) == (0, b"")
+    assert picture(piped.stdout).size == (1280, 720)
+    assert not list(tmp_path.glob("*.jpg"))
+
+    file = tmp_path / "x.jpg"
+    done = snapshot("test-pattern", "-o", file, "--size", "320x240", "--quality", 20)
+    assert picture(file.read_bytes()).size == (320, 240)
+    assert done.stdout.decode() == f"{file}: 320x240, {file.stat().st_size} bytes\n"
+
+    by_name = snapshot("line1", "--config", make().config, "-o", "-")
+    assert picture(by_name.stdout).size == (640, 480), "as configured"
+
+    # Nothing that takes a picture: a file named after the camera.
+    with open(os.devnull, "wb") as null:
+        subprocess.run([BINARY, "snapshot", "test-pattern"], stdout=null, cwd=tmp_path, timeout=60, check=True)
+    assert picture((tmp_path / "test-pattern.jpg").read_bytes())
+
+
+def test_a_terminal_gets_no_jpeg():
+    master, slave = pty.openpty()
+    done = subprocess.run([BINARY, "snapshot", "test-pattern", "-o", "-"], stdout=slave, stderr=subprocess.PIPE, timeout=60)
+    os.close(slave)
+    os.close(master)
+    assert done.returncode == 2 and b"a terminal cannot show a JPEG" in done.stderr
+
+
+def test_a_snapshot_that_cannot_be_taken_says_why(make, tmp_path):
+    config = make(DEMO).config
+    for arguments, code, words in [
+        (["lin1", "--config", config], 2, 'no camera has the name "lin1"; did you mean "line1"?'),
+        (["xyz", "--config", config], 2, "there are line1, absent"),
+        (["absent", "--config", config], 1, "/dev/video99 does not exist; `vedette cameras` lists what there is"),
+        (["/dev/null"], 1, "/dev/null"),
+        (["x", "--config", tmp_path / "none.toml"], 2, "none.toml: cannot read it"),
+        (["test-pattern", "--size", "3x3"], 2, "as in 1280x720"),
+        (["test-pattern", "-o", tmp_path], 1, f"cannot write {tmp_path}"),
+    ]:
+        done = snapshot(*arguments)
+        assert (done.returncode, done.stdout) == (code, b""), done
+        assert words in done.stderr.decode(), done.stderr
+
+
+PIPE = """
+[[camera]]
+name = "csi"
+device = "pipe"
+command = ["sh", "-c", "sleep 1000 & wait"]
+"""
+
+
+def test_an_interrupted_snapshot_leaves_no_program_behind(make):
+    config = make(PIPE).config
+    with subprocess.Popen([BINARY, "snapshot", "csi", "--config", config, "-o", "-"], stdout=subprocess.PIPE) as command:
+        def program():
+            for task in os.listdir(f"/proc/{command.pid}/task"):
+                with open(f"/proc/{command.pid}/task/{task}/children") as children:
+                    for pid in children.read().split():
+                        return int(pid)
+
+        pid = wait_until("the program", program)
+        command.send_signal(signal.SIGINT)
+        assert command.wait(15) == 1
+    assert not os.path.exists(f"/proc/{pid}")

@@ -14,7 +14,9 @@ use crate::cameras::device::CameraError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, OFlags, access, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, kill_process_group, waitid, waitpgid,
+};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -176,6 +178,17 @@ impl Process {
         CameraError::Ended { program: self.program.clone(), what }
     }
 
+    /// Whether children of the program became ours, as they do where this is process 1, and have not ended. Reaps those
+    /// that have.
+    fn has_orphans(&self) -> bool {
+        while let Ok(ended) = waitpgid(self.group, WaitOptions::NOHANG) {
+            if ended.is_none() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Whether somebody still holds the other ends of the pipes. What comes is thrown away, so that nobody waits for us.
     fn is_heard(&mut self) -> bool {
         let mut scratch = [0; 65536];
@@ -195,7 +208,7 @@ impl Drop for Process {
         }
         let _ = kill_process_group(self.group, Signal::KILL);
         let until = Instant::now() + GRACE;
-        while matches!(self.child.try_wait(), Ok(None)) || self.is_heard() {
+        while matches!(self.child.try_wait(), Ok(None)) || self.is_heard() || self.has_orphans() {
             if Instant::now() >= until {
                 let process = self.id();
                 warn!(program = %self.program, process, "A program, or what it started, does not end though it was killed.");

@@ -173,6 +173,16 @@ fn one_that_does_not_want_to_end_is_killed_with_its_children() {
 }
 
 #[test]
+fn where_orphans_become_ours_they_are_reaped() {
+    // As for process 1 of a container.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    let mut stream = run(&["sh", "-c", "sleep 1000 & echo $! >&2; wait"]).unwrap();
+    let child = said(&mut stream);
+    drop(stream);
+    assert!(!Path::new(&format!("/proc/{child}")).exists(), "not even as a zombie");
+}
+
+#[test]
 fn one_that_ended_leaves_nothing_behind() {
     let mut stream = run(&["sh", "-c", "sleep 1000 & echo $! >&2; sleep 0.2; exit 3"]).unwrap();
     let child = said(&mut stream);

@@ -96,6 +96,13 @@ pub(crate) struct NodeStamp {
     created: (i64, i64),
 }
 
+#[cfg(test)]
+impl NodeStamp {
+    pub(super) fn new(inode: u64) -> Self {
+        Self { inode, created: (0, 0) }
+    }
+}
+
 /// The video nodes without opening any.
 pub(crate) fn nodes() -> Vec<(PathBuf, NodeStamp)> {
     let stamp = |path: PathBuf| {
@@ -156,7 +163,7 @@ pub(crate) fn examine(path: &Path) -> Result<Examined, CameraError> {
     Ok(Examined { identity, formats, fault })
 }
 
-fn describe(path: &Path) -> Listing {
+pub(super) fn describe(path: &Path) -> Listing {
     match examine(path) {
         Ok(Examined { identity, formats, fault }) => {
             let (name, stable_path) = names::name(path, &identity);

@@ -3,7 +3,7 @@
 //! - [`V4l2Device`] opens a node, looks what comes in (signal.rs), agrees on a format (negotiate.rs) and starts a
 //!   stream (stream.rs).
 //! - [`list`] says what there is; kinds.rs tells the nodes apart, names.rs names them.
-//! - [`Uevents`] says when to look again.
+//! - [`Uevents`] says when to look again; [`Watch`] does so for people.
 //! - [`ControlsAt`] gives access to a node's controls; `m2m` are JPEG encoders.
 //! - `ioctl`, `control_calls` and `buffers` are the only places that talk to the driver.
 
@@ -20,6 +20,7 @@ mod place;
 mod signal;
 mod stream;
 mod uevents;
+mod watch;
 
 pub use controls::ControlsAt;
 pub use discover::{Fault, Listing, Node, NodeFormat, NodeSize, list};
@@ -27,6 +28,7 @@ pub(super) use discover::{NodeStamp, camera_name, nodes};
 pub(super) use names::is_settled;
 pub use place::Place;
 pub use uevents::Uevents;
+pub use watch::{Change, Watch};
 
 use super::device::{CameraError, Description, Device, Stream};
 use ioctl::Queue;
