@@ -157,6 +157,7 @@ impl Controls {
         self.asked = Instant::now();
         let mut port = self.place.open()?;
         let controls = port.list()?;
+        let known = self.slots.len();
         self.assign(&controls);
         self.port = Some(port);
         let ids: Vec<u32> = controls.iter().map(|control| control.id).collect();
@@ -165,8 +166,9 @@ impl Controls {
             self.slots.iter().filter(|slot| slot.control.is_none()).map(|slot| slot.tag).collect();
         let reason = "the camera that is there now has no such control";
         self.hub.degrade(&missing, &Quality::new(Status::BAD_NOT_SUPPORTED, reason));
-        info!(camera = %self.camera, controls = controls.len(), "Serving the camera's controls.");
-        self.loss = None;
+        if self.loss.take().is_some() || self.slots.len() > known {
+            info!(camera = %self.camera, controls = controls.len(), "Serving the camera's controls.");
+        }
         self.backoff.reset();
         Ok(())
     }
