@@ -44,20 +44,25 @@ def once(folder, first_start):
     return vedette, up - begin, first - begin, first - connected
 
 
-with tempfile.TemporaryDirectory() as folder:
-    folder = Path(folder)
-    for name, first_start in [("first start (makes its keys)", True), ("later start", False)]:
-        place = folder / name
-        place.mkdir()
-        vedette, up, first, read = once(place, first_start)
-        print(f"{name}: serving after {up * 1000:.0f} ms, first picture {first * 1000:.0f} ms after start "
-              f"(the read itself {read * 1000:.0f} ms; the rest is the client's connecting and browsing)")
-        if first_start:
-            vedette.stop()
-    time.sleep(4)
-    before = vedette.cpu_seconds()
-    time.sleep(IDLE)
-    cpu = (vedette.cpu_seconds() - before) / IDLE
-    print(f"idle, demo configuration, {BINARY.stat().st_size} bytes of binary: {memory(vedette.process.pid, 'VmRSS'):.1f} MiB resident "
-          f"(peak {memory(vedette.process.pid, 'VmHWM'):.1f}), {cpu * 100:.2f} % of one core")
-    vedette.stop()
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for name, first_start in [("first start (makes its keys)", True), ("later start", False)]:
+            place = folder / name
+            place.mkdir()
+            vedette, up, first, read = once(place, first_start)
+            print(f"{name}: serving after {up * 1000:.0f} ms, first picture {first * 1000:.0f} ms after start "
+                  f"(the read itself {read * 1000:.0f} ms; the rest is the client's connecting and browsing)")
+            if first_start:
+                vedette.stop()
+        time.sleep(4)
+        before = vedette.cpu_seconds()
+        time.sleep(IDLE)
+        cpu = (vedette.cpu_seconds() - before) / IDLE
+        print(f"idle, demo configuration, {BINARY.stat().st_size} bytes of binary: {memory(vedette.process.pid, 'VmRSS'):.1f} MiB resident "
+              f"(peak {memory(vedette.process.pid, 'VmHWM'):.1f}), {cpu * 100:.2f} % of one core")
+        vedette.stop()
+
+
+if __name__ == "__main__":
+    main()

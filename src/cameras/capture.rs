@@ -8,8 +8,8 @@
 //! there is looked at whenever a device came or went (plug.rs nudges), and twice a second for those that do not announce
 //! themselves, so that a camera that was unplugged is bad within a second even if nobody watches it.
 //!
-//! A frame is measured at most once, if somebody who is due has a deadband, and then encoded at most once, if somebody
-//! still wants it (hub::frames). What the camera is and does it says on its tags (status.rs).
+//! A frame is measured at most once, if somebody who is due has a deadband (and once a second, for the live meter), and
+//! then encoded at most once, if somebody still wants it (hub::frames). What the camera is and does it says on its tags (status.rs).
 
 use super::device::{CameraError, Device, Frame, Mode, PixelFormat};
 use super::difference::Meter;
@@ -256,7 +256,8 @@ impl<'a> Session<'a> {
             self.last_good = Instant::now();
             return;
         }
-        let grid = match (wanted == Wanted::Comparison).then(|| self.meter.grid(&self.mode, frame.data)).transpose() {
+        let is_measured = wanted == Wanted::Comparison || self.status.is_meter_old();
+        let grid = match is_measured.then(|| self.meter.grid(&self.mode, frame.data)).transpose() {
             Ok(grid) => grid,
             Err(error) => return self.drop_frame(&error),
         };

@@ -43,7 +43,7 @@ status_tags! {
     Height: UInt32, "Of the picture, as captured";
     Encoder: String, "Who makes the JPEG: the camera, a hardware encoder by its name, or turbojpeg";
     FrameRate: Double, "Frames a second that arrive now; 0 while idle";
-    Difference: Double, "How much the last frame that was compared differs from the last picture published";
+    Difference: Double, "How much the picture differs now from the last one that was measured and published; a deadband goes by this";
 }
 
 /// The first of those that a loss of the device makes bad.
@@ -51,8 +51,9 @@ const FIRST_OF_DEVICE: Tag = Tag::Driver;
 
 /// How often counters are published while streaming.
 const COUNTERS: Duration = Duration::from_secs(1);
-/// How often the live difference is published at most.
+/// How often the live difference is published at most, and at least.
 const METER: Duration = Duration::from_millis(250);
+const METER_AGE: Duration = Duration::from_secs(1);
 
 pub(super) struct Status {
     hub: Hub,
@@ -232,6 +233,11 @@ impl Status {
     pub(super) fn rests(&mut self) {
         self.count(0);
         self.publish([(Tag::FrameRate, Value::Double(0.0))]);
+    }
+
+    /// It is time for the meter to move, also if nobody has a deadband: people look at it to choose one.
+    pub(super) fn is_meter_old(&self) -> bool {
+        self.metered.is_none_or(|at| at.elapsed() >= METER_AGE)
     }
 
     /// How much a frame differs, in percent.
