@@ -123,7 +123,9 @@ async fn a_live_tag_is_asked_for_unless_its_sample_is_new_enough() {
     hub.publish(samples(&hub, &tags, 1));
     let second = Duration::from_secs(1);
     tokio::time::sleep(second).await;
+    let start = tokio::time::Instant::now();
     hub.refresh(&tags, 2 * second).await;
+    assert_eq!(start.elapsed(), Duration::ZERO, "nobody was asked");
 
     let asked = hub.refresh(&tags, second);
     let owner = async {
