@@ -106,9 +106,10 @@ pub(super) fn enqueue(file: &File, queue: Queue, index: u32, content: &Content<'
                 plane.bytesused = *used;
             }
         }
-        // A length of zero means the whole of the imported buffer.
+        // vb2 checks what is used against the length given here (vivid's output says EINVAL without one); for the
+        // single-planar queue it takes its own.
         Content::Imported(fd, used) if queue.is_mplane() => {
-            planes[0].bytesused = used;
+            (planes[0].bytesused, planes[0].length) = (used, used);
             planes[0].m.fd = fd.as_raw_fd();
         }
         Content::Imported(fd, used) => {
