@@ -1,4 +1,5 @@
-//! One picture straight from a camera, without a server: opened, read and encoded as the capture thread does it.
+//! One picture straight from a camera, without a server: opened and read as the capture thread does it, and encoded in
+//! software, because for one picture a hardware encoder is not worth its trial.
 
 use super::device::CameraError;
 use super::encode::{Encoded, Encoder};

@@ -57,15 +57,19 @@ def quoted(words):
 
 @pytest.fixture
 def pipe(make, tmp_path):
-    """Starts the firmware with a pipe camera named csi."""
+    """Starts the firmware with a pipe camera named csi. At the end it is stopped, not killed, for its program's sake."""
+    started = []
     script = tmp_path / "camera.py"
     script.write_text(CAMERA)
 
     def factory(*arguments, command=None, more=""):
         words = command or [sys.executable, script, *arguments]
-        return make(CONFIG.replace("COMMAND", quoted(words)).replace("WITH", more)).start()
+        started.append(make(CONFIG.replace("COMMAND", quoted(words)).replace("WITH", more)).start())
+        return started[-1]
 
-    return factory
+    yield factory
+    for vedette in started:
+        assert vedette.stop() == 0
 
 
 def processes() -> list[tuple[int, str, int, int]]:

@@ -8,7 +8,7 @@
 //!
 //! The leader is not reaped before the last signal has been sent: as long as it is a zombie, the group's number can
 //! belong to no other. A program that makes itself a session of its own leaves the group and is not followed; it ends
-//! when it next writes, because nobody reads any more.
+//! when it next writes, because nobody reads any more. The same holds for all of them when this process is killed.
 
 use crate::cameras::device::CameraError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
