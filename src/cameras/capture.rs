@@ -107,8 +107,8 @@ impl Capture {
     fn glance(&mut self, may_recover: bool) {
         match self.device.probe() {
             Err(error) => self.fail(&error),
-            // A missing device that is there again can be asked again.
-            Ok(()) if may_recover && (self.status.is_disconnected() || self.status.is_new()) => self.meet(),
+            // A device that is new, or there again, says what it is.
+            Ok(()) if may_recover && !self.status.is_described() => self.meet(),
             // Of any other fault nobody knows whether it persists, because nobody asks: the next reader finds out. The
             // state stays what it was, or a broken camera would look fine between two attempts.
             Ok(()) if may_recover && self.port.demand().leases == 0 && !self.status.needs_isp() => {
@@ -118,21 +118,25 @@ impl Capture {
         }
     }
 
-    /// A device that has come: what is it?
+    /// A device that has come and is not used yet.
     fn meet(&mut self) {
-        match self.device.describe() {
-            Ok(description) => {
-                self.status.found(&description);
-                match &description.fault {
-                    Some(fault) => self.fail(fault),
-                    None => {
-                        self.port.set_quality(Quality::GOOD);
-                        self.status.set("idle", "");
-                    }
-                }
+        match self.describe() {
+            Ok(()) => {
+                self.port.set_quality(Quality::GOOD);
+                self.status.set("idle", "");
             }
             Err(error) => self.fail(&error),
         }
+    }
+
+    /// Asks the device what it is, once as long as it is there.
+    fn describe(&mut self) -> Result<(), CameraError> {
+        if self.status.is_described() {
+            return Ok(());
+        }
+        let description = self.device.describe()?;
+        self.status.found(&description);
+        description.fault.map_or(Ok(()), Err)
     }
 
     fn fail(&mut self, error: &CameraError) {
@@ -155,6 +159,7 @@ impl Capture {
                 Ladder::new(quality, max_bytes, hardware_jpeg).map_err(|error| no_encoder(self.port.name(), &error))?,
             ),
         };
+        self.describe()?;
         let mut stream = self.device.open()?;
         let mode = stream.mode().clone();
         let mut session = Session::new(self, ladder, mode, stream.remark().to_owned())?;

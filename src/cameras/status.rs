@@ -62,6 +62,7 @@ pub(super) struct Status {
     reason: String,
     last_error: String,
     encoder: String,
+    is_described: bool,
     pub(super) counters: Counters,
     window: Window,
     metered: Option<Instant>,
@@ -105,6 +106,7 @@ impl Status {
             reason: String::new(),
             last_error: String::new(),
             encoder: String::new(),
+            is_described: false,
             counters: Counters::default(),
             window: Window { since: Instant::now(), captured: 0 },
             metered: None,
@@ -123,8 +125,9 @@ impl Status {
         self.hub.publish(values.into_iter().map(|(tag, value)| Sample::good(self.id(tag), value, now)).collect());
     }
 
-    pub(super) fn is_new(&self) -> bool {
-        self.state.is_empty()
+    /// Whether the device that is there now has said what it is.
+    pub(super) fn is_described(&self) -> bool {
+        self.is_described
     }
 
     /// As long as this device is there.
@@ -155,12 +158,14 @@ impl Status {
     }
 
     /// What the device said is not known any more.
-    pub(super) fn lose_device(&self, quality: &Quality) {
+    pub(super) fn lose_device(&mut self, quality: &Quality) {
+        self.is_described = false;
         self.hub.degrade(&self.tags.tags()[FIRST_OF_DEVICE as usize..], quality);
     }
 
     /// The device is there, idle.
     pub(super) fn found(&mut self, Description { path, identity, formats, .. }: &Description) {
+        self.is_described = true;
         self.encoder.clear();
         let formats: Vec<_> = formats.iter().map(|format| Value::string(format.as_str())).collect();
         let formats = Array::new(DataType::String, formats, None).expect("all of them are strings");

@@ -205,7 +205,7 @@ def test_tags_are_read_written_and_monitored(vedette):
         ]:
             with pytest.raises(code):
                 set_point.write_value(ua.DataValue(value))
-        with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+        with pytest.raises(ua.uaerrors.BadNotWritable):
             child(demo, "sine").write_value(ua.DataValue(ua.Variant(1.0, ua.VariantType.Double)))
         assert set_point.read_value() == 12.5
 

@@ -298,6 +298,16 @@ impl InMemoryNodeManagerImpl for HubNodes {
             let type_tree = context.type_tree.read();
             let target = |node: &mut &mut WriteNode| {
                 let written = node.value();
+                // The crate would say BadUserAccessDenied, as if another user might (OPC 10000-4, 5.11.4).
+                let is_read_only = |target: &Target| match target {
+                    Target::Tag(tag) => !self.hub.spec(*tag).writable,
+                    Target::Image(_) | Target::Snapshot(_) => true,
+                };
+                if written.attribute_id == AttributeId::Value
+                    && self.read_nodes().target(&written.node_id).is_some_and(is_read_only)
+                {
+                    return Err(StatusCode::BadNotWritable);
+                }
                 address_space.validate_node_write(context, written, &*type_tree)?;
                 match self.read_nodes().target(&written.node_id) {
                     Some(Target::Tag(tag)) if written.attribute_id == AttributeId::Value => Ok(*tag),
