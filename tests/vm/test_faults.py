@@ -5,7 +5,7 @@ cable, signal or timings go, seen by a UA client.
 import time
 
 import pytest
-from appliance import START, appliance_with, decode, is_bad, is_good
+from appliance import START, appliance_with, decode, is_bad, is_good, status_of
 from machine import Machine, wait_until
 
 CONFIG = """
@@ -60,7 +60,8 @@ def test_after_an_injected_error_pictures_go_on(appliance, button):
         camera.wait_state("streaming")
         assert camera.tag("Reason") == ""
     camera.wait_state("idle")
-    decode(camera.read())
+    # What was injected for the beginning of a stream is met now, and by one read only.
+    wait_until(lambda: status_of(camera.read()).is_good(), START, "a picture")
 
 
 def test_a_damaged_buffer_is_dropped_and_counted(appliance):
@@ -91,7 +92,8 @@ def test_frames_that_the_driver_drops_are_counted(appliance):
 
 @pytest.mark.parametrize(
     "mode, states",
-    [("No Signal", {"no signal"}), ("No Lock", {"no sync"}), ("Out of Range", {"no sync", "not supported"})],
+    # vivid without a signal has no power at its input either.
+    [("No Signal", {"no cable"}), ("No Lock", {"no sync"}), ("Out of Range", {"no sync", "not supported"})],
 )
 def test_an_hdmi_input_says_what_is_wrong_with_its_signal_and_comes_back(appliance, mode, states):
     camera, machine = appliance.camera("hdmi"), appliance.machine
@@ -108,19 +110,3 @@ def test_an_hdmi_input_says_what_is_wrong_with_its_signal_and_comes_back(applian
         images.wait_for(is_good, START, "image", since=lost.arrived)
         camera.wait_state("streaming")
     camera.wait_state("idle")
-
-
-def test_an_hdmi_input_follows_its_source(appliance):
-    camera, machine = appliance.camera("hdmi"), appliance.machine
-    machine.choose("dv_timings_signal_mode", "Selected DV Timings", "/dev/video1")
-    try:
-        for timings, size in [("1280x720p50", (1280, 720)), ("800x600p60", (800, 600))]:
-            machine.choose("dv_timings", timings, "/dev/video1")
-            wait_until(lambda: is_picture(camera, size), START, f"pictures of {timings}", every=1.0)
-    finally:
-        machine.choose("dv_timings_signal_mode", "Current DV Timings", "/dev/video1")
-
-
-def is_picture(camera, size) -> bool:
-    value = camera.read()
-    return (value.StatusCode is None or value.StatusCode.is_good()) and decode(value).size == size
