@@ -139,9 +139,12 @@ impl Config {
             add("[[simulator]]", table.span(), table.get_ref().check());
         }
         let cameras = self.camera.iter().map(|table| (table.span(), table.get_ref().name.as_str()));
-        faults.extend(duplicates(source, "[[camera]]", cameras));
+        faults.extend(duplicates(source, "[[camera]]", "name", cameras));
+        let cameras = self.camera.iter().map(|table| (table.span(), table.get_ref()));
+        let devices = cameras.filter_map(|(span, camera)| Some((span, camera.device_node()?)));
+        faults.extend(duplicates(source, "[[camera]]", "device", devices));
         let simulators = self.simulator.iter().map(|table| (table.span(), table.get_ref().name.as_str()));
-        faults.extend(duplicates(source, "[[simulator]]", simulators));
+        faults.extend(duplicates(source, "[[simulator]]", "name", simulators));
         faults.extend(self.simulator.iter().filter_map(|table| self.folder_taken(source, table)));
         faults.sort_by_key(|fault| fault.line);
         faults
@@ -157,17 +160,23 @@ impl Config {
     }
 }
 
-fn duplicates<'a>(source: &Source, table: &str, names: impl Iterator<Item = (Range<usize>, &'a str)>) -> Vec<Fault> {
+/// Tables of one kind that have the same value under a key that tells them apart.
+fn duplicates<'a>(
+    source: &Source,
+    table: &str,
+    key: &'static str,
+    values: impl Iterator<Item = (Range<usize>, &'a str)>,
+) -> Vec<Fault> {
     let mut seen: Vec<(usize, &str)> = Vec::new();
     let mut faults = Vec::new();
-    for (span, name) in names {
-        let line = source.line_of_key(&span, "name");
-        match seen.iter().find(|(_, other)| *other == name) {
+    for (span, value) in values {
+        let line = source.line_of_key(&span, key);
+        match seen.iter().find(|(_, other)| *other == value) {
             Some((first, _)) => {
-                let what = format!("{name:?} is the name of the one in line {first}; names must differ");
-                faults.push(source.fault(table, &span, "name", what));
+                let what = format!("{value:?} is the {key} of the one in line {first}; each needs its own");
+                faults.push(source.fault(table, &span, key, what));
             }
-            None => seen.push((line, name)),
+            None => seen.push((line, value)),
         }
     }
     faults

@@ -43,6 +43,8 @@ pub(super) struct Settings {
     pub(super) max_bytes: usize,
     /// Whether hardware may make the JPEGs.
     pub(super) hardware_jpeg: bool,
+    /// Decode a camera's JPEG far enough to see that it is whole.
+    pub(super) verify_jpeg: bool,
     /// How long the device keeps streaming after the last lease.
     pub(super) linger: Duration,
 }
@@ -88,7 +90,7 @@ impl Capture {
                         retry.wait();
                     }
                 }
-                self.status.rests();
+                self.status.rests(self.port.demand().leases);
             } else {
                 if is_nudged || glanced.elapsed() >= GLANCE {
                     self.glance(retry.is_due());
@@ -111,7 +113,7 @@ impl Capture {
             Ok(()) if may_recover && !self.status.is_described() => self.meet(),
             // Of any other fault nobody knows whether it persists, because nobody asks: the next reader finds out. The
             // state stays what it was, or a broken camera would look fine between two attempts.
-            Ok(()) if may_recover && self.port.demand().leases == 0 && !self.status.needs_isp() => {
+            Ok(()) if may_recover && self.port.demand().leases == 0 && !self.status.is_hopeless() => {
                 self.port.set_quality(Quality::GOOD);
             }
             Ok(()) => {}
@@ -141,11 +143,12 @@ impl Capture {
 
     fn fail(&mut self, error: &CameraError) {
         let quality = error.quality();
-        if self.status.set(error.state(), &error.to_string()) {
+        let is_new = self.status.set(error.state(), &error.to_string());
+        if is_new {
             warn!(camera = self.port.name(), %error, "Camera lost; trying again.");
-            if self.status.is_disconnected() {
-                self.status.lose_device(&quality);
-            }
+        }
+        if self.status.is_disconnected() && (is_new || self.status.is_described()) {
+            self.status.lose_device(&quality);
         }
         self.port.set_quality(quality);
     }
@@ -196,6 +199,7 @@ struct Session<'a> {
     status: &'a mut Status,
     camera: &'a str,
     linger: Duration,
+    verify_jpeg: bool,
     mode: Mode,
     /// What people should know about the mode.
     remark: String,
@@ -224,6 +228,7 @@ impl<'a> Session<'a> {
             port,
             status,
             linger: settings.linger,
+            verify_jpeg: settings.verify_jpeg,
             mode,
             remark,
             meter,
@@ -257,18 +262,21 @@ impl<'a> Session<'a> {
         }
         let interval = self.mode.frame_interval;
         let wanted = self.port.wanted(frame.captured, interval);
-        if wanted == Wanted::Nothing {
+        let is_metering = self.status.is_meter_old();
+        if wanted == Wanted::Nothing && !is_metering {
             self.last_good = Instant::now();
             return;
         }
-        let is_measured = wanted == Wanted::Comparison || self.status.is_meter_old();
+        // What a camera encoded may be damaged where only decoding shows it.
+        let is_verified = self.verify_jpeg && self.mode.format == PixelFormat::Mjpg;
+        let is_measured = wanted == Wanted::Comparison || is_metering || is_verified;
         let grid = match is_measured.then(|| self.meter.grid(&self.mode, frame.data)).transpose() {
             Ok(grid) => grid,
             Err(error) => return self.drop_frame(&error),
         };
         if let Some(grid) = &grid {
             self.show_difference(grid);
-            if !self.port.judge(frame.captured, interval, grid) {
+            if wanted == Wanted::Nothing || !self.port.judge(frame.captured, interval, grid) {
                 self.last_good = Instant::now();
                 self.status.set("streaming", &self.remark);
                 return;

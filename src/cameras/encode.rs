@@ -44,8 +44,12 @@ pub enum EncodeError {
 impl Encoder {
     /// `limit` bounds the size of a picture in bytes; it is met by lowering the quality.
     pub fn new(quality: u8, limit: usize) -> Result<Self, EncodeError> {
-        let writer = Writer { compressor: Compressor::new()?, output: Vec::new(), quality, lowered: quality, limit };
-        Ok(Self { writer, planes: Planes::default(), reader: Decompressor::new()?, mended: Vec::new() })
+        Ok(Self {
+            writer: Writer::new(quality, limit)?,
+            planes: Planes::default(),
+            reader: Decompressor::new()?,
+            mended: Vec::new(),
+        })
     }
 
     /// The quality in force, if it had to be lowered to meet the limit.
@@ -114,7 +118,7 @@ pub(super) fn decode<'a>(
 }
 
 /// Encodes within a limit.
-struct Writer {
+pub(super) struct Writer {
     compressor: Compressor,
     /// As long as a JPEG can get.
     output: Vec<u8>,
@@ -131,8 +135,12 @@ pub(super) const LOWEST: u8 = 10;
 pub(super) const STEP: u8 = 10;
 
 impl Writer {
+    pub(super) fn new(quality: u8, limit: usize) -> Result<Self, EncodeError> {
+        Ok(Self { compressor: Compressor::new()?, output: Vec::new(), quality, lowered: quality, limit })
+    }
+
     /// Encodes at the quality that sufficed last time, and lower until the limit is met.
-    fn write(
+    pub(super) fn write(
         &mut self,
         width: usize,
         height: usize,

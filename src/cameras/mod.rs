@@ -67,6 +67,9 @@ pub struct Config {
     pub max_bytes: usize,
     /// Encode JPEG with the hardware encoder if this machine has one (a V4L2 memory-to-memory device). Default: true.
     pub hardware_jpeg: bool,
+    /// Decode a camera's own JPEG far enough to see whether it is whole, and drop it if not. Without, only what the headers
+    /// and markers show is noticed, which costs next to nothing. Default: true.
+    pub verify_jpeg: bool,
     /// For percent deadbands: parts of a picture that differ by less than this (percent) count as equal. Hides the noise
     /// of a sensor. Default: 0.5.
     pub noise_floor: f64,
@@ -91,6 +94,7 @@ impl Default for Config {
             linger: Duration::from_secs(2),
             max_bytes: 1_000_000,
             hardware_jpeg: true,
+            verify_jpeg: true,
             noise_floor: 0.5,
             ignore_brightness: false,
             heartbeat: None,
@@ -166,6 +170,8 @@ const fn default_quality() -> u8 {
 
 /// The word for the test-pattern camera where else a path stands.
 const TEST_PATTERN: &str = "test-pattern";
+/// What it is called if the configuration does not name it.
+const TEST_PATTERN_NAME: &str = "Test pattern";
 /// The same for the output of a program.
 const PIPE: &str = "pipe";
 
@@ -177,7 +183,15 @@ impl Config {
             faults.push(("max_bytes", format!("{} is out of range; use 10000 to 100000000 bytes", self.max_bytes)));
         }
         check_noise_floor(self.noise_floor, &mut faults);
+        check_heartbeat(self.heartbeat, &mut faults);
         faults
+    }
+}
+
+fn check_heartbeat(heartbeat: Option<Duration>, faults: &mut Vec<(&'static str, String)>) {
+    const MOST: Duration = Duration::from_secs(365 * 24 * 3600);
+    if heartbeat.is_some_and(|heartbeat| heartbeat.is_zero() || heartbeat > MOST) {
+        faults.push(("heartbeat", "is out of range; use a time up to 365d, or remove it for none".into()));
     }
 }
 
@@ -207,6 +221,11 @@ impl CameraConfig {
             stride: None,
             range: None,
         }
+    }
+
+    /// The path of a V4L2 device.
+    pub fn device_node(&self) -> Option<&str> {
+        if self.is_v4l2() { self.device.to_str() } else { None }
     }
 
     fn is_v4l2(&self) -> bool {
@@ -251,6 +270,10 @@ impl CameraConfig {
         }
         if let Some(noise_floor) = self.noise_floor {
             check_noise_floor(noise_floor, &mut faults);
+        }
+        check_heartbeat(self.heartbeat, &mut faults);
+        if self.input.is_some() && !self.is_v4l2() {
+            faults.push(("input", "is of a V4L2 device; remove it".into()));
         }
         faults.extend(pipe::check(self));
         faults
@@ -301,11 +324,12 @@ pub fn spawn(
         WhenTestPattern::IfNone => hub.cameras().is_empty(),
         WhenTestPattern::Always => true,
     };
-    if is_wanted && !cameras.iter().any(CameraConfig::is_test_pattern) {
+    let is_there = |camera: &CameraConfig| camera.is_test_pattern() || camera.name == TEST_PATTERN_NAME;
+    if is_wanted && !cameras.iter().any(is_there) {
         if config.test_pattern == WhenTestPattern::IfNone {
             warn!("No camera found; showing the test pattern instead.");
         }
-        let camera = CameraConfig::plain("Test pattern".into(), TEST_PATTERN.into());
+        let camera = CameraConfig::plain(TEST_PATTERN_NAME.into(), TEST_PATTERN.into());
         starter.start(&camera, &Place::fixed(&camera.device))?;
     }
     tasks.spawn_thread("cameras", move |stop| plug.run(stop));
@@ -330,11 +354,11 @@ impl Starter {
             ignore_brightness: camera.ignore_brightness.unwrap_or(config.ignore_brightness),
             heartbeat: camera.heartbeat.or(config.heartbeat),
         };
-        let traits = Traits { comparison, reshape: scale::reshape_picture };
+        let traits = Traits { comparison, reshape: scale::reshape_picture, max_bytes: config.max_bytes };
         let status = Status::register(hub, &name, &place.name())?;
         let port = hub.register_camera(&name, traits).ok_or_else(|| SpawnError::Duplicate(name.clone()))?;
-        let (quality, max_bytes, linger) = (camera.quality, config.max_bytes, config.linger);
-        let settings = Settings { quality, max_bytes, hardware_jpeg: config.hardware_jpeg, linger };
+        let Config { max_bytes, hardware_jpeg, verify_jpeg, linger, .. } = *config;
+        let settings = Settings { quality: camera.quality, max_bytes, hardware_jpeg, verify_jpeg, linger };
         let device = camera.open(place, &self.clock);
         let mut capture = Capture { hub: hub.clone(), port, device, status, settings };
         self.spawner.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));

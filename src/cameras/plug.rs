@@ -10,9 +10,9 @@
 //! With udev a node is left alone until udev is done with it, because only then it has its links and permissions.
 
 use super::v4l2::{self, NodeStamp, Place, Uevents};
-use super::{CameraConfig, Starter};
+use super::{CameraConfig, CameraError, Starter};
 use crate::base::Stop;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -33,6 +33,8 @@ pub(super) struct Plug {
     seen: BTreeMap<PathBuf, NodeStamp>,
     /// Nodes that udev is not done with, and since when.
     unsettled: HashMap<PathBuf, Instant>,
+    /// Nodes that could not be looked at.
+    unknown: HashSet<PathBuf>,
     /// By name.
     found: HashMap<String, Found>,
 }
@@ -44,8 +46,8 @@ struct Found {
 
 impl Plug {
     pub(super) fn new(starter: Starter, configured: Vec<PathBuf>) -> Self {
-        let (seen, unsettled, found) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        Self { starter, configured, seen, unsettled, found }
+        let (seen, unsettled, unknown, found) = (BTreeMap::new(), HashMap::new(), HashSet::new(), HashMap::new());
+        Self { starter, configured, seen, unsettled, unknown, found }
     }
 
     /// Until `stop`.
@@ -94,12 +96,21 @@ impl Plug {
             if self.seen.contains_key(&node) || !self.is_settled(&node) {
                 continue;
             }
-            has_changed = true;
-            if self.starter.config.discover {
-                self.meet(&node);
+            match self.meet(&node) {
+                Ok(()) => {
+                    has_changed = true;
+                    self.unknown.remove(&node);
+                    self.seen.insert(node, stamp);
+                }
+                // It is looked at again with the next news, or in some seconds.
+                Err(error) => {
+                    if self.unknown.insert(node) {
+                        warn!(%error, "Cannot tell what a video node is; trying again.");
+                    }
+                }
             }
-            self.seen.insert(node, stamp);
         }
+        self.unknown.retain(|node| node.exists());
         if has_changed {
             self.starter.hub.cameras().iter().for_each(|camera| camera.nudge());
         }
@@ -123,11 +134,14 @@ impl Plug {
         found.place.set(None);
     }
 
-    fn meet(&mut self, node: &Path) {
-        if self.configured.iter().any(|device| device.canonicalize().is_ok_and(|device| device == node)) {
-            return;
+    fn meet(&mut self, node: &Path) -> Result<(), CameraError> {
+        if !self.starter.config.discover {
+            return Ok(());
         }
-        let Some(mut name) = v4l2::camera_name(node) else { return };
+        if self.configured.iter().any(|device| device.canonicalize().is_ok_and(|device| device == node)) {
+            return Ok(());
+        }
+        let Some(mut name) = v4l2::camera_name(node)? else { return Ok(()) };
         if self.found.get(&name).is_some_and(|found| found.node.is_some()) || self.is_configured(&name) {
             // Two that cannot be told apart, or one that has the name of another by accident.
             name = format!("{name} {}", node.file_name().unwrap_or_default().to_string_lossy());
@@ -137,7 +151,7 @@ impl Plug {
             info!(camera = %name, "A camera is back.");
             found.place.set(node.clone());
             found.node = node;
-            return;
+            return Ok(());
         }
         let place = Place::found(&name, node.clone());
         let camera = CameraConfig::plain(name.clone(), PathBuf::new());
@@ -148,6 +162,7 @@ impl Plug {
             }
             Err(error) => warn!(camera = %name, %error, "Cannot serve a camera that was found."),
         }
+        Ok(())
     }
 
     fn is_configured(&self, name: &str) -> bool {

@@ -6,12 +6,12 @@
 //!
 //! For one call of one client, so buffers are not kept. What a header may claim is bounded by jpeg/walk.rs.
 
-use super::encode::{EncodeError, decode};
+use super::encode::{EncodeError, Writer, decode};
 use super::jpeg;
 use crate::hub::frames::{Shape, Shot};
 use crate::model::{Picture, Quality, Status};
 use bytes::Bytes;
-use turbojpeg::{Compressor, Decompressor, OutputBuf, ScalingFactor, Subsamp, YuvImage};
+use turbojpeg::{Decompressor, ScalingFactor, Subsamp, YuvImage};
 
 #[derive(Debug, thiserror::Error)]
 enum ScaleError {
@@ -21,17 +21,18 @@ enum ScaleError {
     Encode(#[from] EncodeError),
 }
 
-pub(super) fn reshape_picture(picture: &Picture, shape: Shape) -> Shot {
-    reshape(picture, shape).map_err(|error| {
+pub(super) fn reshape_picture(picture: &Picture, shape: Shape, limit: usize) -> Shot {
+    reshape(picture, shape, limit).map_err(|error| {
         let status = match error {
             ScaleError::Larger { .. } => Status::BAD_OUT_OF_RANGE,
+            ScaleError::Encode(EncodeError::Limit { .. }) => Status::BAD_RESOURCE_UNAVAILABLE,
             ScaleError::Encode(_) => Status::BAD_INTERNAL_ERROR,
         };
         Quality::new(status, error.to_string())
     })
 }
 
-fn reshape(picture: &Picture, shape: Shape) -> Result<Picture, ScaleError> {
+fn reshape(picture: &Picture, shape: Shape, limit: usize) -> Result<Picture, ScaleError> {
     let mut mended = Vec::new();
     let (header, jpeg) = jpeg::repair(&picture.jpeg, &mut mended).map_err(EncodeError::from)?;
     let (width, height) = size(header.width, header.height, shape)?;
@@ -51,11 +52,12 @@ fn reshape(picture: &Picture, shape: Shape) -> Result<Picture, ScaleError> {
     let from = decode(&mut reader, jpeg, &mut decoded)?;
     let quality = if shape.quality == 0 { header.quality() } else { shape.quality };
     let jpeg = if (from.width, from.height) == (width as usize, height as usize) {
-        encode(from, quality)
+        encode(from, quality, limit)
     } else {
-        averaged(&from, width as usize, height as usize).and_then(|to| encode(to.as_deref(), quality))
+        let to = averaged(&from, width as usize, height as usize).map_err(EncodeError::from)?;
+        encode(to.as_deref(), quality, limit)
     };
-    Ok(Picture { jpeg: jpeg.map_err(EncodeError::from)?, width, height, ..picture.clone() })
+    Ok(Picture { jpeg: jpeg?, width, height, ..picture.clone() })
 }
 
 /// The size that is asked for, of a picture that has this one.
@@ -76,12 +78,12 @@ fn size(most_width: u32, most_height: u32, shape: Shape) -> Result<(u32, u32), S
     Ok((width, height))
 }
 
-fn encode(image: YuvImage<&[u8]>, quality: u8) -> turbojpeg::Result<Bytes> {
-    let mut compressor = Compressor::new()?;
-    compressor.set_quality(quality.into())?;
-    let mut output = OutputBuf::new_owned();
-    compressor.compress_yuv(image, &mut output)?;
-    Ok(Bytes::copy_from_slice(&output))
+/// As encode.rs: at that quality, and lower if the limit asks for it.
+fn encode(image: YuvImage<&[u8]>, quality: u8, limit: usize) -> Result<Bytes, EncodeError> {
+    let mut writer = Writer::new(quality, limit)?;
+    writer.write(image.width, image.height, image.subsamp, |compressor, output| {
+        compressor.compress_yuv(image.as_deref(), output)
+    })
 }
 
 /// The planes at that size, which is not larger.
@@ -148,6 +150,8 @@ mod tests {
     use crate::model::Timestamp;
     use turbojpeg::PixelFormat;
 
+    const LIMIT: usize = 1 << 20;
+
     /// Red on the left, blue on the right, above black on the left and white on the right.
     fn picture(width: u32, height: u32, subsamp: Subsamp, quality: i32) -> Picture {
         let mut pixels = Vec::new();
@@ -191,18 +195,19 @@ mod tests {
     fn zero_leaves_as_it_is() {
         let whole = picture(320, 240, Subsamp::Sub2x2, 90);
         for shape in [shape(0, 0, 0), shape(320, 0, 0), shape(320, 240, 0)] {
-            assert_eq!(reshape(&whole, shape).unwrap(), whole);
+            assert_eq!(reshape(&whole, shape, LIMIT).unwrap(), whole);
         }
-        assert_eq!(size_of(&reshape(&whole, shape(160, 0, 0)).unwrap()), (160, 120));
-        assert_eq!(size_of(&reshape(&whole, shape(0, 80, 0)).unwrap()), (107, 80));
-        assert_eq!(size_of(&reshape(&whole, shape(1, 0, 0)).unwrap()), (1, 1));
-        assert_eq!(size_of(&reshape(&whole, shape(320, 120, 0)).unwrap()), (320, 120));
+        assert_eq!(size_of(&reshape(&whole, shape(160, 0, 0), LIMIT).unwrap()), (160, 120));
+        assert_eq!(size_of(&reshape(&whole, shape(0, 80, 0), LIMIT).unwrap()), (107, 80));
+        assert_eq!(size_of(&reshape(&whole, shape(1, 0, 0), LIMIT).unwrap()), (1, 1));
+        assert_eq!(size_of(&reshape(&whole, shape(320, 120, 0), LIMIT).unwrap()), (320, 120));
     }
 
     #[test]
     fn the_quality_stays_unless_another_is_asked_for() {
         let whole = picture(320, 240, Subsamp::Sub2x1, 65);
-        let quality = |shape| jpeg::repair(&reshape(&whole, shape).unwrap().jpeg, &mut Vec::new()).unwrap().0.quality();
+        let quality =
+            |shape| jpeg::repair(&reshape(&whole, shape, LIMIT).unwrap().jpeg, &mut Vec::new()).unwrap().0.quality();
         assert_eq!([quality(shape(100, 0, 0)), quality(shape(100, 0, 30)), quality(shape(0, 0, 95))], [65, 30, 95]);
     }
 
@@ -221,7 +226,7 @@ mod tests {
                     (13, 7),
                 ] {
                     let (w, h) = (w.min(width), h.min(height));
-                    let small = reshape(&whole, shape(w, h, 95)).unwrap();
+                    let small = reshape(&whole, shape(w, h, 95), LIMIT).unwrap();
                     assert_eq!(size_of(&small), (w, h));
                     assert_eq!(turbojpeg::read_header(&small.jpeg).unwrap().subsamp, subsamp);
                     if w > 30 {
@@ -242,7 +247,7 @@ mod tests {
     fn larger_is_an_error_that_says_the_most() {
         let whole = picture(320, 240, Subsamp::Sub2x2, 90);
         for shape in [shape(321, 0, 0), shape(0, 241, 0), shape(10, 241, 0), shape(65535, 65535, 1)] {
-            let error = reshape_picture(&whole, shape).unwrap_err();
+            let error = reshape_picture(&whole, shape, LIMIT).unwrap_err();
             assert_eq!(error.status, Status::BAD_OUT_OF_RANGE);
             assert!(error.to_string().contains("the most is 320x240"), "{error}");
         }

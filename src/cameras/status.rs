@@ -6,7 +6,7 @@
 //! - what is measured while it streams (FrameRate, Difference): the same.
 
 use super::SpawnError;
-use super::device::{Description, Mode};
+use super::device::{CameraError, Description, Mode};
 use crate::hub::{Hub, Registration};
 use crate::model::{Array, DataType, Quality, Sample, TagId, TagName, TagSpec, Timestamp, Value};
 use std::time::{Duration, Instant};
@@ -63,6 +63,7 @@ pub(super) struct Status {
     last_error: String,
     encoder: String,
     is_described: bool,
+    is_hopeless: bool,
     pub(super) counters: Counters,
     window: Window,
     metered: Option<Instant>,
@@ -107,6 +108,7 @@ impl Status {
             last_error: String::new(),
             encoder: String::new(),
             is_described: false,
+            is_hopeless: false,
             counters: Counters::default(),
             window: Window { since: Instant::now(), captured: 0 },
             metered: None,
@@ -130,9 +132,9 @@ impl Status {
         self.is_described
     }
 
-    /// As long as this device is there.
-    pub(super) fn needs_isp(&self) -> bool {
-        self.state == "needs ISP"
+    /// The device that is there will never give pictures.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.is_hopeless
     }
 
     pub(super) fn is_disconnected(&self) -> bool {
@@ -160,12 +162,15 @@ impl Status {
     /// What the device said is not known any more.
     pub(super) fn lose_device(&mut self, quality: &Quality) {
         self.is_described = false;
+        self.is_hopeless = false;
         self.hub.degrade(&self.tags.tags()[FIRST_OF_DEVICE as usize..], quality);
     }
 
     /// The device is there, idle.
-    pub(super) fn found(&mut self, Description { path, identity, formats, .. }: &Description) {
-        self.is_described = true;
+    pub(super) fn found(&mut self, Description { path, identity, formats, fault }: &Description) {
+        // A sensor stays one. Everything else may change: a loopback device has no format until somebody writes to it.
+        self.is_hopeless = matches!(fault, Some(CameraError::NeedsIsp { .. }));
+        self.is_described = fault.is_none() || self.is_hopeless;
         self.encoder.clear();
         let formats: Vec<_> = formats.iter().map(|format| Value::string(format.as_str())).collect();
         let formats = Array::new(DataType::String, formats, None).expect("all of them are strings");
@@ -216,7 +221,7 @@ impl Status {
         self.window = Window { since: Instant::now(), captured: self.counters.captured };
     }
 
-    /// Publishes the counters; with no lease left, the camera is about to be idle.
+    /// Publishes the counters.
     pub(super) fn count(&mut self, leases: usize) {
         let Counters { captured, encoded, published, dropped, corrupt, last_frame } = &self.counters;
         let mut values = vec![
@@ -235,9 +240,11 @@ impl Status {
     }
 
     /// The device is closed.
-    pub(super) fn rests(&mut self) {
-        self.count(0);
-        self.publish([(Tag::FrameRate, Value::Double(0.0))]);
+    pub(super) fn rests(&mut self, leases: usize) {
+        self.count(leases);
+        if self.is_described {
+            self.publish([(Tag::FrameRate, Value::Double(0.0))]);
+        }
     }
 
     /// It is time for the meter to move, also if nobody has a deadband: people look at it to choose one.

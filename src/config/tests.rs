@@ -16,7 +16,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "[[camera]]\nname = 'a'\ndevice = '/dev/video0'\n\n[[camera]]\ndevice = '/dev/video1'\nname = 'a'\n",
-        "x.toml:7: [[camera]] name: \"a\" is the name of the one in line 2; names must differ",
+        "x.toml:7: [[camera]] name: \"a\" is the name of the one in line 2; each needs its own",
     ),
     (
         "[system]\ninterval = '5'\n",

@@ -39,8 +39,11 @@ pub struct Port(Arc<Shared>);
 #[derive(Clone, Copy)]
 pub struct Traits {
     pub comparison: Comparison,
-    /// Makes a picture of another size or quality from one of this camera; blocks for as long as that takes.
-    pub reshape: fn(&Picture, Shape) -> Shot,
+    /// Makes a picture of another size or quality from one of this camera, of so many bytes at most; blocks for as long as
+    /// that takes.
+    pub reshape: fn(&Picture, Shape, usize) -> Shot,
+    /// Bytes.
+    pub max_bytes: usize,
 }
 
 /// How two pictures of a camera are compared.
@@ -227,7 +230,8 @@ impl Camera {
 
     /// A picture of this camera made into another shape. Blocks while it computes.
     pub fn reshape(&self, picture: &Picture, shape: Shape) -> Shot {
-        (self.0.traits.reshape)(picture, shape)
+        let Traits { reshape, max_bytes, .. } = self.0.traits;
+        reshape(picture, shape, max_bytes)
     }
 
     /// Tells the capture thread that its device may have come or gone.
@@ -350,6 +354,10 @@ impl Port {
         state.last = Some((captured, picture.clone()));
         let mut delivered = 0;
         for due in state.leases.values_mut().filter(|due| due.is_due(captured, frame_interval)) {
+            if due.terms.deadband.is_some() && grid.is_none() {
+                // It came after this frame was judged; the next one is measured for it.
+                continue;
+            }
             due.advance(captured, frame_interval);
             due.published = grid.map(|grid| (captured, grid.clone()));
             due.slot.fill(Ok(picture.clone()));
@@ -364,8 +372,9 @@ impl Port {
         if quality.is_bad() && state.quality != quality {
             for due in state.leases.values_mut() {
                 due.slot.fill(Err(quality.clone()));
-                // Whatever comes next is news.
+                // Whatever comes next is news, and wanted at once.
                 due.published = None;
+                due.at = due.at.min(Instant::now());
             }
         }
         if quality.is_bad() {
@@ -407,7 +416,7 @@ impl Due {
         comparison: &Comparison,
     ) -> bool {
         let (Some(deadband), Some((at, last))) = (self.terms.deadband, &self.published) else { return true };
-        let heartbeat = comparison.heartbeat.map(|heartbeat| *at + heartbeat);
+        let heartbeat = comparison.heartbeat.and_then(|heartbeat| at.checked_add(heartbeat));
         heartbeat.is_some_and(|heartbeat| captured + frame_interval / 2 >= heartbeat)
             || comparison.difference(grid, last) > deadband
     }
@@ -429,7 +438,7 @@ mod tests {
     fn camera() -> (Camera, Port) {
         let hub = Hub::new(Clock::real());
         let comparison = Comparison { noise_floor: 0.0, ignore_brightness: false, heartbeat: Some(FRAME * 1000) };
-        let traits = Traits { comparison, reshape: |picture, _| Ok(picture.clone()) };
+        let traits = Traits { comparison, reshape: |picture, _, _| Ok(picture.clone()), max_bytes: 1 };
         let port = hub.register_camera("line1", traits).unwrap();
         assert!(hub.register_camera("line1", traits).is_none(), "names are unique");
         (hub.cameras().remove(0), port)

@@ -4,4 +4,4 @@
 pub mod certificate;
 mod value;
 
-pub use value::{data_value, quality, sample_status, status_code, timestamp, value, variant};
+pub use value::{data_value, date_time, quality, sample_status, status_code, timestamp, value, variant};

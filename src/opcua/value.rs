@@ -18,7 +18,7 @@ pub fn timestamp(time: &ua::DateTime) -> Timestamp {
     Timestamp::from_ticks(time.ticks().saturating_sub(EPOCHS_APART))
 }
 
-fn date_time(time: Timestamp) -> ua::DateTime {
+pub fn date_time(time: Timestamp) -> ua::DateTime {
     ua::DateTime::from(time.ticks().saturating_add(EPOCHS_APART).clamp(0, ua::DateTime::endtimes_ticks()))
 }
 

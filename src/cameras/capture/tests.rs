@@ -102,13 +102,13 @@ fn rig(linger: Duration) -> Rig {
     let hub = Hub::new(Clock::real());
     let device = Scripted::default();
     let comparison = Comparison { noise_floor: 0.0, ignore_brightness: false, heartbeat: None };
-    let traits = Traits { comparison, reshape: |picture, _| Ok(picture.clone()) };
+    let traits = Traits { comparison, reshape: |picture, _, _| Ok(picture.clone()), max_bytes: 1 };
     let mut capture = Capture {
         hub: hub.clone(),
         port: hub.register_camera("line1", traits).unwrap(),
         device: Box::new(device.clone()),
         status: Status::register(&hub, "line1", "scripted").unwrap(),
-        settings: Settings { quality: 80, max_bytes: 100_000, hardware_jpeg: false, linger },
+        settings: Settings { quality: 80, max_bytes: 100_000, hardware_jpeg: false, verify_jpeg: true, linger },
     };
     let tasks = Tasks::new("test");
     tasks.spawn_thread("camera", move |stop| capture.run(stop));

@@ -36,8 +36,9 @@ use tracing::{info, warn};
 const GLANCE: Duration = Duration::from_millis(500);
 /// The longest wait for a device that exists and cannot be opened.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long the device stays open after it was asked last; longer than a monitoring sink takes from one refresh to the next.
-const LINGER: Duration = Duration::from_secs(3);
+/// How long the device stays open after it was asked last; longer than a monitoring sink takes from one refresh to the
+/// next, also if another camera does not answer.
+const LINGER: Duration = Duration::from_secs(6);
 
 /// When a device is open for its controls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

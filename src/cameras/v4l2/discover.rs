@@ -93,13 +93,14 @@ pub fn list() -> Vec<Node> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NodeStamp {
     inode: u64,
-    created: (i64, i64),
+    /// Major and minor number.
+    device: u64,
 }
 
 #[cfg(test)]
 impl NodeStamp {
     pub(super) fn new(inode: u64) -> Self {
-        Self { inode, created: (0, 0) }
+        Self { inode, device: 0 }
     }
 }
 
@@ -107,7 +108,7 @@ impl NodeStamp {
 pub(crate) fn nodes() -> Vec<(PathBuf, NodeStamp)> {
     let stamp = |path: PathBuf| {
         let found = path.symlink_metadata().ok()?;
-        Some((path, NodeStamp { inode: found.ino(), created: (found.ctime(), found.ctime_nsec()) }))
+        Some((path, NodeStamp { inode: found.ino(), device: found.rdev() }))
     };
     video_nodes().into_iter().filter_map(stamp).collect()
 }
@@ -121,14 +122,11 @@ pub(super) fn video_nodes() -> Vec<PathBuf> {
 }
 
 /// The name of the camera that a node is; `None` if it is none.
-pub(crate) fn camera_name(path: &Path) -> Option<String> {
+pub(crate) fn camera_name(path: &Path) -> Result<Option<String>, CameraError> {
     match examine(path) {
-        Ok(found) => Some(names::name(path, &found.identity).0),
-        Err(CameraError::NotACamera { .. }) => None,
-        Err(error) => {
-            tracing::warn!(%error, "Cannot tell what a video node is.");
-            None
-        }
+        Ok(found) => Ok(Some(names::name(path, &found.identity).0)),
+        Err(CameraError::NotACamera { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

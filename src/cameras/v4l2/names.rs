@@ -4,7 +4,7 @@
 //!     /dev/v4l/by-path/platform-fe801000.csi-video-index0               the port: follows whatever is plugged in there
 //!     "vivid platform:vivid-000"                                        without udev: card and bus, so the port again
 //!
-//! Two cameras of one make without serial numbers have one link by id between them, which points to either of them, as it
+//! Two cameras of one make without serial numbers, or with the same, have one link by id between them, which points to either of them, as it
 //! happened; so neither is named by it, but both by their ports.
 
 use crate::cameras::device::Identity;
@@ -48,22 +48,21 @@ fn index_of(node: &Path) -> Option<String> {
     attribute(node, "index").filter(|index| index != "0")
 }
 
-/// Whether another USB camera has the same make and model, and neither has a serial number.
+/// Whether another USB camera has the same make, model and serial number (or none, or the one that a maker gave to all).
 fn has_twin(node: &Path) -> bool {
-    let Some((device, model)) = class(node).and_then(|class| nameless_usb_device(&class)) else { return false };
+    let Some((device, identity)) = class(node).and_then(|class| usb_device(&class)) else { return false };
     let Ok(others) = fs::read_dir("/sys/class/video4linux") else { return false };
-    let mut others = others.flatten().filter_map(|other| nameless_usb_device(&other.path()));
-    others.any(|(other, other_model)| other != device && other_model == model)
+    let mut others = others.flatten().filter_map(|other| usb_device(&other.path()));
+    others.any(|(other, other_identity)| other != device && other_identity == identity)
 }
 
-/// The USB device of a video node if it has no serial number, and what it is.
-fn nameless_usb_device(class: &Path) -> Option<(PathBuf, String)> {
+/// The USB device of a video node, and what its by-id link is made of.
+fn usb_device(class: &Path) -> Option<(PathBuf, [String; 3])> {
     let interface = fs::canonicalize(class.join("device")).ok()?;
     let device = interface.parent()?.to_owned();
     let read = |name| fs::read_to_string(device.join(name)).ok();
-    let model = format!("{}:{}", read("idVendor")?, read("idProduct")?);
-    let serial = read("serial").unwrap_or_default();
-    serial.trim().is_empty().then_some((device, model))
+    let identity = [read("idVendor")?, read("idProduct")?, read("serial").unwrap_or_default()];
+    Some((device, identity))
 }
 
 /// `usb-046d_HD_Pro_Webcam_C920_1A2B3C-video-index0` becomes `046d HD Pro Webcam C920 1A2B3C`.

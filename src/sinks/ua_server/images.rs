@@ -7,18 +7,19 @@
 //!
 //! The UA crate holds a value back that is stamped less than one sampling interval after the one before. Frames come on
 //! the camera's grid and not on the item's, so a picture that is due a few milliseconds early is stamped on the item's
-//! grid; never more than half a frame interval from when it was captured.
+//! grid. What comes much earlier than that, because the item was modified or enabled again or the clock was set back, has
+//! no source timestamp: the crate lets it pass, and nothing is stamped in the future.
 
 use super::items::{Nulls, exists};
 use crate::hub::frames::{Camera, Lease, Shot, Terms};
 use crate::model::{Quality, Sample, TagId, Timestamp, Value};
-use crate::opcua::data_value;
+use crate::opcua::{data_value, date_time};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, Variant};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -35,7 +36,9 @@ pub(super) enum Command {
         node: NodeId,
         camera: Camera,
         wish: Wish,
-        lease: Option<(Lease, Option<Timestamp>)>,
+        /// There are only so many.
+        permit: OwnedSemaphorePermit,
+        lease: Option<(Lease, Last)>,
     },
     Modify {
         handle: MonitoredItemHandle,
@@ -51,6 +54,30 @@ pub(super) enum Command {
     },
 }
 
+/// What the crate compares the next picture's timestamp with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Last {
+    /// Nothing: there was no picture, or it had no timestamp.
+    None,
+    At(Timestamp),
+    /// Some time that is not known here, or that was of another interval.
+    Unknown,
+}
+
+impl Last {
+    /// The timestamp of a picture captured at `captured`; `None` if it has to go without.
+    fn next(self, captured: Timestamp, interval: Duration) -> Option<Timestamp> {
+        match self {
+            Last::None => Some(captured),
+            Last::At(last) => {
+                let stamp = captured.max(last.saturating_add(interval));
+                (stamp <= captured.saturating_add(EARLY)).then_some(stamp)
+            }
+            Last::Unknown => None,
+        }
+    }
+}
+
 /// What an item asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Wish {
@@ -61,6 +88,9 @@ pub(super) struct Wish {
 
 /// How often it is looked whether an item's subscription has expired.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How much later than captured a picture may be stamped: half the interval of a slow camera's frames.
+const EARLY: Duration = Duration::from_millis(100);
 
 /// The node manager's end.
 pub(super) type Sampling = mpsc::Sender<Command>;
@@ -83,6 +113,8 @@ struct Item {
     wish: watch::Sender<Wish>,
     /// Runs while the item is enabled.
     task: Option<AbortHandle>,
+    /// Given back with the item.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Item {
@@ -122,9 +154,9 @@ impl Pump {
                 tasks.spawn(task)
             };
             match command {
-                Command::Add { handle, session, node, camera, wish, lease } => {
-                    let wish = watch::Sender::new(wish);
-                    let mut item = Item { node, session, since: Instant::now(), camera, wish, task: None };
+                Command::Add { handle, session, node, camera, wish, permit, lease } => {
+                    let (since, wish) = (Instant::now(), watch::Sender::new(wish));
+                    let mut item = Item { node, session, since, camera, wish, task: None, _permit: permit };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
@@ -136,7 +168,7 @@ impl Pump {
                 Command::Enable { handle, enabled } => {
                     let Some(item) = items.get_mut(&handle) else { continue };
                     match (&item.task, enabled) {
-                        (None, true) => item.task = Some(sample(handle, item, item.lease(), None)),
+                        (None, true) => item.task = Some(sample(handle, item, item.lease(), Last::Unknown)),
                         (Some(task), false) => {
                             task.abort();
                             item.task = None;
@@ -161,7 +193,7 @@ async fn deliver(
     node: NodeId,
     mut lease: Lease,
     mut wish: watch::Receiver<Wish>,
-    mut stamp: Option<Timestamp>,
+    mut last: Last,
 ) {
     let mut nulls = Nulls::after(None);
     loop {
@@ -169,25 +201,19 @@ async fn deliver(
             shot = lease.next() => shot,
             Ok(()) = wish.changed() => {
                 lease.set_terms(wish.borrow_and_update().terms);
+                last = Last::Unknown;
                 continue;
             }
         };
         let Wish { terms, is_publishing } = *wish.borrow();
         let captured = shot.as_ref().ok().map(|picture| picture.captured);
-        let earliest = stamp.map(|stamp| stamp.saturating_add(terms.interval));
-        let stamped = captured.max(captured.and(earliest));
-        stamp = stamped.or(stamp);
-        let mut value = image_value(&shot, stamped);
+        let stamp = captured.and_then(|captured| last.next(captured, terms.interval)).filter(|_| !is_publishing);
+        last = stamp.map_or(Last::None, Last::At);
+        let mut value = image_value(&shot);
+        value.source_timestamp = stamp.map(date_time);
         match &shot {
             Ok(_) => nulls.reset(),
-            Err(quality) => {
-                value.value = nulls.null(quality.status);
-                // It has no source time, so nothing is compared with the next one.
-                stamp = None;
-            }
-        }
-        if is_publishing {
-            value.source_timestamp = None;
+            Err(quality) => value.value = nulls.null(quality.status),
         }
         let mut notifier = subscriptions.data_notifier();
         if let Some(mut items) = notifier.notify_for(&node, AttributeId::Value) {
@@ -196,13 +222,12 @@ async fn deliver(
     }
 }
 
-/// A picture as the Value attribute; `stamped` replaces the time of capture.
-pub(super) fn image_value(shot: &Shot, stamped: Option<Timestamp>) -> DataValue {
+/// A picture as the Value attribute.
+pub(super) fn image_value(shot: &Shot) -> DataValue {
     let now = ::opcua::types::DateTime::now();
     match shot {
         Ok(picture) => {
-            let time = stamped.unwrap_or(picture.captured);
-            let mut value = data_value(&Sample::good(TagId(0), Value::Empty, time));
+            let mut value = data_value(&Sample::good(TagId(0), Value::Empty, picture.captured));
             value.value = Some(Variant::ByteString(ByteString { value: Some(picture.jpeg.to_vec()) }));
             value.server_timestamp = Some(now);
             value
@@ -221,5 +246,24 @@ fn bad_value(quality: &Quality) -> DataValue {
         status: Some(crate::opcua::status_code(quality.status)),
         server_timestamp: Some(::opcua::types::DateTime::now()),
         ..DataValue::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_stamped_on_the_grid_or_not_at_all() {
+        let (second, captured) =
+            (Duration::from_secs(1), Timestamp::UNIX_EPOCH.saturating_add(Duration::from_secs(99)));
+        let before = |duration| Last::At(captured.saturating_sub(duration));
+        assert_eq!(Last::None.next(captured, second), Some(captured));
+        assert_eq!(before(2 * second).next(captured, second), Some(captured));
+        let early = before(second - Duration::from_millis(20)).next(captured, second);
+        assert_eq!(early, Some(captured.saturating_add(Duration::from_millis(20))));
+        assert_eq!(before(second / 2).next(captured, second), None, "half a second ahead would be a lie");
+        assert_eq!(Last::At(captured.saturating_add(second)).next(captured, second), None, "the clock was set back");
+        assert_eq!(Last::Unknown.next(captured, second), None);
     }
 }

@@ -7,7 +7,7 @@
 use super::NodesLock;
 use super::address_space::{Nodes, Target};
 use super::filter::{Deadband, deadband, deadband_of_item};
-use super::images::{Command, Wish, image_value};
+use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Sampling as ItemSampling, saw_session};
 use super::snapshot;
 use crate::hub::Hub;
@@ -28,7 +28,9 @@ use ::opcua::types::{
 };
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 pub(super) use super::images::Sampling;
 
@@ -40,6 +42,10 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the creation of a monitored item may wait for its first picture; after that it comes as a notification.
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
 
+/// Monitored items on images, all clients together. The crate keeps up to three copies of a picture for each (the last
+/// value, the queue, what has been sent and not acknowledged), each a megabyte at most.
+const IMAGE_ITEMS: usize = 128;
+
 /// Pictures in one Read, each a megabyte at most; further ones are BadTooManyOperations.
 const PICTURES_PER_READ: usize = 32;
 
@@ -48,6 +54,7 @@ pub(super) struct HubNodes {
     nodes: NodesLock,
     sampling: Sampling,
     items: Items,
+    image_items: Arc<Semaphore>,
     namespace: u16,
 }
 
@@ -56,7 +63,8 @@ impl HubNodes {
         let namespace = add_namespaces(context, address_space, &[NAMESPACE])[0];
         let mut nodes = Nodes::new(namespace, address_space);
         nodes.add_new(&hub, address_space);
-        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), namespace }
+        let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
+        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, namespace }
     }
 
     pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
@@ -94,11 +102,18 @@ impl HubNodes {
     /// Begins sampling of an image and gives the item its first picture.
     async fn monitor_image(&self, context: &RequestContext, camera: Camera, item: &mut CreateMonitoredItem) {
         let deadband = deadband(item.filter());
-        if deadband == Deadband::Absolute {
+        match deadband {
             // It is for numbers (OPC 10000-4, 7.22.2), and a picture is none.
-            item.set_status(StatusCode::BadFilterNotAllowed);
-            return;
+            Deadband::Absolute => return item.set_status(StatusCode::BadFilterNotAllowed),
+            // Not a number; the crate looks only whether it is less than 0 or more than 100.
+            Deadband::Percent(percent) if !percent.is_finite() => {
+                return item.set_status(StatusCode::BadDeadbandFilterInvalid);
+            }
+            Deadband::Percent(_) | Deadband::None => {}
         }
+        let Ok(permit) = self.image_items.clone().try_acquire_owned() else {
+            return item.set_status(StatusCode::BadTooManyMonitoredItems);
+        };
         let (handle, node) = (item.handle(), item.item_to_monitor().node_id.clone());
         let wish = image_wish(context, handle.subscription_id, item.sampling_interval(), deadband);
         // A queue of pictures is a queue of megabytes, and of old ones.
@@ -108,15 +123,18 @@ impl HubNodes {
         } else {
             let mut lease = camera.lease(wish.terms);
             let first = tokio::time::timeout(FIRST_PICTURE, lease.next()).await;
-            let stamp = first.as_ref().ok().and_then(|shot| shot.as_ref().ok()).map(|picture| picture.captured);
+            let last = match &first {
+                Ok(Ok(picture)) => Last::At(picture.captured),
+                _ => Last::None,
+            };
             if let Ok(shot) = first {
-                item.set_initial_value(image_value(&shot, None));
+                item.set_initial_value(image_value(&shot));
             }
-            Some((lease, stamp))
+            Some((lease, last))
         };
         item.set_status(StatusCode::Good);
         let session = context.session_id;
-        self.command(Command::Add { handle, session, node, camera, wish, lease }).await;
+        self.command(Command::Add { handle, session, node, camera, wish, permit, lease }).await;
     }
 
     async fn write_tag(&self, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
@@ -197,7 +215,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         let values = answers.into_iter().map(|answer| match answer {
             Answer::Now(value) => value,
             Answer::Tag(tag) => data_value(&self.hub.read(tag)),
-            Answer::Picture => image_value(pictures.next().expect("one was taken for each"), None),
+            Answer::Picture => image_value(pictures.next().expect("one was taken for each")),
         });
         values.zip(nodes).map(|(value, node)| finish(value, &node.index_range, timestamps)).collect()
     }
