@@ -127,7 +127,7 @@ fn segments_that_viewers_refuse_are_refused_with_the_reason() {
     const SOF: u8 = 0xC0;
     const DQT: u8 = 0xDB;
     const APP0: u8 = 0xE0;
-    let cases: [(&str, Vec<u8>); 27] = [
+    let cases: [(&str, Vec<u8>); 28] = [
         ("its samples have not 8 bits", with(SOF, |sof| sof[0] = 12)),
         ("no camera has that many pixels", with(SOF, |sof| sof[1..3].fill(0))),
         ("no camera has that many pixels", with(SOF, |sof| sof[3..5].fill(0))),
@@ -152,7 +152,8 @@ fn segments_that_viewers_refuse_are_refused_with_the_reason() {
         ("its length does not match its components", with(SOS, |sos| sos[0] = 4)),
         ("its length does not match its components", with(SOS, |sos| sos.truncate(7))),
         ("it has a component that the frame has not", with(SOS, |sos| sos[1] = 77)),
-        ("a component comes twice", with(SOS, |sos| sos[3] = sos[1])),
+        ("its components come twice or not in the frame's order", with(SOS, |sos| sos[3] = sos[1])),
+        ("its components come twice or not in the frame's order", with(SOS, |sos| sos.swap(1, 3))),
         ("a Huffman table lacks", with(SOS, |sos| sos[2] = 0x22)),
         ("a Huffman table lacks", with(SOS, |sos| sos[2] = 0xF0)),
     ];

@@ -310,13 +310,15 @@ impl State {
         }
         let mut blocks = 0;
         let mut unit = [1, 1];
-        for (at, selector) in selectors.chunks_exact(2).enumerate() {
-            if selectors.chunks_exact(2).take(at).any(|before| before[0] == selector[0]) {
-                return Err(segment.bad("a component comes twice"));
-            }
+        let mut next = 0;
+        for selector in selectors.chunks_exact(2) {
             let mut components = frame.components[..frame.count].iter_mut().enumerate();
             let component = components.find(|(_, component)| component.id == selector[0]);
             let (index, component) = component.ok_or(segment.bad("it has a component that the frame has not"))?;
+            if index < next {
+                return Err(segment.bad("its components come twice or not in the frame's order"));
+            }
+            next = index + 1;
             if component.has_come && !frame.is_progressive {
                 return Err(segment.misplaced());
             }
