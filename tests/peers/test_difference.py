@@ -3,7 +3,7 @@
 The camera is a pipe: raw frames of one brightness, with a box of another in a corner, as the file `scene` says.
 """
 
-import io
+import subprocess
 import sys
 import time
 
@@ -14,15 +14,19 @@ from PIL import ImageStat
 from test_ua import Changes, image_of, state_of
 
 CAMERA = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 
 width, height, scene = 320, 240, Path(sys.argv[1])
 while True:
-    background, box = map(int, scene.read_text().split())
-    luma = bytearray([background]) * (width * height)
-    for line in range(0, 60):
-        luma[line * width : line * width + 80] = bytes([box]) * 80
+    text = scene.read_text()
+    if text == "noise":
+        luma = os.urandom(width * height)
+    else:
+        background, box = map(int, text.split())
+        luma = bytearray([background]) * (width * height)
+        for line in range(0, 60):
+            luma[line * width : line * width + 80] = bytes([box]) * 80
     sys.stdout.buffer.write(luma + b"\\x80" * (width * height // 2))
     sys.stdout.buffer.flush()
     time.sleep(0.04)
@@ -35,6 +39,7 @@ insecure_on_loopback = true
 [cameras]
 discover = false
 linger = "500ms"
+COMMON
 [[camera]]
 name = "scene"
 device = "pipe"
@@ -56,8 +61,8 @@ class Stage:
         (folder / "camera.py").write_text(CAMERA)
         self.show(100)
 
-    def start(self, more=""):
-        words = {"PYTHON": sys.executable, "SCRIPT": self.folder / "camera.py", "SCENE": self.scene, "MORE": more}
+    def start(self, more="", common=""):
+        words = {"PYTHON": sys.executable, "SCRIPT": self.folder / "camera.py", "SCENE": self.scene, "MORE": more, "COMMON": common}
         config = CONFIG
         for word, value in words.items():
             config = config.replace(word, str(value))
@@ -65,8 +70,11 @@ class Stage:
 
     def show(self, background, box=None):
         """The whole in one brightness, or with a box of a sixteenth of the picture in another."""
+        self.write(f"{background} {background if box is None else box}")
+
+    def write(self, text):
         new = self.folder / "new"
-        new.write_text(f"{background} {background if box is None else box}")
+        new.write_text(text)
         new.replace(self.scene)
 
 
@@ -176,25 +184,29 @@ def test_a_deadband_can_be_changed(stage):
         stage.show(150)
         time.sleep(SETTLED)
         assert len(changes.values) == 1
-        request = ua.MonitoredItemModifyRequest(
-            MonitoredItemId=item,
-            RequestedParameters=ua.MonitoringParameters(
-                ClientHandle=subscription.aio_obj._client_handle,
-                SamplingInterval=100.0,
-                QueueSize=1,
-                DiscardOldest=True,
-                Filter=deadband(10),
-            ),
-        )
-        parameters = ua.ModifyMonitoredItemsParameters(
-            SubscriptionId=subscription.aio_obj.subscription_id,
-            TimestampsToReturn=ua.TimestampsToReturn.Both,
-            ItemsToModify=[request],
-        )
-        results = client.tloop.post(client.aio_obj.uaclient.modify_monitored_items(parameters))
-        assert [result.StatusCode.name for result in results] == ["Good"]
+        modify(client, subscription, item, 100, deadband(10))
         wait_until("the difference that had been there", lambda: len(changes.values) == 2)
         assert luma(changes.values[1]) == 150
+
+
+def modify(client, subscription, item, interval, mfilter=None):
+    request = ua.MonitoredItemModifyRequest(
+        MonitoredItemId=item,
+        RequestedParameters=ua.MonitoringParameters(
+            ClientHandle=subscription.aio_obj._client_handle,
+            SamplingInterval=float(interval),
+            QueueSize=1,
+            DiscardOldest=True,
+            Filter=mfilter,
+        ),
+    )
+    parameters = ua.ModifyMonitoredItemsParameters(
+        SubscriptionId=subscription.aio_obj.subscription_id,
+        TimestampsToReturn=ua.TimestampsToReturn.Both,
+        ItemsToModify=[request],
+    )
+    results = client.tloop.post(client.aio_obj.uaclient.modify_monitored_items(parameters))
+    assert [result.StatusCode.name for result in results] == ["Good"]
 
 
 @pytest.mark.parametrize(
@@ -203,6 +215,7 @@ def test_a_deadband_can_be_changed(stage):
         (ua.DeadbandType.Absolute, 5, "BadFilterNotAllowed"),
         (ua.DeadbandType.Percent, 101, "BadDeadbandFilterInvalid"),
         (ua.DeadbandType.Percent, -1, "BadDeadbandFilterInvalid"),
+        (ua.DeadbandType.Percent, float("nan"), "BadDeadbandFilterInvalid"),
     ],
 )
 def test_other_deadbands_on_a_picture_are_refused(stage, kind, value, code):
@@ -211,6 +224,76 @@ def test_other_deadbands_on_a_picture_are_refused(stage, kind, value, code):
         _, result = monitor(client, image_of(client, "scene"), Changes(), 100, deadband(value, kind))
         assert result.name == code
         assert state_of(client, "Leases", "scene") == 0
+
+
+def test_no_picture_is_stamped_in_the_future_and_none_waits_for_an_old_interval(stage):
+    vedette = stage.start()
+    with vedette.client() as client:
+        changes = Changes()
+        subscription, item = monitor(client, image_of(client, "scene"), changes, 500)
+        # Pictures that are equal are no change, so the scene changes all the time.
+        for brightness in range(100, 140):
+            stage.show(brightness)
+            time.sleep(0.05)
+        modify(client, subscription, item, 20000)
+        for brightness in range(140, 160):
+            stage.show(brightness)
+            time.sleep(0.05)
+
+        def set_mode(mode):
+            client.tloop.post(subscription.aio_obj.set_monitoring_mode(mode))
+
+        set_mode(ua.MonitoringMode.Disabled)
+        before = len(changes.values)
+        stage.show(200)
+        time.sleep(0.5)
+        set_mode(ua.MonitoringMode.Reporting)
+        wait_until("a picture as soon as it is enabled", lambda: len(changes.values) > before, 10)
+        for value in changes.values:
+            if value.SourceTimestamp:
+                assert (value.SourceTimestamp - value.ServerTimestamp).total_seconds() < 0.2
+
+
+def test_after_a_recovery_readers_and_slow_items_see_it_at_once(stage):
+    vedette = stage.start()
+    with vedette.client() as client:
+        image, changes = image_of(client, "scene"), Changes()
+        monitor(client, image, changes, 3600000)
+        wait_until("the first picture", lambda: changes.values)
+        camera = stage.folder / "camera.py"
+        camera.rename(stage.folder / "gone.py")
+        subprocess.run(["pkill", "-KILL", "-f", str(camera)], check=True)
+        wait_until("the loss", lambda: changes.values[-1].StatusCode.is_bad())
+        assert state_of(client, "InUse", "scene") is True, "somebody still wants pictures"
+        (stage.folder / "gone.py").rename(camera)
+        wait_until("a picture", lambda: changes.values[-1].StatusCode.is_good())
+        assert picture(image.read_value())
+        assert state_of(client, "State", "scene") == "streaming"
+
+
+def test_pictures_are_not_handed_to_everybody_without_end(stage):
+    vedette = stage.start()
+    with vedette.client() as client:
+        image, subscription = image_of(client, "scene"), None
+        results = []
+        for _ in range(2):
+            subscription = client.create_subscription(1000, Changes())
+            results += client.tloop.post(
+                subscription.aio_obj.create_monitored_items(
+                    [
+                        subscription.aio_obj._make_monitored_item_request(
+                            image.aio_obj, ua.AttributeIds.Value, None, 1, ua.MonitoringMode.Reporting, 1000
+                        )
+                        for _ in range(100)
+                    ]
+                )
+            )
+        refused = [result for result in results if isinstance(result, ua.StatusCode)]
+        assert {status.name for status in refused} == {"BadTooManyMonitoredItems"}
+        assert len(refused) == 200 - 128
+        subscription.delete()
+        wait_until("room again", lambda: not isinstance(
+            monitor(client, image, Changes(), 1000)[1], ua.StatusCode))
 
 
 def test_a_snapshot_comes_in_the_size_and_quality_asked_for(stage):
@@ -245,6 +328,17 @@ def test_a_snapshot_comes_in_the_size_and_quality_asked_for(stage):
                 snapshot(*arguments)
         names = [argument.Name for argument in child(method, "InputArguments").read_value()]
         assert names == ["Width", "Height", "Quality", "Format"]
+
+
+def test_a_snapshot_is_not_larger_than_a_picture_may_be(stage):
+    vedette = stage.start(common="max_bytes = 20000")
+    stage.write("noise")
+    with vedette.client() as client:
+        camera = child(client.nodes.objects, "Cameras", "scene")
+        time.sleep(0.5)
+        for quality in [0, 100]:
+            size = len(camera.call_method(child(camera, "Snapshot"), 300, 0, quality))
+            assert 5000 < size <= 20000
 
 
 def test_what_a_camera_says_of_itself(stage):
