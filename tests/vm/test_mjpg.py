@@ -193,7 +193,8 @@ def test_a_camera_that_falls_silent_is_a_bad_status_and_comes_back(appliance, pl
         silent = time.monotonic()
         player.pause()
         lost = images.wait_for(is_bad, SILENCE + START, "Bad status", since=silent)
-        assert len(camera.tag("Reason").split()) >= 2
+        # Not the Reason: when it is opened again the driver gives out one old buffer, and for that time all looks well.
+        assert "no frame" in camera.tag("LastError")
         player.resume()
         images.wait_for(is_good, START, "image", since=lost.arrived)
 
