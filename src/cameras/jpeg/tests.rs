@@ -148,7 +148,7 @@ fn segments_that_viewers_refuse_are_refused_with_the_reason() {
         ("more codes than their lengths allow", with(DHT, |dht| (dht[1], dht[3]) = (2, 3))),
         ("a DC code for more than 15 bits", with(DHT, |dht| dht[17] = 16)),
         ("it is too short", with(DHT, |dht| dht[2] = 255)),
-        ("it is too short", with(APP0, |app0| app0.truncate(6))),
+        ("it is too short", with(APP0, |app0| *app0 = b"JFIF\0\x01".to_vec())),
         ("its length does not match its components", with(SOS, |sos| sos[0] = 4)),
         ("its length does not match its components", with(SOS, |sos| sos.truncate(7))),
         ("it has a component that the frame has not", with(SOS, |sos| sos[1] = 77)),
@@ -175,9 +175,14 @@ fn segments_that_viewers_refuse_are_refused_with_the_reason() {
         let (at, found) = with_marker(marker);
         assert_eq!(found, Err(Fault::Misplaced { marker, at }));
     }
-    let (_, no_interval) = (0, with(DQT, |_| ()));
-    let dri = [&[0xFF, SOI, 0xFF, 0xDD, 0, 3, 1][..], &no_interval[2..]].concat();
+    let dri = [&[0xFF, SOI, 0xFF, 0xDD, 0, 3, 1][..], &sample()[2..]].concat();
     assert!(matches!(repaired(&dri), Err(Fault::Bad { segment: "restart interval", at: 2, .. })));
+    // What Pillow reads of application data must be there.
+    for (marker, content) in [(0xE2, &b"ICC_PROFILE\0\x01"[..]), (0xEE, b"Adobe\0")] {
+        let (mut segments, scan) = split(&sample());
+        segments.insert(0, [&[0xFF, marker, 0, content.len() as u8 + 2], content].concat());
+        assert!(matches!(repaired(&join(&segments, &scan)), Err(Fault::Bad { segment: "application data", .. })));
+    }
     // Two frame headers; a scan before any.
     let (segments, scan) = split(&sample());
     let twice: Vec<_> = segments.iter().chain(segments.iter().filter(|s| s[1] == SOF)).cloned().collect();
@@ -197,6 +202,12 @@ fn a_scan_shows_that_a_part_is_lost() {
         sos[0] = 2;
     });
     assert_eq!(repaired(&few), Err(Fault::Incomplete));
+    // A restart marker that is out of turn, though none lacks.
+    let mut jpeg = fixture("whole/restarts.jpg");
+    let at = |number: u8| move |pair: &[u8]| pair == [0xFF, 0xD0 + number];
+    let (one, two) = (jpeg.windows(2).position(at(1)).unwrap(), jpeg.windows(2).position(at(2)).unwrap());
+    jpeg.swap(one + 1, two + 1);
+    assert_eq!(repaired(&jpeg), Err(Fault::Gap { at: one }));
     // A second scan of the same components.
     let (segments, mut scan) = split(&sample());
     scan.truncate(scan.len() - 2);
@@ -212,6 +223,21 @@ fn fixtures(folder: &str) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     files.iter().map(|path| (path.display().to_string(), std::fs::read(path).unwrap())).collect()
+}
+
+fn fixture(file: &str) -> Vec<u8> {
+    std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jpeg").join(file)).unwrap()
+}
+
+#[test]
+fn scans_without_end_are_refused() {
+    let mut jpeg = fixture("whole/progressive.jpg");
+    jpeg.truncate(jpeg.len() - 2);
+    let last = jpeg.windows(2).rposition(|pair| pair == [0xFF, SOS]).unwrap();
+    let scan = jpeg[last..].to_vec();
+    (0..100).for_each(|_| jpeg.extend_from_slice(&scan));
+    jpeg.extend([0xFF, EOI]);
+    assert!(matches!(repaired(&jpeg), Err(Fault::Bad { why: "there are too many", .. })));
 }
 
 #[test]
