@@ -113,7 +113,13 @@ impl Status {
             window: Window { since: Instant::now(), captured: 0 },
             metered: None,
         };
-        status.publish([(Tag::Device, Value::string(device)), (Tag::LastError, Value::string(""))]);
+        status.publish([
+            // Until the camera's thread has looked.
+            (Tag::State, Value::string("disconnected")),
+            (Tag::Reason, Value::string("it has not been looked at yet")),
+            (Tag::Device, Value::string(device)),
+            (Tag::LastError, Value::string("")),
+        ]);
         status.count(0);
         Ok(status)
     }

@@ -4,6 +4,7 @@ vivid is the camera, by name and bus one of `platform:vivid-000`, `-001` ...; un
 while it streams. There is no udev in the guest, so names come from the card.
 """
 
+import os
 import re
 import time
 
@@ -38,7 +39,7 @@ linger = "500ms"
 SECOND = 1.0
 # From plugging in to a node that is there and says so.
 APPEAR = 5.0
-CYCLES = 20
+CYCLES = int(os.environ.get("CYCLES", 20))
 # All that vivid can be: capture and output, VBI, radio, SDR, metadata, touch.
 ALL_NODES = "0xe1d3d"
 CAPTURE = "0x1"

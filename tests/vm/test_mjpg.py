@@ -167,8 +167,8 @@ def test_broken_frames_are_dropped_and_counted(appliance, player, camera, broken
 def test_a_damaged_scan_reaches_no_client_in_a_form_that_it_refuses(appliance, player, camera, damage):
     good = jpegs.whole(5)
     player.show([good, *(damage(jpegs.whole(seed)) for seed in range(6, 16))])
-    # All are opened here.
-    assert good in pictures(appliance, camera)
+    # All are opened here. A slow machine does not take every frame, so the whole one may need some tries.
+    assert any(good in pictures(appliance, camera) for _ in range(5))
 
 
 def test_nothing_but_broken_frames_is_a_bad_status_and_whole_ones_bring_it_back(appliance, player, camera):
