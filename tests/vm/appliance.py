@@ -245,13 +245,12 @@ def appliance_with(
     config: str,
     drivers: str | None = None,
     with_ustreamer: bool = False,
-    plain_port: int | None = None,
     **options,
 ) -> Iterator[Appliance]:
     """Boots the firmware with a configuration and gives a session with it.
 
     `drivers`: shell commands that load other cameras than the one vivid, before the firmware starts; "" for none.
-    `plain_port`: of the guest, where sessions are neither signed nor encrypted. `options` are Machine's.
+    `options` are Machine's.
     """
     binary = Path(os.environ.get("VEDETTE_BINARY") or ROOT / "target/dist/vedette-aarch64")
     if not binary.is_file():
@@ -269,13 +268,12 @@ def appliance_with(
 
     with Machine(image, **options) as machine, ThreadLoop() as tloop:
         machine.wait_ready()
-        url = f"opc.tcp://127.0.0.1:{machine.ports[plain_port or 4840]}"
+        url = f"opc.tcp://127.0.0.1:{machine.ports[4840]}"
 
         def new_session() -> Client:
             client = Client(url, timeout=30, tloop=tloop)
             client.application_uri = APPLICATION_URI
-            if not plain_port:
-                client.set_security(SecurityPolicyBasic256Sha256, str(certificate.der), str(certificate.key))
+            client.set_security(SecurityPolicyBasic256Sha256, str(certificate.der), str(certificate.key))
             client.connect()
             return client
 
