@@ -251,7 +251,7 @@ impl CameraConfig {
             Ok(_) => {}
             Err(error) => faults.push(("name", error.to_string())),
         }
-        if !self.is_test_pattern() && !self.is_pipe() && !self.device.is_absolute() {
+        if self.is_v4l2() && !self.device.is_absolute() {
             let (device, path) = (self.device.display(), "write its path, as in \"/dev/video0\"");
             faults.push(("device", format!("{device:?} is no device; {path}, or \"{TEST_PATTERN}\" or \"{PIPE}\"")));
         }

@@ -100,7 +100,7 @@ impl Status {
         });
         let specs = specs.collect::<Result<Vec<_>, SpawnError>>()?;
         let tags = hub.register(&format!("camera {name}"), specs)?;
-        let mut status = Self {
+        let status = Self {
             hub: hub.clone(),
             tags,
             state: "",
@@ -228,7 +228,7 @@ impl Status {
     }
 
     /// Publishes the counters.
-    pub(super) fn count(&mut self, leases: usize) {
+    fn count(&self, leases: usize) {
         let Counters { captured, encoded, published, dropped, corrupt, last_frame } = &self.counters;
         let mut values = vec![
             (Tag::InUse, Value::Boolean(leases > 0)),

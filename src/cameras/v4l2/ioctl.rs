@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code, reason = "ioctl(2); named in DESIGN as a place for it")]
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::File;
@@ -446,21 +447,20 @@ pub(super) struct Ready {
 
 /// Waits until the device has a buffer for us, an event or an error; nothing after `timeout`.
 pub(super) fn wait(file: &File, timeout: Duration) -> io::Result<Ready> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let fd = file.as_fd();
-    // OUT is for the output queue of a memory-to-memory device; others never say it.
-    let mut fds = [PollFd::new(&fd, PollFlags::IN | PollFlags::OUT | PollFlags::PRI)];
+    let found = poll_one(file, PollFlags::IN | PollFlags::PRI, timeout)?;
+    Ok(Ready { buffer: found.intersects(!PollFlags::PRI), event: found.contains(PollFlags::PRI) })
+}
+
+/// What of `events`, or which error, there is; nothing after `timeout` or a signal.
+pub(super) fn poll_one(fd: &impl AsFd, events: PollFlags, timeout: Duration) -> io::Result<PollFlags> {
+    let mut fds = [PollFd::new(fd, events)];
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     match poll(&mut fds, Some(&timeout)) {
-        Ok(_) => {
-            let found = fds[0].revents();
-            let event = found.contains(PollFlags::PRI);
-            Ok(Ready { buffer: found.intersects(!PollFlags::PRI), event })
-        }
-        Err(rustix::io::Errno::INTR) => Ok(Ready::default()),
+        Ok(_) => Ok(fds[0].revents()),
+        Err(Errno::INTR) => Ok(PollFlags::empty()),
         Err(error) => Err(error.into()),
     }
 }

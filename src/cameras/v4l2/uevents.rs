@@ -5,7 +5,8 @@
 //! is known at once and so that it works without udev, the second so that a new camera has its name that stays.
 //! What exactly came is not read from the message but looked for (discover.rs): a message can be lost, a look cannot.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use super::ioctl::poll_one;
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -28,15 +29,7 @@ impl Uevents {
 
     /// Waits for news of a video device, `timeout` at most. `true`: something came or went, or may have.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) | Err(Errno::INTR) => Ok(false),
-            Ok(_) => self.drain(),
-            Err(error) => Err(error.into()),
-        }
+        if poll_one(&self.0, PollFlags::IN, timeout)?.is_empty() { Ok(false) } else { self.drain() }
     }
 
     /// Reads all that waits: one look answers a burst of messages.
