@@ -7,6 +7,7 @@
 //! - [`Hub`] is a cheap handle; all of them see one table. Tags are registered by the source that owns them, with
 //!   [`Hub::register`], and stay registered while the process lives: a source that ends leaves its tags behind, bad.
 //! - [`frames`] is the same for pictures: leased on demand, latest wins.
+//! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on.
 //!
 //! Invariants: a publish never waits for a sink. The table's lock is held for the copy of a batch and never across an
 //! await. A tag's samples reach every reader in the order in which they were published. A write is answered once,
@@ -15,11 +16,13 @@
 //! Most values change when their source says so. A tag whose value can change without that (a register of a device that
 //! only a read shows) is called live, and whoever wants its value now, or goes on wanting it, asks for a refresh.
 
+mod events;
 mod every;
 pub mod frames;
 mod latest;
 mod table;
 
+pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
 pub use table::{RegisterError, Registration, Request, WriteRequest};
@@ -50,6 +53,7 @@ struct Inner {
     /// Counts registrations, so that sinks see new tags and cameras.
     structure: watch::Sender<u64>,
     cameras: RwLock<Vec<frames::Camera>>,
+    events: tokio::sync::broadcast::Sender<Arc<crate::model::Event>>,
 }
 
 impl Hub {
@@ -61,6 +65,7 @@ impl Hub {
             every: Mutex::default(),
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
+            events: events::channel(),
         }))
     }
 

@@ -8,20 +8,25 @@
 //! - [`Timestamp`]: 100 ns ticks, the resolution of OPC UA.
 //! - [`TagName`], [`TagSpec`], [`TagId`]: a tag's name, its description, and its place in the hub.
 //! - [`Sample`]: one value of one tag at one time. What flows.
+//! - [`Event`]: something that happened once. [`Role`]: what somebody may do.
 //! - [`Picture`]: one encoded image of a camera. What flows on demand.
 //! - [`LumaGrid`]: a picture's brightness on a small grid, to tell how much two pictures differ.
 
+mod event;
 mod frame;
 mod luma;
 mod quality;
+mod role;
 mod sample;
 mod tag;
 mod time;
 mod value;
 
+pub use event::{Event, EventKind};
 pub use frame::Picture;
 pub use luma::LumaGrid;
 pub use quality::{Quality, Status};
+pub use role::Role;
 pub use sample::{Sample, TagId};
 pub use tag::{Range, TagName, TagNameError, TagSpec};
 pub use time::Timestamp;

@@ -18,6 +18,7 @@
 //! configuration.
 
 mod address_space;
+mod config;
 mod endpoints;
 mod filter;
 mod images;
@@ -33,50 +34,14 @@ use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeMan
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
+pub use config::Config;
 use node_manager::{HubNodes, Sampling};
-use serde::Deserialize;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
-
-/// `[ua_server]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Address and port. Default: "0.0.0.0:4840", every interface.
-    pub listen: SocketAddr,
-    /// Also offer SecurityPolicy None: no encryption, no signature, anybody on this machine reads and writes. Only
-    /// allowed while `listen` is a loopback address. Default: false.
-    pub insecure_on_loopback: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { listen: ([0, 0, 0, 0], 4840).into(), insecure_on_loopback: false }
-    }
-}
-
-impl Config {
-    /// What is wrong with the values, as (key, what and what would be right).
-    pub fn check(&self) -> Vec<(&'static str, String)> {
-        let mut faults = Vec::new();
-        if self.insecure_on_loopback && !self.listen.ip().is_loopback() {
-            let listen = self.listen;
-            faults.push((
-                "insecure_on_loopback",
-                format!(
-                    "SecurityPolicy None is only offered on a loopback address, and `listen` is {listen}; set it to \
-                     false, or `listen` to \"127.0.0.1:{}\"",
-                    listen.port()
-                ),
-            ));
-        }
-        faults
-    }
-}
 
 /// Everything that can fail has been tried: the port is bound and the certificate is there.
 pub struct Setup {

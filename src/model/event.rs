@@ -1,0 +1,49 @@
+//! Something that happened once, for people and their systems to take note of; unlike a tag it has no current value.
+
+use super::Timestamp;
+use std::sync::Arc;
+
+/// What happened. Becomes an event type in OPC UA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    CameraConnected,
+    CameraDisconnected,
+    CameraNoSignal,
+    SourceLost,
+    SourceBack,
+    UplinkLost,
+    UplinkBack,
+    ConfigurationApplied,
+    ConfigurationRefused,
+    /// A user who may not come in: wrong password, unknown name or certificate.
+    LoginRefused,
+    /// An application whose certificate is not trusted.
+    ClientRefused,
+    /// Our own certificate is about to expire.
+    CertificateExpires,
+    UpdateInstalled,
+}
+
+impl EventKind {
+    /// Urgency by OPC 10000-5, 6.4.2: 1 is the least, 1000 a catastrophe.
+    pub const fn severity(self) -> u16 {
+        use EventKind as Kind;
+        match self {
+            Kind::CameraConnected | Kind::SourceBack | Kind::UplinkBack | Kind::ConfigurationApplied => 100,
+            Kind::UpdateInstalled => 200,
+            Kind::LoginRefused | Kind::ClientRefused | Kind::ConfigurationRefused | Kind::CertificateExpires => 500,
+            Kind::CameraDisconnected | Kind::CameraNoSignal | Kind::SourceLost | Kind::UplinkLost => 700,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub kind: EventKind,
+    /// What it happened to, as a path: `cameras/line1`, `mqtt`, `ua_server`, `configuration`.
+    pub source: Arc<str>,
+    /// One sentence for people.
+    pub message: String,
+    /// By this device's clock.
+    pub time: Timestamp,
+}
