@@ -7,7 +7,7 @@
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
-//! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
+//! - `address_space.rs` makes these nodes, at start and when tags or cameras come and go; `removal.rs` takes them away.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
@@ -24,6 +24,7 @@ mod filter;
 mod images;
 mod items;
 mod node_manager;
+mod removal;
 mod snapshot;
 
 use crate::base::{Stop, net};
@@ -214,10 +215,10 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
     }
 }
 
-/// Adds nodes for new tags and cameras, for ever.
+/// Makes and takes away nodes as tags and cameras come and go, for ever.
 async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
     loop {
-        nodes.inner().add_new(hub, &mut nodes.address_space().write());
+        nodes.inner().update(hub, &mut nodes.address_space().write());
         if structure.changed().await.is_err() {
             return std::future::pending().await;
         }

@@ -62,7 +62,7 @@ impl HubNodes {
     pub(super) fn new(hub: Hub, sampling: Sampling, context: &ServerContext, address_space: &mut AddressSpace) -> Self {
         let namespace = add_namespaces(context, address_space, &[NAMESPACE])[0];
         let mut nodes = Nodes::new(namespace, address_space);
-        nodes.add_new(&hub, address_space);
+        nodes.update(&hub, address_space);
         let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
         Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, namespace }
     }
@@ -75,8 +75,8 @@ impl HubNodes {
         &self.items
     }
 
-    pub(super) fn add_new(&self, hub: &Hub, address_space: &mut AddressSpace) {
-        self.nodes.write().expect("no code that holds the nodes panics").add_new(hub, address_space);
+    pub(super) fn update(&self, hub: &Hub, address_space: &mut AddressSpace) {
+        self.nodes.write().expect("no code that holds the nodes panics").update(hub, address_space);
     }
 
     fn read_nodes(&self) -> std::sync::RwLockReadGuard<'_, Nodes> {
