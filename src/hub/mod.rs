@@ -9,6 +9,7 @@
 //!   ids, perhaps with another type, or until they are retired ([`Hub::retire`]) and there for nobody.
 //! - [`frames`] is the same for pictures: leased on demand, latest wins.
 //! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on.
+//! - [`Hub::reload`] asks whoever took [`Hub::reloads`] to read the configuration anew.
 //!
 //! Invariants: a publish never waits for a sink. The table's lock is held for the copy of a batch and never across an
 //! await. A tag's samples reach every reader in the order in which they were published. A write is answered once,
@@ -17,12 +18,14 @@
 //! Most values change when their source says so. A tag whose value can change without that (a register of a device that
 //! only a read shows) is called live, and whoever wants its value now, or goes on wanting it, asks for a refresh.
 
+mod commands;
 mod events;
 mod every;
 pub mod frames;
 mod latest;
 mod table;
 
+pub use commands::{Outcome, Reload};
 pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
@@ -55,6 +58,7 @@ struct Inner {
     structure: watch::Sender<u64>,
     cameras: RwLock<Vec<frames::Camera>>,
     events: tokio::sync::broadcast::Sender<Arc<crate::model::Event>>,
+    reloads: Mutex<Option<tokio::sync::mpsc::Sender<Reload>>>,
 }
 
 impl Hub {
@@ -67,6 +71,7 @@ impl Hub {
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
             events: events::channel(),
+            reloads: Mutex::default(),
         }))
     }
 
