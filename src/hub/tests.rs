@@ -122,7 +122,7 @@ async fn a_tag_whose_owner_has_ended_is_registered_anew_under_its_id_or_retired(
     let [x, y] = [first.tags()[0], first.tags()[1]];
     let (known, all) = hub.tags_since(0);
     assert_eq!(all.len(), 2);
-    let mut structure = hub.structure();
+    let structure = hub.structure();
     drop(first);
 
     let again = hub.register("second", vec![spec("a/x")]).unwrap();

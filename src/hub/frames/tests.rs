@@ -9,12 +9,15 @@ fn picture(sequence: u64) -> Picture {
     Picture { jpeg, width: 1, height: 1, sequence, captured: Timestamp::UNIX_EPOCH }
 }
 
+fn traits() -> Traits {
+    let comparison = Comparison { noise_floor: 0.0, ignore_brightness: false, heartbeat: Some(FRAME * 1000) };
+    Traits { comparison, reshape: |picture, _, _| Ok(picture.clone()), max_bytes: 1 }
+}
+
 fn camera() -> (Camera, Port) {
     let hub = Hub::new(Clock::real());
-    let comparison = Comparison { noise_floor: 0.0, ignore_brightness: false, heartbeat: Some(FRAME * 1000) };
-    let traits = Traits { comparison, reshape: |picture, _, _| Ok(picture.clone()), max_bytes: 1 };
-    let port = hub.register_camera("line1", traits).unwrap();
-    assert!(hub.register_camera("line1", traits).is_none(), "names are unique");
+    let port = hub.register_camera("line1", traits()).unwrap();
+    assert!(hub.register_camera("line1", traits()).is_none(), "names are unique");
     (hub.cameras().remove(0), port)
 }
 

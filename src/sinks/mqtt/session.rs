@@ -182,7 +182,8 @@ impl Session {
             self.tags.insert(id, Tag { spec, last: (sample.value.clone(), sample.quality.status), told });
         }
         // Of tags that are gone, and of those whose values were of another type, nothing more is to be said.
-        let fits = |Tag { spec, .. }: &Tag, value: &Value| value.data_type().is_none_or(|found| found == spec.data_type);
+        let fits =
+            |Tag { spec, .. }: &Tag, value: &Value| value.data_type().is_none_or(|found| found == spec.data_type);
         let tags = &self.tags;
         self.pending.retain(|Pending { sample, .. }| tags.get(&sample.tag).is_some_and(|tag| fits(tag, &sample.value)));
         self.state = State::Born;

@@ -39,7 +39,7 @@ pub use config::Config;
 use node_manager::{HubNodes, Sampling};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -49,8 +49,8 @@ pub struct Setup {
     config: Config,
     device_name: String,
     pki: PathBuf,
-    /// The first listener; after a restart of the server a new one is bound.
-    listener: Mutex<Option<TcpListener>>,
+    /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
+    listener: TcpListener,
     pub address: SocketAddr,
 }
 
@@ -63,23 +63,34 @@ pub enum SetupError {
 }
 
 impl Setup {
-    /// Binds the port and makes or checks the certificate below `data_dir`/pki.
-    pub fn new(config: Config, device_name: &str, data_dir: &std::path::Path) -> Result<Self, SetupError> {
+    /// Binds the port and makes or checks the certificate below `data_dir`/pki. `before` is what runs now, whose port it
+    /// may take over.
+    pub fn new(
+        config: Config,
+        device_name: &str,
+        data_dir: &std::path::Path,
+        before: Option<&Setup>,
+    ) -> Result<Self, SetupError> {
         let pki = data_dir.join("pki");
         let uri = endpoints::application_uri(device_name);
         let hosts = endpoints::host_names(&config.listen);
         certificate::ensure(&pki, &certificate::Application { name: device_name, uri: &uri, hosts })?;
-        let listener = net::listen(config.listen)?;
+        let listener = match before.filter(|before| before.config.listen == config.listen) {
+            Some(before) => before.listener()?,
+            None => net::listen(config.listen)?,
+        };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), pki, listener: Mutex::new(Some(listener)), address })
+        Ok(Self { config, device_name: device_name.into(), pki, listener, address })
     }
 
-    fn take_listener(&self) -> Result<TcpListener, SetupError> {
-        let first = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match first {
-            Some(listener) => Ok(listener),
-            None => Ok(net::listen(self.address)?),
-        }
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn listener(&self) -> Result<TcpListener, SetupError> {
+        self.listener
+            .try_clone()
+            .map_err(|source| net::BindError { address: self.address, source, holder: None }.into())
     }
 }
 
@@ -101,7 +112,7 @@ enum RunError {
 }
 
 async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
-    let listener = tokio::net::TcpListener::from_std(setup.take_listener()?).map_err(RunError::Listen)?;
+    let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
     let (latest, structure) = (hub.latest(), hub.structure());
