@@ -1,6 +1,7 @@
 """Certificates and keys of clients, as files."""
 
 import datetime
+import shutil
 from pathlib import Path
 
 from cryptography import x509
@@ -35,3 +36,12 @@ def make_identity(folder: Path, name="tester", uri=URI) -> Path:
     )
     (folder / "key.pem").write_bytes(pem)
     return folder
+
+
+def trust(vedette, identity: Path):
+    """As a person would who knows the client before it comes: its certificate, under the name that the server gives it."""
+    certificate = x509.load_der_x509_certificate((identity / "cert.der").read_bytes())
+    name = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    trusted = vedette.data / "pki/trusted"
+    trusted.mkdir(parents=True, exist_ok=True)
+    shutil.copy(identity / "cert.der", trusted / f"CN={name} [{certificate.fingerprint(hashes.SHA1()).hex()}].der")
