@@ -11,6 +11,7 @@
 
 mod plan;
 mod running;
+mod version;
 
 use crate::base::{self, Clock, logs};
 use crate::cameras::CameraConfig;
@@ -60,8 +61,10 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let clock = Clock::real();
     let hub = Hub::new(clock.clone());
     let mut reloads = hub.reloads();
-    let name = plan.device.name.clone();
+    let (name, data_dir) = (plan.device.name.clone(), plan.data_dir.clone());
     let mut running = Running::start(plan, options, hub.clone(), &clock)?;
+    hub.raise(EventKind::ConfigurationApplied, "configuration", "The configuration was applied at start");
+    version::note(&data_dir, &hub);
     base::notify_ready();
     info!(device = %name, version = env!("CARGO_PKG_VERSION"), "Vedette is up.");
 

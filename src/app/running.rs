@@ -113,6 +113,9 @@ impl Running {
                 tasks.stop(STOP).await;
             }
             self.mqtt = uplink(&self.plan, &self.hub);
+            if self.mqtt.is_none() {
+                self.hub.end_conditions("mqtt");
+            }
         }
         let mut summary = changes.join(", ");
         for problem in problems {
@@ -197,7 +200,8 @@ impl Running {
         join_all(ending.into_iter().map(|tasks| tasks.stop(STOP))).await;
         if is_system_other {
             match system(plan, hub).transpose() {
-                Ok(start) => self.system = start.map(|start| start()),
+                Ok(Some(start)) => self.system = Some(start()),
+                Ok(None) => hub.end_conditions("system"),
                 Err(error) => problems.push(format!("[system]: {error}")),
             }
         }
@@ -290,12 +294,15 @@ fn uplink(plan: &Plan, hub: &Hub) -> Option<Tasks> {
 fn system(plan: &Plan, hub: &Hub) -> Option<Result<Starter, crate::sources::system::SpawnError>> {
     let config = plan.system.clone()?;
     let start = |system: System| -> Starter {
-        let system = shared(system);
+        let (system, hub) = (shared(system), hub.clone());
         Box::new(move || {
             let tasks = Tasks::new("system");
             tasks.spawn("system", move |stop| {
-                let system = system.clone();
-                async move { system.lock().await.run(&stop).await }
+                let (system, hub) = (system.clone(), hub.clone());
+                async move {
+                    let _running = hub.source_runs("system", &stop);
+                    system.lock().await.run(&stop).await
+                }
             });
             tasks
         })
@@ -305,12 +312,15 @@ fn system(plan: &Plan, hub: &Hub) -> Option<Result<Starter, crate::sources::syst
 
 fn simulator(config: &simulator::Config, hub: &Hub) -> Result<Starter, simulator::SpawnError> {
     let simulator = shared(Simulator::register(config.clone(), hub)?);
-    let name = format!("simulator {}", config.name);
+    let (name, hub) = (config.name.clone(), hub.clone());
     Ok(Box::new(move || {
-        let tasks = Tasks::new(name.clone());
-        tasks.spawn(name, move |stop| {
-            let simulator = simulator.clone();
-            async move { simulator.lock().await.run(&stop).await }
+        let tasks = Tasks::new(format!("simulator {name}"));
+        tasks.spawn(format!("simulator {name}"), move |stop| {
+            let (simulator, hub, source) = (simulator.clone(), hub.clone(), name.clone());
+            async move {
+                let _running = hub.source_runs(&source, &stop);
+                simulator.lock().await.run(&stop).await
+            }
         });
         tasks
     }))

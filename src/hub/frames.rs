@@ -18,12 +18,14 @@
 //! While the camera is not able to deliver, its [`Quality`] is bad with the reason; every lease gets that as its next
 //! item, a new one at once. The port decides when it is good again.
 
+mod restart;
+
 use super::{Hub, lock};
 use crate::model::{LumaGrid, Picture, Quality, Status};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// A picture, or why there is none.
 pub type Shot = Result<Picture, Quality>;
@@ -108,6 +110,8 @@ struct State {
     last: Option<(Instant, Picture)>,
     /// The device may have come or gone.
     is_nudged: bool,
+    /// Who waits for the device to be closed and begun anew.
+    restarts: Vec<oneshot::Sender<()>>,
 }
 
 /// As with tags: held by a port, left behind by it, taken away.
@@ -185,6 +189,7 @@ impl Hub {
                         quality: Quality::GOOD,
                         last: None,
                         is_nudged: false,
+                        restarts: Vec::new(),
                     }),
                     demand: Condvar::new(),
                 });
@@ -212,6 +217,7 @@ impl Hub {
         let retire = |camera: &Camera| {
             lock(&camera.0.state).owner = Owner::Retired;
             camera.0.set_quality(quality.clone());
+            self.end_conditions(&format!("cameras/{}", camera.name()));
         };
         ended.map(retire).count() > 0
     }
@@ -332,12 +338,12 @@ impl Port {
 
     /// Blocks until somebody holds a lease or nudges, `timeout` at most.
     pub fn wait_for_demand(&self, timeout: Duration) -> Demand {
-        self.wait_while(timeout, |state| state.leases.is_empty() && !state.is_nudged)
+        self.wait_while(timeout, |state| state.leases.is_empty() && !state.is_nudged && state.restarts.is_empty())
     }
 
     /// Blocks until somebody nudges, `timeout` at most.
     pub fn wait_for_nudge(&self, timeout: Duration) {
-        self.wait_while(timeout, |state| !state.is_nudged);
+        self.wait_while(timeout, |state| !state.is_nudged && state.restarts.is_empty());
     }
 
     fn wait_while(&self, timeout: Duration, condition: impl Fn(&State) -> bool) -> Demand {
@@ -436,7 +442,9 @@ impl Drop for Port {
     fn drop(&mut self) {
         let reason = format!("camera {} has stopped", self.name());
         self.set_quality(Quality::new(Status::BAD_SHUTDOWN, reason));
-        lock(&self.shared.state).owner = Owner::Ended;
+        let mut state = lock(&self.shared.state);
+        state.owner = Owner::Ended;
+        state.restarts.clear();
     }
 }
 

@@ -8,7 +8,8 @@
 //!   [`Hub::register`]. A source that ends leaves its tags behind, bad, until another registers them anew under their old
 //!   ids, perhaps with another type, or until they are retired ([`Hub::retire`]) and there for nobody.
 //! - [`frames`] is the same for pictures: leased on demand, latest wins.
-//! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on.
+//! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on, and
+//!   [`Hub::set_condition`] that something is off normal, or no longer.
 //! - [`Hub::reload`] asks whoever took [`Hub::reloads`] to read the configuration anew.
 //!
 //! Invariants: a publish never waits for a sink. The table's lock is held for the copy of a batch and never across an
@@ -19,21 +20,26 @@
 //! only a read shows) is called live, and whoever wants its value now, or goes on wanting it, asks for a refresh.
 
 mod commands;
+mod conditions;
 mod events;
 mod every;
 pub mod frames;
 mod latest;
+mod sources;
 mod table;
 
 pub use commands::{Outcome, Reload};
+pub use conditions::{Act, ActError};
 pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
+pub use sources::Running;
 pub use table::{RegisterError, Registration, Request, WriteRequest};
 
 use crate::base::Clock;
 use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use futures_util::future::join_all;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use table::Table;
@@ -57,20 +63,26 @@ struct Inner {
     /// Counts what readers must know of tags and cameras that come and go.
     structure: watch::Sender<u64>,
     cameras: RwLock<Vec<frames::Camera>>,
-    events: tokio::sync::broadcast::Sender<Arc<crate::model::Event>>,
+    log: events::Log,
+    conditions: Mutex<Vec<conditions::Row>>,
+    /// Sources that are lost, by name.
+    lost: Mutex<BTreeSet<Arc<str>>>,
     reloads: Mutex<Option<tokio::sync::mpsc::Sender<Reload>>>,
 }
 
 impl Hub {
     pub fn new(clock: Clock) -> Self {
+        let log = events::Log::new(clock.now().into());
         Self(Arc::new(Inner {
             clock,
+            log,
             table: RwLock::default(),
             latest: Mutex::default(),
             every: Mutex::default(),
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
-            events: events::channel(),
+            conditions: Mutex::default(),
+            lost: Mutex::default(),
             reloads: Mutex::default(),
         }))
     }
