@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 /// Signed and encrypted ones first: clients that take the first endpoint take a good one. Basic128Rsa15 and Basic256 are
 /// broken (OPC 10000-7) and never offered; the `rsa` crate's RUSTSEC-2023-0071 is about the former.
-const POLICIES: [SecurityPolicy; 3] =
+pub(super) const POLICIES: [SecurityPolicy; 3] =
     [SecurityPolicy::Aes256Sha256RsaPss, SecurityPolicy::Basic256Sha256, SecurityPolicy::Aes128Sha256RsaOaep];
 
 /// Endpoints and limits.
@@ -46,7 +46,8 @@ pub(super) fn application_uri(device_name: &str) -> String {
     format!("urn:{}:vedette:{device}", host_name())
 }
 
-fn host_name() -> String {
+/// Of this machine.
+pub(super) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".into() } else { name }
 }

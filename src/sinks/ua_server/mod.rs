@@ -12,6 +12,7 @@
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not.
+//! - `found/` makes it known: mDNS, discovery server, reverse connect.
 //! - `endpoints.rs` says which security is offered where, and which limits hold.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
@@ -21,6 +22,7 @@ mod address_space;
 mod config;
 mod endpoints;
 mod filter;
+mod found;
 mod images;
 mod items;
 mod node_manager;
@@ -41,6 +43,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -111,7 +114,7 @@ enum RunError {
     Crate(String),
 }
 
-async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
+async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
     let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
@@ -123,6 +126,9 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
+    // Beside the rest, because its good-bye takes longer than the stop.
+    let mut found = JoinSet::new();
+    found.spawn(found::run(setup.clone(), stop.clone()));
     let notify = notify(hub, latest, &nodes, &handle);
     let follow = follow(hub, structure, &nodes);
     let sweep = sweep(&nodes, handle.subscriptions());
@@ -141,7 +147,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     }
     handle.cancel();
     // Sessions get a moment to be closed; whoever does not listen is cut off.
-    let _ = tokio::time::timeout(Duration::from_secs(2), serve).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(serve, found.join_next()) }).await;
     Ok(())
 }
 
