@@ -1,10 +1,10 @@
-//! The variables of namespace 0, answered before the UA crate's own node manager, and nodes that nobody has, after it.
+//! The nodes of namespace 0, answered before the UA crate's own node manager, and nodes that nobody has, after it.
 //!
-//! The crate asks the first node manager that says a node is its own. [`ServerNodes`] stands in front and takes the
-//! variables of namespace 0: what it knows better (`values.rs`) it answers, the rest it asks the crate's core node manager
+//! The crate asks the first node manager that says a node is its own. [`ServerNodes`] stands in front and takes all of
+//! namespace 0 but methods: values that it knows better (`values.rs`) it answers, the rest it asks the crate's core node manager
 //! for, whole, and gives IndexRange and timestamps their right form. The crate itself ignores TimestampsToReturn there, stamps
-//! the time now with the time of its start, and applies the IndexRange of a monitored item twice. Browse is not its
-//! business: nodes and references stay where they are.
+//! the time now with the time of its start, says BadServiceUnsupported to any write, and applies the IndexRange of a
+//! monitored item twice. Browse is not its business: nodes and references stay where they are.
 //!
 //! `unknown.rs` stands last. `sessions.rs` counts sessions.
 
@@ -143,7 +143,7 @@ pub(super) fn tidy(handle: &ServerHandle) {
 #[async_trait]
 impl NodeManager for ServerNodes {
     fn owns_node(&self, id: &NodeId) -> bool {
-        id.namespace == 0 && id.as_variable_id().is_ok()
+        id.namespace == 0 && id.as_method_id().is_err()
     }
 
     fn name(&self) -> &str {

@@ -61,6 +61,9 @@ impl NodeManager for UnknownNodes {
             } else if !reference.is_null() && context.type_tree.read().get(reference) != Some(NodeClass::ReferenceType)
             {
                 node.set_status(StatusCode::BadReferenceTypeIdInvalid);
+            } else {
+                // What is left for a BrowseNext may have come past nobody else.
+                node.set_status(StatusCode::Good);
             }
         }
         Ok(())
