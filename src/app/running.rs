@@ -11,7 +11,7 @@
 use super::plan::Plan;
 use super::{Options, StartError};
 use crate::base::{Clock, Tasks, logs};
-use crate::cameras::Cameras;
+use crate::cameras::{self, Cameras};
 use crate::config::Faults;
 use crate::hub::Hub;
 use crate::model::EventKind;
@@ -270,7 +270,7 @@ fn set_up(
     config: &ua_server::Config,
     before: Option<&ua_server::Setup>,
 ) -> Result<Arc<ua_server::Setup>, ua_server::SetupError> {
-    ua_server::Setup::new(config.clone(), &plan.device.name, &plan.data_dir, before).map(Arc::new)
+    ua_server::Setup::new(config.clone(), &plan.device.name, cameras::specs(), &plan.data_dir, before).map(Arc::new)
 }
 
 fn serve(setup: Arc<ua_server::Setup>, hub: &Hub) -> (Arc<ua_server::Setup>, Tasks) {

@@ -37,6 +37,7 @@ pub use difference::Meter;
 pub use encode::Encoder;
 pub use fleet::{Cameras, SpawnError};
 pub use snapshot::{SnapshotError, find, snapshot};
+pub use status::specs;
 
 use crate::base::{Clock, duration};
 use controls::WhenOpen;

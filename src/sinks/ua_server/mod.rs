@@ -7,11 +7,13 @@
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
-//! - `address_space.rs` makes these nodes, at start and when tags or cameras come and go; `removal.rs` takes them away.
+//! - `address_space.rs` makes these nodes, at start and when tags or cameras come and go.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
-//! - `items.rs` looks after monitored items on tags where the UA crate does not.
+//! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
+//! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
+//! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
 //! - `found/` makes it known: mDNS, discovery server, reverse connect.
 //! - `endpoints.rs` says which security is offered where, and which limits hold.
 //!
@@ -26,19 +28,24 @@ mod found;
 mod images;
 mod items;
 mod node_manager;
-mod removal;
+mod ranges;
+mod server_nodes;
 mod snapshot;
+mod stamps;
+mod writes;
 
 use crate::base::{Stop, net};
 use crate::hub::{Hub, Latest};
+use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::CertificateError;
-use crate::opcua::{certificate, data_value};
-use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
+use crate::opcua::{certificate, data_value, date_time};
+use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
 use node_manager::{HubNodes, Sampling};
+use server_nodes::{ServerNodes, Sessions, UnknownNodes};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +58,8 @@ use tracing::{error, info};
 pub struct Setup {
     config: Config,
     device_name: String,
+    /// What every camera has below its name: the declarations of CameraType.
+    camera_tags: Vec<TagSpec>,
     pki: PathBuf,
     /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
     listener: TcpListener,
@@ -67,10 +76,11 @@ pub enum SetupError {
 
 impl Setup {
     /// Binds the port and makes or checks the certificate below `data_dir`/pki. `before` is what runs now, whose port it
-    /// may take over.
+    /// may take over. `camera_tags` are the tags that every camera has, without the camera's name.
     pub fn new(
         config: Config,
         device_name: &str,
+        camera_tags: Vec<TagSpec>,
         data_dir: &std::path::Path,
         before: Option<&Setup>,
     ) -> Result<Self, SetupError> {
@@ -83,7 +93,7 @@ impl Setup {
             None => net::listen(config.listen)?,
         };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), pki, listener, address })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, listener, address })
     }
 
     pub fn config(&self) -> &Config {
@@ -124,6 +134,11 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
         .node_managers()
         .get_of_type::<InMemoryNodeManager<HubNodes>>()
         .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    let server_nodes = handle
+        .node_managers()
+        .get_of_type::<ServerNodes>()
+        .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
+    server_nodes::tidy(&handle);
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     // Beside the rest, because its good-bye takes longer than the stop.
@@ -143,6 +158,7 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
         () = sweep => {}
         () = refresh => {}
         () = images => {}
+        () = server_nodes.run() => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
@@ -152,9 +168,10 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
 }
 
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let hub = hub.clone();
+    let (hub, sessions) = (hub.clone(), Arc::new(Sessions::default()));
+    let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, &context, address_space)
+        HubNodes::new(hub, sampling, &camera_tags, seen, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
@@ -166,7 +183,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
             product_name: "Vedette".into(),
             software_version: env!("CARGO_PKG_VERSION").into(),
             build_number: env!("CARGO_PKG_VERSION").into(),
-            build_date: DateTime::null(),
+            build_date: build_date(),
         })
         .pki_dir(setup.pki.clone())
         .certificate_path(certificate::CERTIFICATE)
@@ -174,9 +191,21 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
-        .with_node_manager(nodes);
+        // The first that owns a node answers for it.
+        .without_node_managers()
+        .with_node_manager(move |context| ServerNodes::new(context, sessions))
+        .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
+        .with_node_manager(nodes)
+        .with_node_manager(UnknownNodes::new);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
     builder.build().map_err(RunError::Crate)
+}
+
+/// When this program was built: the time that its file has.
+fn build_date() -> DateTime {
+    let file = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified());
+    let since_1970 = file.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since_1970.map_or_else(DateTime::null, |since| date_time(Timestamp::UNIX_EPOCH.saturating_add(since)))
 }
 
 /// How long changes are gathered before they are handed to the subscriptions; no client samples faster.

@@ -3,19 +3,29 @@
 //! Nodes come and go with the hub's tags and cameras; one whose tag became another is made anew, under the same NodeId.
 //! Whatever value they have is not here but in the hub; only the properties (EURange, EnumStrings, EngineeringUnits) hold
 //! theirs.
+//!
+//! - `variables.rs` makes the variable of a tag, with its type and properties; `units.rs` knows units.
+//! - `camera_type.rs` makes the type that all cameras are instances of.
+//! - `namespaces.rs` tells of the namespaces.
+//! - `removal.rs` takes nodes away.
 
-use super::removal::{children, path, remove};
+mod camera_type;
+mod namespaces;
+mod removal;
+mod units;
+mod variables;
+
 use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
-use crate::model::{Range, TagId, TagSpec};
-use ::opcua::server::address_space::{AccessLevel, AddressSpace, ObjectBuilder, VariableBuilder};
-use ::opcua::types::{
-    DataTypeId, EUInformation, ExtensionObject, Identifier, LocalizedText, NodeId, ObjectId, ObjectTypeId,
-    QualifiedName, VariableTypeId, Variant,
-};
+use crate::model::{TagId, TagSpec};
+use ::opcua::server::address_space::{AddressSpace, ObjectBuilder};
+use ::opcua::types::{LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, ReferenceTypeId};
+use removal::{children, path, remove};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+
+/// All our nodes are in this namespace; its index is 2, after OPC UA's own and the application's.
+pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
 
 /// Where the values of our variables come from.
 #[derive(Clone)]
@@ -39,16 +49,22 @@ pub(super) struct Nodes {
     cameras: HashSet<String>,
     /// The picture that is also below `Camera Device`.
     first: Option<NodeId>,
+    camera_type: NodeId,
 }
 
 /// The name that the original sample gave to the picture.
 const CAMERA_IMAGE: &str = "Camera Image";
 const CAMERA_DEVICE: &str = "Camera Device";
 const CAMERAS: &str = "Cameras";
+const CONTROLS: &str = "Controls";
 const TAGS: &str = "Tags";
 
 impl Nodes {
-    pub(super) fn new(namespace: u16, address_space: &mut AddressSpace) -> Self {
+    /// `namespaces` are (index, URI), ours last; `camera_tags` what every camera has below its name.
+    pub(super) fn new(namespaces: &[(u16, &str)], camera_tags: &[TagSpec], address_space: &mut AddressSpace) -> Self {
+        let namespace = namespaces.last().map_or(0, |(index, _)| *index);
+        namespaces::add(address_space, namespace, namespaces);
+        let camera_type = camera_type::add(address_space, namespace, camera_tags);
         let mut nodes = Self {
             namespace,
             targets: HashMap::new(),
@@ -57,9 +73,10 @@ impl Nodes {
             folders: HashSet::new(),
             cameras: HashSet::new(),
             first: None,
+            camera_type,
         };
         for name in [CAMERAS, TAGS] {
-            nodes.folder(address_space, name, name, ObjectId::ObjectsFolder.into());
+            nodes.folder(address_space, name, name, ObjectId::ObjectsFolder.into(), ReferenceTypeId::Organizes);
         }
         nodes
     }
@@ -82,8 +99,8 @@ impl Nodes {
                 self.remove(address_space, &id);
             }
         }
-        let gone: Vec<String> =
-            self.cameras.iter().filter(|name| cameras.iter().all(|camera| camera.name() != *name)).cloned().collect();
+        let is_gone = |name: &&String| cameras.iter().all(|camera| camera.name() != *name);
+        let gone: Vec<String> = self.cameras.iter().filter(is_gone).cloned().collect();
         for name in gone {
             self.remove_camera(address_space, &name);
         }
@@ -136,11 +153,11 @@ impl Nodes {
         address_space.delete(&sample, true);
         if let Some(image) = &first {
             ObjectBuilder::new(&sample, self.name(CAMERA_DEVICE), CAMERA_DEVICE)
-                .description("The first camera, where the original sample had it")
+                .description(LocalizedText::new("en", "The first camera, where the original sample had it"))
                 .has_type_definition(ObjectTypeId::BaseObjectType)
                 .organized_by(ObjectId::ObjectsFolder)
                 .insert(address_space);
-            address_space.insert_reference(&sample, image, ::opcua::types::ReferenceTypeId::HasComponent);
+            address_space.insert_reference(&sample, image, ReferenceTypeId::HasComponent);
         }
         self.first = first;
     }
@@ -156,20 +173,8 @@ impl Nodes {
     fn add_camera(&mut self, address_space: &mut AddressSpace, camera: Camera) {
         let parent = self.camera_object(address_space, camera.name());
         let id = self.id(&format!("{CAMERAS}/{}/{CAMERA_IMAGE}", camera.name()));
-        VariableBuilder::new(&id, self.name(CAMERA_IMAGE), CAMERA_IMAGE)
-            .description(
-                format!("A picture of camera {}, captured when it is read or monitored", camera.name()).as_str(),
-            )
-            // Clients show a picture only if the type says that it is one (OPC 10000-5, 12.2.12) and it is a scalar.
-            .data_type(DataTypeId::ImageJPG)
-            .value_rank(-1)
-            .access_level(AccessLevel::CURRENT_READ)
-            .user_access_level(AccessLevel::CURRENT_READ)
-            .has_type_definition(VariableTypeId::AnalogItemType)
-            .component_of(parent.clone())
-            .insert(address_space);
-        // Without it a percent deadband is refused (OPC 10000-8, 6.2): of the difference of two pictures, in percent.
-        self.range(address_space, &id, Range { low: 0.0, high: 100.0 });
+        let description = format!("A picture of camera {}, captured when it is read or monitored", camera.name());
+        camera_type::image(address_space, &id, &parent, &description);
         self.targets.insert(id, Target::Image(camera.clone()));
         let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), snapshot::NAME));
         snapshot::add_node(address_space, &method, self.name(snapshot::NAME), &parent);
@@ -182,17 +187,25 @@ impl Nodes {
         let id = self.id(&path);
         if self.folders.insert(path) {
             ObjectBuilder::new(&id, self.name(camera), camera)
-                .has_type_definition(ObjectTypeId::BaseObjectType)
+                .has_type_definition(self.camera_type.clone())
                 .organized_by(self.id(CAMERAS))
                 .insert(address_space);
         }
         id
     }
 
-    fn folder(&mut self, address_space: &mut AddressSpace, path: &str, name: &str, parent: NodeId) -> NodeId {
+    fn folder(
+        &mut self,
+        address_space: &mut AddressSpace,
+        path: &str,
+        name: &str,
+        parent: NodeId,
+        reference: ReferenceTypeId,
+    ) -> NodeId {
         let id = self.id(path);
         if self.folders.insert(path.to_owned()) {
-            ObjectBuilder::new(&id, self.name(name), name).is_folder().organized_by(parent).insert(address_space);
+            ObjectBuilder::new(&id, self.name(name), name).is_folder().insert(address_space);
+            address_space.insert_reference(&parent, &id, reference);
         }
         id
     }
@@ -200,92 +213,21 @@ impl Nodes {
     fn add_tag(&mut self, address_space: &mut AddressSpace, tag: TagId, spec: &TagSpec) -> NodeId {
         let segments: Vec<&str> = spec.name.segments().collect();
         let (name, folders) = segments.split_last().expect("a tag name has at least one segment");
-        let (mut path, mut parent, folders) = match folders {
+        // A folder below a camera is one of its components, as its type declares Controls.
+        let (mut path, mut parent, folders, reference) = match folders {
             ["cameras", camera, rest @ ..] => {
-                (format!("{CAMERAS}/{camera}"), self.camera_object(address_space, camera), rest)
+                let object = self.camera_object(address_space, camera);
+                (format!("{CAMERAS}/{camera}"), object, rest, ReferenceTypeId::HasComponent)
             }
-            all => (TAGS.to_owned(), self.id(TAGS), all),
+            all => (TAGS.to_owned(), self.id(TAGS), all, ReferenceTypeId::Organizes),
         };
         for folder in folders {
             path = format!("{path}/{folder}");
-            parent = self.folder(address_space, &path, folder, parent);
+            parent = self.folder(address_space, &path, folder, parent, reference);
         }
         let id = self.id(&format!("{path}/{name}"));
-        let access = if spec.writable {
-            AccessLevel::CURRENT_READ | AccessLevel::CURRENT_WRITE
-        } else {
-            AccessLevel::CURRENT_READ
-        };
-        let type_definition = if spec.range.is_some() {
-            VariableTypeId::AnalogItemType
-        } else if !spec.states.is_empty() {
-            VariableTypeId::MultiStateDiscreteType
-        } else {
-            VariableTypeId::BaseDataVariableType
-        };
-        VariableBuilder::new(&id, self.name(name), *name)
-            .description(spec.description.as_str())
-            .data_type(NodeId::new(0, spec.data_type as u32))
-            .value_rank(if spec.is_array { 1 } else { -1 })
-            .access_level(access)
-            .user_access_level(access)
-            .has_type_definition(type_definition)
-            .component_of(parent)
-            .insert(address_space);
-        if let Some(range) = spec.range {
-            self.range(address_space, &id, range);
-        }
-        if !spec.states.is_empty() {
-            self.states(address_space, &id, &spec.states);
-        }
-        if !spec.unit.is_empty() {
-            self.unit(address_space, &id, &spec.unit);
-        }
+        variables::add(address_space, &id, &parent, name, spec);
         self.targets.insert(id.clone(), Target::Tag(tag));
         id
-    }
-
-    fn range(&self, address_space: &mut AddressSpace, of: &NodeId, Range { low, high }: Range) {
-        let value = ExtensionObject::from_message(::opcua::types::Range { low, high });
-        self.property(address_space, of, "EURange", DataTypeId::Range, value.into());
-    }
-
-    /// OPC 10000-8, 5.3.3.3: the names of the states, by value.
-    fn states(&self, address_space: &mut AddressSpace, of: &NodeId, states: &[Arc<str>]) {
-        let states: Vec<LocalizedText> = states.iter().map(|state| LocalizedText::from(&**state)).collect();
-        self.property(address_space, of, "EnumStrings", DataTypeId::LocalizedText, states.into());
-    }
-
-    fn unit(&self, address_space: &mut AddressSpace, of: &NodeId, unit: &str) {
-        let value = ExtensionObject::from_message(EUInformation {
-            namespace_uri: "http://www.opcfoundation.org/UA/units/un/cefact".into(),
-            // No UNECE code is claimed (OPC 10000-8, 5.6.3: -1).
-            unit_id: -1,
-            display_name: LocalizedText::from(unit),
-            description: LocalizedText::null(),
-        });
-        self.property(address_space, of, "EngineeringUnits", DataTypeId::EUInformation, value.into());
-    }
-
-    /// A property of the standard: its BrowseName is in namespace 0.
-    fn property(
-        &self,
-        address_space: &mut AddressSpace,
-        of: &NodeId,
-        name: &str,
-        data_type: DataTypeId,
-        value: Variant,
-    ) {
-        let id = match &of.identifier {
-            Identifier::String(path) => self.id(&format!("{path}/{name}")),
-            _ => unreachable!("all our nodes have string ids"),
-        };
-        VariableBuilder::new(&id, QualifiedName::new(0, name), name)
-            .data_type(data_type)
-            .value_rank(if matches!(value, Variant::Array(_)) { 1 } else { -1 })
-            .value(value)
-            .has_type_definition(VariableTypeId::PropertyType)
-            .property_of(of.clone())
-            .insert(address_space);
     }
 }
