@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 /// `[[simulator]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The folder of its tags. Example: "demo".
@@ -128,7 +128,9 @@ fn specs(folder: &str, waves: u32) -> Result<Vec<TagSpec>, TagNameError> {
             .writable(),
     ];
     for wave in 1..=waves {
-        specs.push(spec(&format!("waves/{wave}"), DataType::Double, "A sine wave with a phase of its own")?.range(-1.0, 1.0));
+        specs.push(
+            spec(&format!("waves/{wave}"), DataType::Double, "A sine wave with a phase of its own")?.range(-1.0, 1.0),
+        );
     }
     Ok(specs)
 }
