@@ -99,6 +99,15 @@ pub fn cameras(path: &Path) -> Result<Vec<CameraConfig>, Faults> {
     Ok(config.camera.into_iter().map(Spanned::into_inner).collect())
 }
 
+/// The folder with certificates and trust list. The configuration is only read if it is needed.
+pub fn pki(config: &Path, data_dir: Option<&Path>) -> Result<PathBuf, Faults> {
+    let data_dir = match data_dir {
+        Some(data_dir) => data_dir.to_owned(),
+        None => config::load(config)?.0.device.data_dir,
+    };
+    Ok(data_dir.join(ua_server::PKI))
+}
+
 fn prepare(options: &Options) -> Result<Plan, StartError> {
     let (mut config, source) = config::load(&options.config)?;
     logs::start(options.log.as_deref().or(config.device.log.as_deref()))?;
@@ -124,7 +133,7 @@ fn set_up_ua_server(
     if let Some(port) = options.ua_port {
         ua_config.listen.set_port(port);
     }
-    ua_server::Setup::new(ua_config, &config.device.name, data_dir).map_err(|error| match error {
+    ua_server::Setup::new(ua_config, &config.device.name, data_dir, Clock::real()).map_err(|error| match error {
         ua_server::SetupError::Bind(bind) => {
             let what = format!("{bind}; choose another with `listen`, or with --ua-port");
             let fault: Fault = source.fault("[ua_server]", &span, "listen", what);

@@ -22,8 +22,8 @@ mod store;
 pub mod x509;
 
 use crate::model::Status;
-pub use folder::Stamp;
 use folder::{Folder, News};
+pub(super) use folder::{Stamp, certificates};
 use path::{Known, Verdict, judge};
 pub use path::{Reason, Rules, earliest};
 use rejected::Rejected;
@@ -35,7 +35,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-pub use store::Store;
+pub(super) use store::FOLDER as STORE;
+use store::Store;
 use tracing::{error, info, warn};
 use x509::{Cert, Crl};
 

@@ -1,5 +1,6 @@
 //! Which endpoints are offered, under which names, and with which limits.
 
+use crate::base::interfaces;
 use ::opcua::crypto::SecurityPolicy;
 use ::opcua::server::{ANONYMOUS_USER_TOKEN_ID, ServerConfig, ServerEndpoint};
 use ::opcua::types::MessageSecurityMode;
@@ -23,6 +24,8 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
         config.endpoints.insert("none".into(), ServerEndpoint::new_none("/", &users));
     }
     config.discovery_urls = vec!["/".into()];
+    // The trust list has judged that, and knows what a clock that is not set means.
+    config.certificate_validation.check_time = false;
 
     // The crate's defaults fit numbers, not pictures: 64 KiB for a ByteString, five chunks of 64 KiB for a message.
     let limits = &mut config.limits;
@@ -61,11 +64,21 @@ pub(super) fn advertised_host(listen: &SocketAddr) -> String {
     }
 }
 
-/// For the certificate: every name and address by which a client may come.
+/// For the certificate: every name and address by which a client may come, as things are when it is made. Addresses may
+/// change later, and then a client that compares them needs the name: a new certificate for each would have to be trusted
+/// anew by all.
 pub(super) fn host_names(listen: &SocketAddr) -> Vec<String> {
-    let mut names = vec![host_name(), "localhost".into(), "127.0.0.1".into()];
-    if !listen.ip().is_loopback() && !listen.ip().is_unspecified() {
-        names.push(listen.ip().to_string());
+    let host = host_name();
+    let mut names = vec!["localhost".into(), "127.0.0.1".into(), "::1".into()];
+    if listen.ip().is_loopback() {
+        return names;
+    }
+    // What mDNS calls it.
+    let local = (!host.contains('.')).then(|| format!("{host}.local"));
+    names.splice(0..0, [host].into_iter().chain(local));
+    match listen.ip().is_unspecified() {
+        true => names.extend(interfaces::addresses().iter().map(ToString::to_string)),
+        false => names.push(listen.ip().to_string()),
     }
     names
 }
