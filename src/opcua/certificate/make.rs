@@ -154,7 +154,11 @@ fn alternative_names(application: &Application) -> der::Result<Vec<GeneralName>>
         let name = match host.parse() {
             Ok(IpAddr::V4(address)) => GeneralName::IpAddress(OctetString::new(address.octets())?),
             Ok(IpAddr::V6(address)) => GeneralName::IpAddress(OctetString::new(address.octets())?),
-            Err(_) => GeneralName::DnsName(Ia5String::new(host)?),
+            Err(_) => match Ia5String::new(host) {
+                Ok(name) => GeneralName::DnsName(name),
+                // No name of the DNS.
+                Err(_) => continue,
+            },
         };
         if !names.contains(&name) {
             names.push(name);

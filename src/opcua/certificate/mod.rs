@@ -327,3 +327,6 @@ fn write_certificate(
 fn write(path: &Path, mode: u32, content: &[u8]) -> Result<(), CertificateError> {
     trust::write(path, mode, content).map_err(|source| CertificateError::Write { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;

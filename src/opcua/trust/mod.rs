@@ -164,8 +164,8 @@ impl TrustList {
         match judged {
             Ok(Verdict { until, unlisted }) => {
                 state.tell_unlisted(unlisted);
-                state.rejected.forget(chain[0].thumbprint());
                 let leaf = &chain[0];
+                state.rejected.forget(leaf);
                 Ok(Accepted {
                     thumbprint: leaf.thumbprint().to_owned(),
                     subject: leaf.title(),
@@ -302,3 +302,6 @@ pub(super) fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)?;
     fs::File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;
