@@ -12,7 +12,7 @@
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not.
-//! - `endpoints.rs` says which security is offered where, and which limits hold.
+//! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
 //! configuration.
@@ -23,6 +23,7 @@ mod endpoints;
 mod filter;
 mod images;
 mod items;
+mod limits;
 mod node_manager;
 mod snapshot;
 
@@ -134,9 +135,9 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
 }
 
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let hub = hub.clone();
+    let (hub, limits) = (hub.clone(), setup.config.limits.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, &context, address_space)
+        HubNodes::new(hub, sampling, limits, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
@@ -158,6 +159,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .port(setup.address.port())
         .with_node_manager(nodes);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
+    setup.config.limits.apply(builder.config_mut());
     builder.build().map_err(RunError::Crate)
 }
 
