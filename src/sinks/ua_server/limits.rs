@@ -3,6 +3,7 @@
 //! Connections, times and bytes are the gate's (`gate/`); what concerns sessions and services is handed to the UA crate
 //! ([`Limits::apply`]); pictures are the node manager's. docs/ua-server.md says which status code stands for which limit.
 
+use super::gate::frame::{RESPONSE_BYTES, RESPONSE_CHUNKS};
 use ::opcua::server::ServerConfig;
 use serde::Deserialize;
 use std::ops::RangeInclusive;
@@ -132,10 +133,8 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of one response; the largest ByteString with room around it.
-const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
-/// A response of that size in chunks of 64 KiB.
-const RESPONSE_CHUNKS: usize = 1024;
+/// The longest lifetime of a channel's token that a client gets.
+pub(super) const CHANNEL_LIFETIME: Duration = Duration::from_secs(300);
 
 impl Limits {
     /// What is wrong with the values, as (key, what and what would be right).
@@ -231,6 +230,7 @@ impl Limits {
         operations.max_nodes_per_history_read_events = self.nodes_per_history_read;
         operations.max_monitored_items_per_call = self.monitored_items_per_call;
         config.max_session_timeout_ms = u64::try_from(self.session_timeout.as_millis()).unwrap_or(u64::MAX);
+        config.max_secure_channel_token_lifetime_ms = u32::try_from(CHANNEL_LIFETIME.as_millis()).unwrap_or(u32::MAX);
         // How often the crate looks for due notifications, which bounds every publishing interval from below.
         let poll = u64::try_from(self.min_publishing_interval.as_millis()).unwrap_or(u64::MAX);
         config.subscription_poll_interval_ms = poll.clamp(1, 20);

@@ -7,6 +7,7 @@
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
+//! - `gate/` owns the port: who may come in, and at what pace. Behind it the UA crate's server has a port of its own.
 //! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
@@ -21,6 +22,7 @@ mod address_space;
 mod config;
 mod endpoints;
 mod filter;
+mod gate;
 mod images;
 mod items;
 mod limits;
@@ -36,9 +38,11 @@ use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
+use gate::Gate;
 use node_manager::{HubNodes, Sampling};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -117,10 +121,19 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
     let images = pump.run(handle.subscriptions().clone());
-    let serve = server.run_with(listener);
+    let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
+    let behind_address = behind.local_addr().map_err(RunError::Listen)?;
+    let key_bytes = key_bytes(&handle)?;
+    let gate = Gate::new(&setup.config, hub.clone(), None, behind_address, key_bytes);
+    let gate = async {
+        advertise(&handle, behind_address.port(), setup.address.port()).await;
+        gate.run(&listener, stop).await;
+    };
+    let serve = server.run_with(behind);
     tokio::pin!(serve);
     tokio::select! {
         outcome = &mut serve => return outcome.map_err(RunError::Crate),
+        () = gate => {}
         () = notify => {}
         () = follow => {}
         () = sweep => {}
@@ -132,6 +145,21 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     // Sessions get a moment to be closed; whoever does not listen is cut off.
     let _ = tokio::time::timeout(Duration::from_secs(2), serve).await;
     Ok(())
+}
+
+/// Bytes of the server's key.
+fn key_bytes(handle: &ServerHandle) -> Result<usize, RunError> {
+    let certificate = handle.info().server_certificate.as_ref();
+    let bits = certificate.and_then(|certificate| certificate.key_length().ok());
+    bits.map(|bits| bits / 8).ok_or_else(|| RunError::Crate("it has no certificate".into()))
+}
+
+/// Clients are told the port that the crate listens on, and it is the gate's that they are to come to. The crate sets it
+/// when it begins to listen.
+async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
+    while handle.info().port.compare_exchange(behind, public, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {

@@ -7,6 +7,10 @@ use ::opcua::types::StatusCode;
 pub(super) const HEADER: usize = 8;
 /// The largest chunk that either side may send; what the UA crate negotiates as well.
 pub(super) const BUFFER: usize = 65_535;
+/// Bytes of one response; the largest ByteString with room around it.
+pub(in super::super) const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+/// A response of that size in chunks of 64 KiB.
+pub(in super::super) const RESPONSE_CHUNKS: usize = 1024;
 /// The least that a side must be able to take (OPC 10000-6, 7.1.2.3).
 const LEAST_BUFFER: u32 = 8192;
 /// OPC 10000-6, 7.1.2.3: a server answers longer ones with BadTcpEndpointUrlInvalid.
@@ -194,16 +198,28 @@ impl<'a> Hello<'a> {
         }
         let bad_url = refuse(StatusCode::BadTcpEndpointUrlInvalid, "the EndpointUrl is too long or not a text");
         let url = std::str::from_utf8(url).map_err(|_| bad_url.clone())?;
-        if url.len() > ENDPOINT_URL { Err(bad_url) } else { Ok(Self { receive_buffer, send_buffer, max_message, max_chunks, url }) }
+        if url.len() > ENDPOINT_URL {
+            Err(bad_url)
+        } else {
+            Ok(Self { receive_buffer, send_buffer, max_message, max_chunks, url })
+        }
     }
 
     /// The answer: what both sides can take (OPC 10000-6, 7.1.2.4). 0 stands for no limit.
-    pub(super) fn acknowledge(&self, request_bytes: usize) -> Vec<u8> {
-        let request_bytes = u32::try_from(request_bytes).unwrap_or(u32::MAX);
+    ///
+    /// MaxMessageSize is about requests, but widespread clients (asyncua 1.1) hold responses against it and drop
+    /// pictures; so what is said here is the limit of responses, and requests are held to theirs all the same.
+    pub(super) fn acknowledge(&self) -> Vec<u8> {
+        let both = |ours: u32, theirs: u32| if theirs == 0 { ours } else { ours.min(theirs) };
+        let (message, chunks) = (RESPONSE_BYTES as u32, RESPONSE_CHUNKS as u32);
         let buffer = BUFFER as u32;
-        // Receive, send, MaxMessageSize, MaxChunkCount, all from the server's side.
-        let chunks = request_bytes.div_ceil(LEAST_BUFFER) + 1;
-        let fields = [0, buffer.min(self.send_buffer), buffer.min(self.receive_buffer), request_bytes, chunks];
+        let fields = [
+            0,
+            buffer.min(self.send_buffer),
+            buffer.min(self.receive_buffer),
+            both(message, self.max_message),
+            both(chunks, self.max_chunks),
+        ];
         frame(b"ACK", &fields.map(u32::to_le_bytes).concat())
     }
 
