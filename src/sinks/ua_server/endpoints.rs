@@ -1,4 +1,4 @@
-//! Which endpoints are offered, under which names, and with which limits.
+//! Which endpoints are offered, and under which names.
 
 use crate::base::interfaces;
 use ::opcua::crypto::SecurityPolicy;
@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 
 /// Signed and encrypted ones first: clients that take the first endpoint take a good one. Basic128Rsa15 and Basic256 are
 /// broken (OPC 10000-7) and never offered; the `rsa` crate's RUSTSEC-2023-0071 is about the former.
-const POLICIES: [SecurityPolicy; 3] =
+pub(super) const POLICIES: [SecurityPolicy; 3] =
     [SecurityPolicy::Aes256Sha256RsaPss, SecurityPolicy::Basic256Sha256, SecurityPolicy::Aes128Sha256RsaOaep];
 
-/// Endpoints and limits.
+/// Endpoints.
 pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
     let users = [ANONYMOUS_USER_TOKEN_ID.to_owned()];
     for policy in POLICIES {
@@ -26,20 +26,6 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
     config.discovery_urls = vec!["/".into()];
     // The trust list has judged that, and knows what a clock that is not set means.
     config.certificate_validation.check_time = false;
-
-    // The crate's defaults fit numbers, not pictures: 64 KiB for a ByteString, five chunks of 64 KiB for a message.
-    let limits = &mut config.limits;
-    limits.max_byte_string_length = 16 * 1024 * 1024;
-    limits.max_message_size = 64 * 1024 * 1024;
-    limits.max_chunk_count = 1024;
-    limits.max_array_length = 1_000_000;
-    limits.max_string_length = 1024 * 1024;
-    limits.subscriptions.min_sampling_interval_ms = 10.0;
-    limits.subscriptions.min_publishing_interval_ms = 20.0;
-    limits.subscriptions.max_monitored_items_per_sub = 100_000;
-    limits.subscriptions.max_publish_requests_per_subscription = 10;
-    // How often the crate looks for due notifications, which bounds every publishing interval from below.
-    config.subscription_poll_interval_ms = 20;
 }
 
 /// `urn:<host>:vedette:<device>`, so that two devices in one plant differ (OPC 10000-4, 7.2: globally unique).

@@ -7,13 +7,14 @@
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
+//! - `gate/` owns the port: who may come in, and at what pace. Behind it the UA crate's server has a port of its own.
 //! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not.
 //! - `pki.rs` keeps our own certificate and the trust list.
-//! - `endpoints.rs` says which security is offered where, and which limits hold.
+//! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
 //! configuration.
@@ -22,8 +23,10 @@ mod address_space;
 mod config;
 mod endpoints;
 mod filter;
+mod gate;
 mod images;
 mod items;
+mod limits;
 mod node_manager;
 mod pki;
 mod snapshot;
@@ -38,9 +41,11 @@ use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
+use gate::Gate;
 use node_manager::{HubNodes, Sampling};
 use pki::{Pki, PkiError};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -134,10 +139,19 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
     let images = pump.run(handle.subscriptions().clone());
-    let serve = server.run_with(listener);
+    let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
+    let behind_address = behind.local_addr().map_err(RunError::Listen)?;
+    let key_bytes = key_bytes(&handle)?;
+    let gate = Gate::new(&setup.config, hub.clone(), Some(setup.pki.trust.clone()), behind_address, key_bytes);
+    let gate = async {
+        advertise(&handle, behind_address.port(), setup.address.port()).await;
+        gate.run(&listener, stop).await;
+    };
+    let serve = server.run_with(behind);
     tokio::pin!(serve);
     tokio::select! {
         outcome = &mut serve => return outcome.map_err(RunError::Crate),
+        () = gate => {}
         () = notify => {}
         () = follow => {}
         () = sweep => {}
@@ -152,10 +166,25 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     Ok(())
 }
 
+/// Bytes of the server's key.
+fn key_bytes(handle: &ServerHandle) -> Result<usize, RunError> {
+    let certificate = handle.info().server_certificate.as_ref();
+    let bits = certificate.and_then(|certificate| certificate.key_length().ok());
+    bits.map(|bits| bits / 8).ok_or_else(|| RunError::Crate("it has no certificate".into()))
+}
+
+/// Clients are told the port that the crate listens on, and it is the gate's that they are to come to. The crate sets it
+/// when it begins to listen.
+async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
+    while handle.info().port.compare_exchange(behind, public, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let hub = hub.clone();
+    let (hub, limits) = (hub.clone(), setup.config.limits.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, &context, address_space)
+        HubNodes::new(hub, sampling, limits, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
@@ -177,6 +206,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .port(setup.address.port())
         .with_node_manager(nodes);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
+    setup.config.limits.apply(builder.config_mut());
     builder.build().map_err(RunError::Crate)
 }
 

@@ -9,6 +9,7 @@ use super::address_space::{Nodes, Target};
 use super::filter::{Deadband, deadband, deadband_of_item};
 use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Sampling as ItemSampling, saw_session};
+use super::limits::Limits;
 use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
@@ -42,29 +43,29 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the creation of a monitored item may wait for its first picture; after that it comes as a notification.
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
 
-/// Monitored items on images, all clients together. The crate keeps up to three copies of a picture for each (the last
-/// value, the queue, what has been sent and not acknowledged), each a megabyte at most.
-const IMAGE_ITEMS: usize = 128;
-
-/// Pictures in one Read, each a megabyte at most; further ones are BadTooManyOperations.
-const PICTURES_PER_READ: usize = 32;
-
 pub(super) struct HubNodes {
     hub: Hub,
     nodes: NodesLock,
     sampling: Sampling,
     items: Items,
     image_items: Arc<Semaphore>,
+    limits: Limits,
     namespace: u16,
 }
 
 impl HubNodes {
-    pub(super) fn new(hub: Hub, sampling: Sampling, context: &ServerContext, address_space: &mut AddressSpace) -> Self {
+    pub(super) fn new(
+        hub: Hub,
+        sampling: Sampling,
+        limits: Limits,
+        context: &ServerContext,
+        address_space: &mut AddressSpace,
+    ) -> Self {
         let namespace = add_namespaces(context, address_space, &[NAMESPACE])[0];
         let mut nodes = Nodes::new(namespace, address_space);
         nodes.add_new(&hub, address_space);
-        let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
-        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, namespace }
+        let image_items = Arc::new(Semaphore::new(limits.image_items));
+        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, limits, namespace }
     }
 
     pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
@@ -190,7 +191,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
             let address_space = address_space.read();
             let mut answer = |node: &&ParsedReadValueId| match self.resolve(context, &address_space, node) {
                 Err(status) => Answer::Now(DataValue::new_now_status(Variant::Empty, status)),
-                Ok(Some(Target::Image(_))) if cameras.len() >= PICTURES_PER_READ => {
+                Ok(Some(Target::Image(_))) if cameras.len() >= self.limits.pictures_per_read => {
                     Answer::Now(DataValue::new_now_status(Variant::Empty, StatusCode::BadTooManyOperations))
                 }
                 Ok(Some(Target::Image(camera))) => {
@@ -250,6 +251,10 @@ impl InMemoryNodeManagerImpl for HubNodes {
         let monitored: Vec<TagId> = tags.iter().map(|(tag, _)| *tag).collect();
         self.hub.refresh(&monitored, Duration::ZERO).await;
         for (tag, item) in tags {
+            if self.items.count() >= self.limits.monitored_items {
+                item.set_status(StatusCode::BadTooManyMonitoredItems);
+                continue;
+            }
             let sample = self.hub.read(tag);
             // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
             item.set_initial_value(data_value(&sample));
