@@ -11,7 +11,9 @@
 //!
 //! Invariant: whatever the gate itself says to a client comes between two messages of the server, or not at all.
 
-use super::frame::{self, BUFFER, Chunk, HEADER, Header, Hello, Kind, Open, Refusal, Symmetric, Track, refuse};
+use super::frame::{
+    self, BUFFER, Chunk, HEADER, Header, Hello, Kind, Open, RESPONSE_CHUNKS, Refusal, Symmetric, Track, refuse,
+};
 use super::{Shared, busy, walk};
 use crate::base::Clock;
 use crate::model::EventKind;
@@ -264,7 +266,7 @@ impl<'a> Connection<'a> {
 
     /// One message from its first chunk to its last.
     async fn request(&self, server: &TcpStream, inbox: &mut Inbox, channel: &Channel) -> Result<Kind, End> {
-        let mut budget = Budget { shared: self.shared, bytes: 0 };
+        let mut budget = Budget { shared: self.shared, bytes: 0, chunks: 0 };
         let mut body = Vec::new();
         loop {
             let (header, frame) = self.read_frame(inbox).await?;
@@ -300,8 +302,7 @@ impl<'a> Connection<'a> {
             Channel::Discovery => DISCOVERY_BYTES,
             Channel::Clear | Channel::Secure { .. } => self.shared.limits.request_bytes,
         };
-        // One chunk is never refused for its headers.
-        if budget.bytes + frame.len() > limit + Symmetric::END && (budget.bytes > 0 || frame.len() > limit) {
+        if budget.bytes + frame.len() > limit || budget.chunks >= RESPONSE_CHUNKS {
             return Err(too_large.into());
         }
         if header.chunk == Chunk::Intermediate {
@@ -446,11 +447,13 @@ impl<'a> Connection<'a> {
 struct Budget<'a> {
     shared: &'a Shared,
     bytes: usize,
+    chunks: usize,
 }
 
 impl Budget<'_> {
     fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
         self.bytes += bytes;
+        self.chunks += 1;
         let all = self.shared.unfinished.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if all > self.shared.limits.unfinished_bytes {
             return Err(refuse(StatusCode::BadTcpNotEnoughResources, "too many requests are unfinished"));
