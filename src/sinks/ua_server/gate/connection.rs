@@ -364,19 +364,21 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// What the server has just now.
+    /// What the server has to say now, until it has no more.
     async fn respond_once(&self, server: &TcpStream) -> Result<(), End> {
+        server.readable().await?;
+        let mut buffer = self.shared.buffers.take();
         loop {
-            server.readable().await?;
             let mut track = self.pace.lock().await;
-            let mut bytes = Vec::with_capacity(BUFFER);
-            match server.try_read_buf(&mut bytes) {
+            match server.try_read(&mut buffer) {
                 Ok(0) => return Err(End::Closed),
-                Ok(_) => return self.pass(&bytes, &mut track).await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(count) => self.pass(&buffer[..count], &mut track).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error.into()),
             }
         }
+        self.shared.buffers.put_back(buffer);
+        Ok(())
     }
 
     async fn pass(&self, bytes: &[u8], track: &mut Track) -> Result<(), End> {

@@ -60,6 +60,27 @@ struct Shared {
     doors: Mutex<Doors>,
     /// Bytes of requests of which the end has not come yet.
     unfinished: AtomicUsize,
+    buffers: Buffers,
+}
+
+/// Buffers that wait for the next use. As many as can be in use at once by threads; those beyond are freed.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+const BUFFERS: usize = 8;
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        let kept = self.0.lock().expect("no code that holds the buffers panics").pop();
+        kept.unwrap_or_else(|| vec![0; frame::BUFFER])
+    }
+
+    fn put_back(&self, buffer: Vec<u8>) {
+        let mut kept = self.0.lock().expect("no code that holds the buffers panics");
+        if kept.len() < BUFFERS {
+            kept.push(buffer);
+        }
+    }
 }
 
 impl Gate {
@@ -82,6 +103,7 @@ impl Gate {
             key_bytes,
             doors,
             unfinished: AtomicUsize::new(0),
+            buffers: Buffers::default(),
         }))
     }
 
