@@ -5,7 +5,8 @@
 //!                        ├─ doors.rs       how many may be inside, and who has to go for others
 //!                        ├─ frame.rs       Hello, chunks and OpenSecureChannel as they are on the wire
 //!                        ├─ walk.rs        the body of a request that is not encrypted
-//!                        └─ connection.rs  one client: its state, its times, its pace
+//!                        ├─ connection.rs  one client: its state, its times, its requests
+//!                        └─ responses.rs   what it gets, at its own pace; stream.rs reads, writes and closes
 //!
 //! The crate (0.19) asks for a client's certificate at CreateSession only, accepts any number of connections, holds
 //! responses without a bound for a client that does not read, never lets a secure channel expire, and takes a gigabyte
@@ -20,6 +21,8 @@
 mod connection;
 mod doors;
 pub(super) mod frame;
+mod responses;
+mod stream;
 mod walk;
 
 use super::config::Config;
@@ -31,6 +34,7 @@ use crate::opcua::trust::TrustList;
 use connection::Connection;
 use doors::Doors;
 use frame::Refusal;
+use responses::Buffers;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -61,26 +65,6 @@ struct Shared {
     /// Bytes of requests of which the end has not come yet.
     unfinished: AtomicUsize,
     buffers: Buffers,
-}
-
-/// Buffers that wait for the next use. As many as can be in use at once by threads; those beyond are freed.
-#[derive(Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
-
-const BUFFERS: usize = 8;
-
-impl Buffers {
-    fn take(&self) -> Vec<u8> {
-        let kept = self.0.lock().expect("no code that holds the buffers panics").pop();
-        kept.unwrap_or_else(|| vec![0; frame::BUFFER])
-    }
-
-    fn put_back(&self, buffer: Vec<u8>) {
-        let mut kept = self.0.lock().expect("no code that holds the buffers panics");
-        if kept.len() < BUFFERS {
-            kept.push(buffer);
-        }
-    }
 }
 
 impl Gate {
@@ -148,7 +132,7 @@ impl Shared {
             }
             Err(refusal) => {
                 debug!(%peer, reason = refusal.reason, "Refused a connection.");
-                connection::say_good_bye(&stream, &refusal).await;
+                stream::say_good_bye(&stream, &refusal).await;
             }
         }
     }
