@@ -1,9 +1,11 @@
-//! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`.
+//! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`, `vedette
+//! trust`.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started.
 
 mod cameras;
 mod snapshot;
+mod trust;
 
 use crate::app::{self, Options, StartError};
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +34,8 @@ enum Command {
     Cameras(cameras::Arguments),
     /// Take one picture straight from a camera; no running vedette is needed.
     Snapshot(snapshot::Arguments),
+    /// List the clients that the UA server trusts or turned away; trust one, or no longer.
+    Trust(trust::Arguments),
 }
 
 const DEFAULT_CONFIG: &str = "/etc/vedette/vedette.toml";
@@ -59,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Cameras(arguments) => cameras::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Trust(arguments) => trust::run(&arguments),
     }
 }
 

@@ -22,8 +22,8 @@ mod store;
 pub mod x509;
 
 use crate::model::Status;
-pub use folder::Stamp;
 use folder::{Folder, News};
+pub(super) use folder::{Stamp, certificates};
 use path::{Known, Verdict, judge};
 pub use path::{Reason, Rules, earliest};
 use rejected::Rejected;
@@ -35,7 +35,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-pub use store::Store;
+pub(super) use store::FOLDER as STORE;
+use store::Store;
 use tracing::{error, info, warn};
 use x509::{Cert, Crl};
 
@@ -163,8 +164,8 @@ impl TrustList {
         match judged {
             Ok(Verdict { until, unlisted }) => {
                 state.tell_unlisted(unlisted);
-                state.rejected.forget(chain[0].thumbprint());
                 let leaf = &chain[0];
+                state.rejected.forget(leaf);
                 Ok(Accepted {
                     thumbprint: leaf.thumbprint().to_owned(),
                     subject: leaf.title(),
@@ -301,3 +302,6 @@ pub(super) fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)?;
     fs::File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tracing::warn;
 
 /// Files under rejected/.
 pub const MAX_FILES: usize = 100;
@@ -51,9 +52,14 @@ impl Rejected {
         true
     }
 
-    /// Once trusted, a client that is refused again is news.
-    pub fn forget(&mut self, thumbprint: &str) {
-        self.named.retain(|(named, _)| named != thumbprint);
+    /// Nobody has to decide any more: somebody may have copied it to trusted/, or its CA. Refused again, it is news.
+    pub fn forget(&mut self, certificate: &Cert) {
+        self.named.retain(|(named, _)| named != certificate.thumbprint());
+        if let Err(error) = fs::remove_file(self.folder.join(file_name(certificate)))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn!(thumbprint = certificate.thumbprint(), %error, "Cannot remove a trusted certificate from rejected/.");
+        }
     }
 
     /// Keeps the certificate, unless it is there already.

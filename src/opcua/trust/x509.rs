@@ -131,6 +131,10 @@ impl Cert {
         printable(self.subject())
     }
 
+    pub fn issuer_title(&self) -> String {
+        printable(self.issuer())
+    }
+
     /// OPC 10000-6, 6.2.2: the first URI among the alternative names.
     pub fn application_uri(&self) -> Option<&str> {
         self.names.iter().find_map(|name| match name {

@@ -13,6 +13,7 @@
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not.
+//! - `pki.rs` keeps our own certificate and the trust list.
 //! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
@@ -27,12 +28,14 @@ mod images;
 mod items;
 mod limits;
 mod node_manager;
+mod pki;
 mod snapshot;
 
-use crate::base::{Stop, net};
+use crate::base::{Clock, Stop, net};
 use crate::hub::{Hub, Latest};
-use crate::opcua::certificate::CertificateError;
-use crate::opcua::{certificate, data_value};
+use crate::opcua::certificate::{self, Application};
+use crate::opcua::data_value;
+use crate::opcua::trust::Rules;
 use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
@@ -40,19 +43,19 @@ use address_space::Nodes;
 pub use config::Config;
 use gate::Gate;
 use node_manager::{HubNodes, Sampling};
+use pki::{Pki, PkiError};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-/// Everything that can fail has been tried: the port is bound and the certificate is there.
+/// Everything that can fail has been tried: the port is bound, the certificate is there, the trust list was read.
 pub struct Setup {
     config: Config,
     device_name: String,
-    pki: PathBuf,
+    pki: Pki,
     /// The first listener; after a restart of the server a new one is bound.
     listener: Mutex<Option<TcpListener>>,
     pub address: SocketAddr,
@@ -63,16 +66,27 @@ pub enum SetupError {
     #[error(transparent)]
     Bind(#[from] net::BindError),
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    Pki(#[from] PkiError),
 }
 
+/// Below the data folder.
+pub const PKI: &str = "pki";
+
 impl Setup {
-    /// Binds the port and makes or checks the certificate below `data_dir`/pki.
-    pub fn new(config: Config, device_name: &str, data_dir: &std::path::Path) -> Result<Self, SetupError> {
-        let pki = data_dir.join("pki");
-        let uri = endpoints::application_uri(device_name);
-        let hosts = endpoints::host_names(&config.listen);
-        certificate::ensure(&pki, &certificate::Application { name: device_name, uri: &uri, hosts })?;
+    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads the trust list.
+    pub fn new(
+        config: Config,
+        device_name: &str,
+        data_dir: &std::path::Path,
+        clock: Clock,
+    ) -> Result<Self, SetupError> {
+        let application = Application {
+            name: device_name.into(),
+            uri: endpoints::application_uri(device_name),
+            hosts: endpoints::host_names(&config.listen),
+        };
+        let rules = Rules { require_crls: config.require_crls };
+        let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
         let listener = net::listen(config.listen)?;
         let address = listener.local_addr().unwrap_or(config.listen);
         Ok(Self { config, device_name: device_name.into(), pki, listener: Mutex::new(Some(listener)), address })
@@ -89,8 +103,11 @@ impl Setup {
 
 /// Serves until the stop. Returns early only if the server failed, to be started again.
 pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
-    if let Err(error) = run_once(&setup, &hub, &stop).await {
-        error!(%error, "The UA server ended.");
+    while !stop.is_stopped() {
+        if let Err(error) = run_once(&setup, &hub, &stop).await {
+            error!(%error, "The UA server ended.");
+            return;
+        }
     }
 }
 
@@ -104,6 +121,7 @@ enum RunError {
     Crate(String),
 }
 
+/// Until the stop, or until another certificate counts.
 async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
     let listener = tokio::net::TcpListener::from_std(setup.take_listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
@@ -124,7 +142,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
     let behind_address = behind.local_addr().map_err(RunError::Listen)?;
     let key_bytes = key_bytes(&handle)?;
-    let gate = Gate::new(&setup.config, hub.clone(), None, behind_address, key_bytes);
+    let gate = Gate::new(&setup.config, hub.clone(), Some(setup.pki.trust.clone()), behind_address, key_bytes);
     let gate = async {
         advertise(&handle, behind_address.port(), setup.address.port()).await;
         gate.run(&listener, stop).await;
@@ -139,6 +157,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         () = sweep => {}
         () = refresh => {}
         () = images => {}
+        () = setup.pki.replaced(hub) => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
@@ -169,7 +188,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
-        .application_uri(endpoints::application_uri(&setup.device_name))
+        .application_uri(setup.pki.identity().application_uri)
         .product_uri("urn:vedette")
         .build_info(BuildInfo {
             product_uri: "urn:vedette".into(),
@@ -179,9 +198,9 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
             build_number: env!("CARGO_PKG_VERSION").into(),
             build_date: DateTime::null(),
         })
-        .pki_dir(setup.pki.clone())
-        .certificate_path(certificate::CERTIFICATE)
-        .private_key_path(certificate::PRIVATE_KEY)
+        .pki_dir(setup.pki.trust.store())
+        .certificate_path(certificate::STORE_CERTIFICATE)
+        .private_key_path(certificate::STORE_KEY)
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
