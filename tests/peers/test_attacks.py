@@ -1,6 +1,8 @@
 """What no honest client does: broken, endless and oversized messages, silence, greed. After each the server answers a
 normal client, has not panicked, and has not grown."""
 
+import asyncio
+import hashlib
 import random
 import re
 import socket
@@ -10,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from asyncua import ua
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.ua.ua_binary import struct_to_binary
-from conftest import DEMO, free_port, picture, wait_until
+from conftest import DEMO, picture, wait_until
+from identities import URI, make_identity, trust
 from wire import (
     CLO,
     HEL,
@@ -42,13 +46,14 @@ def resident_kib(vedette) -> int:
 class Watch:
     """Holds the server to its promises around a batch."""
 
-    def __init__(self, vedette):
+    def __init__(self, vedette, make_client=None):
         self.vedette = vedette
+        self.make_client = make_client or vedette.client
         self.answers()
         self.before = resident_kib(vedette)
 
     def answers(self):
-        with self.vedette.client() as client:
+        with self.make_client() as client:
             client.get_node(TIME).read_value()
 
     def check(self, growth=GROWTH_KIB):
@@ -638,3 +643,205 @@ session_timeout = "30s"
     with pytest.raises(Fault, match="BadTooManyPublishRequests"):
         for _ in range(3):
             wire.response()
+
+
+SECURE = """
+[device]
+name = "vedette-test"
+[ua_server]
+listen = "127.0.0.1:{port}"
+[cameras]
+discover = false
+[[simulator]]
+name = "demo"
+"""
+
+
+@pytest.fixture
+def secure(make, tmp_path):
+    """A server without None, and a client that it trusts."""
+    vedette = make(SECURE)
+    identity = make_identity(tmp_path)
+    trust(vedette, identity)
+    return vedette.start(), identity
+
+
+@pytest.fixture
+def secure_watch(secure):
+    vedette, identity = secure
+    watch = Watch(vedette, lambda: secure_client(vedette, identity))
+    yield watch
+    watch.check()
+
+
+def secure_client(vedette, identity, mode=ua.MessageSecurityMode.SignAndEncrypt):
+    client = vedette.client()
+    client.application_uri = URI
+    client.set_security(SecurityPolicyBasic256Sha256, identity / "cert.der", identity / "key.pem", mode=mode)
+    return client
+
+
+class SecureAttacker:
+    """Says what it likes on a channel that is signed and encrypted as it should be, or nearly."""
+
+    def __init__(self, make_client):
+        self.make_client = make_client
+        self.connect()
+
+    def connect(self):
+        self.client = self.make_client()
+        self.client.connect()
+        self.protocol = self.client.aio_obj.uaclient.protocol
+        self.connection = self.protocol._connection
+        self.authentication = self.client.aio_obj.uaclient.session.authentication_token
+
+    def encode(self, request) -> bytes:
+        request.RequestHeader.AuthenticationToken = self.authentication
+        return struct_to_binary(request)
+
+    def throw(self, body: bytes, change=lambda data: data):
+        """Sends it, and looks whether the connection is still of use; if not, makes another."""
+        loop = self.client.tloop.loop
+
+        def send():
+            self.protocol._request_id += 1
+            data = self.connection.message_to_binary(body, request_id=self.protocol._request_id)
+            self.protocol.transport.write(change(bytearray(data)))
+
+        try:
+            asyncio.run_coroutine_threadsafe(call(send), loop).result(10)
+            self.client.get_node(TIME).read_value()
+        except Exception:
+            try:
+                self.client.disconnect()
+            except Exception:
+                pass
+            self.connect()
+
+    def close(self):
+        self.client.disconnect()
+
+
+async def call(function):
+    return function()
+
+
+@pytest.mark.parametrize("mode", [ua.MessageSecurityMode.Sign, ua.MessageSecurityMode.SignAndEncrypt])
+def test_a_trusted_client_that_goes_mad(secure, secure_watch, mode):
+    vedette, identity = secure
+    attacker = SecureAttacker(lambda: secure_client(vedette, identity, mode))
+    dice = random.Random(256)
+    corpus = {name: body for name, body in requests(attacker).items() if name != "PublishRequest"}
+    for body in corpus.values():
+        for _ in range(3):
+            attacker.throw(body[: dice.randrange(len(body))])
+            broken = bytearray(body)
+            broken[dice.randrange(len(broken))] ^= 1 << dice.randrange(8)
+            attacker.throw(bytes(broken))
+    # What is around the body: bits flipped, cut off with and without the size corrected, down to nothing.
+    read = attacker.encode(read_request(TIME))
+    for _ in range(20):
+        place = dice.random()
+
+        def flip(data):
+            data[int(place * len(data))] ^= 1 << dice.randrange(8)
+            return data
+
+        attacker.throw(read, flip)
+    for length in [*range(8, 80, 7), 90, 100, 101, 102, 103]:
+
+        def cut(data):
+            return data[:4] + struct.pack("<I", length) + data[8:length]
+
+        attacker.throw(read, cut)
+    attacker.close()
+    secure_watch.check()
+
+
+def test_bombs_of_a_trusted_client_do_not_bring_it_down(secure):
+    vedette, identity = secure
+    # The body is encrypted, so that the decoder behind meets it; its stack is as deep as a request can be long.
+    watch = Watch(vedette, lambda: secure_client(vedette, identity))
+    attacker = SecureAttacker(lambda: secure_client(vedette, identity))
+    for body in bombs(attacker).values():
+        attacker.throw(body)
+    attacker.close()
+    # The stack stays with each thread that needed it once.
+    watch.check(growth=1024 * 1024)
+
+
+def test_an_open_secure_channel_is_not_decrypted_for_everybody(secure, secure_watch):
+    vedette, identity = secure
+    trusted = (identity / "cert.der").read_bytes()
+    with secure_client(vedette, identity) as client:
+        ours = client.aio_obj.security_policy.peer_certificate
+    thumbprint = hashlib.sha1(ours).digest()
+    policy = NONE.replace(b"#None", b"#Basic256Sha256")
+    dice = random.Random(11)
+
+    def outcome(body: bytes, certificate, thumb=thumbprint) -> str:
+        with Wire(vedette.port) as wire:
+            wire.greet()
+            head = struct.pack("<I", 0) + string(policy) + string(certificate) + string(thumb)
+            wire.send(frame(OPN, head + body))
+            return said(wire)
+
+    # A trusted certificate is no secret; what belongs to it is not decrypted unless it can be.
+    for length in (8, 255, 257, 511, 513):
+        assert outcome(dice.randbytes(length), trusted) == "BadSecurityChecksFailed", length
+    for length in (256, 512, 1024):
+        assert outcome(dice.randbytes(length), trusted) not in ("answered", "OPN"), length
+    assert outcome(dice.randbytes(256), trusted, bytes(20)) not in ("answered", "OPN")
+    assert outcome(dice.randbytes(256), dice.randbytes(900)) == "BadSecurityChecksFailed"
+    assert outcome(dice.randbytes(256), trusted[:-5]) == "BadSecurityChecksFailed"
+    assert outcome(dice.randbytes(256), None) == "BadSecurityChecksFailed"
+
+
+def test_without_security_there_is_discovery_and_nothing_else(secure, secure_watch):
+    vedette, _ = secure
+    with Wire(vedette.port).open() as wire:
+        endpoints = ua.GetEndpointsRequest()
+        endpoints.Parameters.EndpointUrl = f"opc.tcp://127.0.0.1:{vedette.port}/"
+        assert b"Basic256Sha256" in wire.ask(endpoints)
+        assert b"urn:" in wire.ask(ua.FindServersRequest())
+        with pytest.raises(Fault, match="BadSecurityPolicyRejected"):
+            wire.create()
+        with pytest.raises((Closed, Refused)):
+            wire.ask(endpoints)
+    with Wire(vedette.port).open() as wire:
+        # Bodies of types of their own are not for strangers: the decoder behind would look into them.
+        for name, body in bombs(wire).items():
+            if len(body) > 8000:
+                body = body[:8000]
+            assert Throwaway(vedette.port).throw(body) not in ("answered", "silence", "closed"), name
+    with Wire(vedette.port).open() as wire:
+        with pytest.raises(Refused, match="BadTcpMessageTooLarge"):
+            wire.send(wire.message(bytes(9000)))
+            wire.response()
+    with Wire(vedette.port).open() as wire, pytest.raises(Refused, match="BadTcpServerTooBusy"):
+        for _ in range(100):
+            wire.ask(endpoints)
+
+
+class Throwaway:
+    def __init__(self, port: int):
+        self.wire = Wire(port).open()
+
+    def throw(self, body: bytes) -> str:
+        with self.wire as wire:
+            wire.send(wire.message(body))
+            return said(wire)
+
+
+def test_every_request_for_discovery_cut_short_or_with_a_flipped_bit(secure, secure_watch):
+    vedette, _ = secure
+    dice = random.Random(12)
+    with Wire(vedette.port) as wire:
+        corpus = {name: body for name, body in requests(wire).items() if name in ("GetEndpointsRequest", "FindServersRequest")}
+    for name, body in corpus.items():
+        for length in range(0, len(body), 3):
+            assert Throwaway(vedette.port).throw(body[:length]) not in ("answered", "silence"), (name, length)
+        for _ in range(60):
+            broken = bytearray(body)
+            broken[dice.randrange(len(broken))] ^= 1 << dice.randrange(8)
+            Throwaway(vedette.port).throw(bytes(broken))

@@ -76,7 +76,7 @@ enum Channel {
     /// SecurityPolicy None with sessions: what is sent can be read here.
     Clear,
     /// Signed, and maybe encrypted.
-    Secure { policy: String, accepted: Option<Box<Accepted>>, certificates: Vec<u8> },
+    Secure { policy: String, accepted: Box<Accepted>, certificates: Vec<u8> },
 }
 
 pub(super) struct Connection<'a> {
@@ -177,18 +177,16 @@ impl<'a> Connection<'a> {
         if open.rest.is_empty() || !open.rest.len().is_multiple_of(self.shared.key_bytes) || !open.has_thumbprint {
             return Err(refuse(StatusCode::BadSecurityChecksFailed, "the message is not encrypted for this server"));
         }
-        let accepted = match &self.shared.trust {
-            Some(trust) => Some(Box::new(trust.check(open.certificates, Clock::real().now()).map_err(|why| {
+        let accepted = self.shared.trust.check(open.certificates, Clock::real().now()).map_err(|why| {
+            if why.is_new {
+                warn!(peer = %self.peer, status = %why.status, "{why}.");
                 let message = format!("{}: {why}", self.peer.ip());
-                if why.is_new {
-                    warn!(peer = %self.peer, status = %why.status, "{why}.");
-                    self.shared.hub.raise(EventKind::ClientRefused, "ua_server", message);
-                }
-                // The reason is nobody's business who is not trusted (OPC 10000-4, 6.1.3).
-                refuse(status_code(why.status_for_client), "security checks failed")
-            })?)),
-            None => None,
-        };
+                self.shared.hub.raise(EventKind::ClientRefused, "ua_server", message);
+            }
+            // The reason is nobody's business who is not trusted (OPC 10000-4, 6.1.3).
+            refuse(status_code(why.status_for_client), "security checks failed")
+        })?;
+        let accepted = Box::new(accepted);
         Ok(Channel::Secure { policy: open.policy.to_owned(), accepted, certificates: open.certificates.to_vec() })
     }
 
@@ -355,15 +353,14 @@ impl<'a> Connection<'a> {
                 tokio::time::sleep_until(deadline).await;
                 Err(refuse(StatusCode::BadTimeout, "a channel for discovery does not last").into())
             }
-            Channel::Secure { accepted: Some(accepted), .. } => {
-                let Some(trust) = &self.shared.trust else { return std::future::pending().await };
-                while trust.still(accepted, Clock::real().now()) {
+            Channel::Secure { accepted, .. } => {
+                while self.shared.trust.still(accepted, Clock::real().now()) {
                     tokio::time::sleep(TRUST).await;
                 }
                 warn!(peer = %self.peer, subject = %accepted.subject, "A client is not trusted any more.");
                 Err(refuse(StatusCode::BadSecurityChecksFailed, "security checks failed").into())
             }
-            Channel::Clear | Channel::Secure { accepted: None, .. } => std::future::pending().await,
+            Channel::Clear => std::future::pending().await,
         }
     }
 

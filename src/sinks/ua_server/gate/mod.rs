@@ -54,7 +54,7 @@ struct Shared {
     hub: Hub,
     /// Where the crate listens.
     server: SocketAddr,
-    trust: Option<TrustList>,
+    trust: TrustList,
     /// URIs of the policies that are offered, without None.
     policies: Vec<&'static str>,
     /// Sessions without security.
@@ -69,13 +69,7 @@ struct Shared {
 
 impl Gate {
     /// A gate before the server at `server`, whose key has `key_bytes` bytes.
-    pub(super) fn new(
-        config: &Config,
-        hub: Hub,
-        trust: Option<TrustList>,
-        server: SocketAddr,
-        key_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(config: &Config, hub: Hub, trust: TrustList, server: SocketAddr, key_bytes: usize) -> Self {
         let doors = Mutex::new(Doors::new(&config.limits));
         Self(Arc::new(Shared {
             limits: config.limits.clone(),
