@@ -165,7 +165,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
     let behind_address = behind.local_addr().map_err(RunError::Listen)?;
     let key_bytes = key_bytes(&handle)?;
-    let gate = Gate::new(&setup.config, hub.clone(), Some(setup.pki.trust.clone()), behind_address, key_bytes);
+    let gate = Gate::new(&setup.config, hub.clone(), setup.pki.trust.clone(), behind_address, key_bytes);
     let gate = async {
         advertise(&handle, behind_address.port(), setup.address.port()).await;
         gate.run(&listener, stop).await;
