@@ -8,12 +8,15 @@
 //! - Without a data change filter an item compares values and not statuses, though the standard's default trigger is
 //!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
 //!   [`Nulls`] tells them apart by the two ways there are to say null.
+//! - A clock that is set back would silence items: `stamps.rs`. An IndexRange may end in a panic: `ranges.rs`.
 //!
 //! All values of all clients pass here, a million a second if they want, so a value costs no lookup by hash.
 
+use super::ranges;
+use super::stamps::Stamps;
 use crate::model::{Sample, Status, TagId, Timestamp};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
-use ::opcua::types::{DataValue, Variant};
+use ::opcua::types::{DataValue, NumericRange, Variant};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -47,10 +50,19 @@ pub(super) struct State {
 
 struct Item {
     handle: MonitoredItemHandle,
-    session: u32,
     since: Instant,
-    sampling: Sampling,
+    wanted: Wanted,
     nulls: Nulls,
+    stamps: Stamps,
+}
+
+/// What an item was created with.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) session: u32,
+    pub(super) sampling: Sampling,
+    pub(super) range: NumericRange,
+    pub(super) has_deadband: bool,
 }
 
 /// What a client asked for.
@@ -128,20 +140,22 @@ impl Items {
     }
 
     /// An item begins, with this as its initial value.
-    pub(super) fn add(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling, initial: &Sample) {
+    pub(super) fn add(&self, handle: MonitoredItemHandle, wanted: Wanted, initial: &Sample) {
         let (now, tag) = (Instant::now(), initial.tag);
         let bad = initial.quality.is_bad().then_some(initial.quality.status);
+        let again = now + wanted.sampling.interval().max(SETTLE) + MARGIN;
+        let item = Item { handle, since: now, wanted, nulls: Nulls::after(bad), stamps: Stamps::default() };
         let mut state = self.lock();
-        let item = Item { handle, session, since: now, sampling, nulls: Nulls::after(bad) };
         state.add(tag, item, initial.source_time);
-        state.queue.insert((now + sampling.interval().max(SETTLE) + MARGIN, tag, None));
+        state.queue.insert((again, tag, None));
         self.earlier.notify_one();
     }
 
-    pub(super) fn set_sampling(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling) {
+    pub(super) fn modify(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling, has_deadband: bool) {
         let mut state = self.lock();
         if let Some((tag, item, last)) = state.remove(handle) {
-            state.add(tag, Item { session, sampling, ..item }, last);
+            let wanted = Wanted { session, sampling, has_deadband, range: item.wanted.range };
+            state.add(tag, Item { wanted, ..item }, last);
         }
     }
 
@@ -193,7 +207,7 @@ impl Items {
         let known: Vec<_> = {
             let state = self.lock();
             let old = state.tags.iter().flat_map(|tag| &tag.items).filter(is_old);
-            old.map(|item| (item.handle, item.session)).collect()
+            old.map(|item| (item.handle, item.wanted.session)).collect()
         };
         for (handle, session) in known {
             if !exists(subscriptions, session, handle) {
@@ -262,10 +276,9 @@ impl State {
             } else {
                 item.nulls.reset();
             }
-            if item.sampling == Sampling::Publishing {
-                value.source_timestamp = None;
-            }
-            to(value, &item.handle);
+            let stamp = value.source_timestamp.filter(|_| item.wanted.sampling != Sampling::Publishing);
+            value.source_timestamp = item.stamps.next(stamp, value.value.as_ref(), item.wanted.has_deadband);
+            to(ranges::for_item(value, &item.wanted.range), &item.handle);
         }
     }
 
@@ -275,7 +288,7 @@ impl State {
             self.tags.resize_with(id.index() + 1, Tag::default);
         }
         let tag = &mut self.tags[id.index()];
-        let interval = item.sampling.interval();
+        let interval = item.wanted.sampling.interval();
         if !interval.is_zero() {
             match tag.watch(interval) {
                 Some(watch) => {
@@ -295,7 +308,7 @@ impl State {
         let tag = &mut self.tags[id.index()];
         let item = tag.items.swap_remove(tag.items.iter().position(|item| item.handle == handle)?);
         let mut last = None;
-        if let Some(watch) = tag.watch(item.sampling.interval()) {
+        if let Some(watch) = tag.watch(item.wanted.sampling.interval()) {
             watch.items -= 1;
             last = watch.parked.max(watch.last);
         }
@@ -370,6 +383,10 @@ mod tests {
         MonitoredItemHandle { subscription_id: 1, monitored_item_id: id }
     }
 
+    fn wanted(sampling: Sampling) -> Wanted {
+        Wanted { session: 1, sampling, range: NumericRange::None, has_deadband: false }
+    }
+
     /// Of the time so many milliseconds after the epoch.
     fn sample(tag: TagId, millis: i64) -> Sample {
         Sample::good(tag, Value::Double(1.0), Timestamp::from_millis(millis))
@@ -388,8 +405,8 @@ mod tests {
         change(0);
         assert_eq!(items.next_due(), None, "nobody monitors it");
 
-        items.add(handle(1), 1, Sampling::Interval(SECOND), &sample(tag, 0));
-        items.add(handle(2), 1, Sampling::Interval(SECOND), &sample(tag, 0));
+        items.add(handle(1), wanted(Sampling::Interval(SECOND)), &sample(tag, 0));
+        items.add(handle(2), wanted(Sampling::Interval(SECOND)), &sample(tag, 0));
         items.wait().await;
         assert_eq!(items.lock().due(Instant::now()), [tag], "once after the beginning");
         assert_eq!(items.next_due(), None);
@@ -410,7 +427,7 @@ mod tests {
         assert_eq!(due(6700), [], "the last one went through, which says it all");
 
         items.remove(handle(1));
-        items.set_sampling(handle(2), 1, Sampling::Interval(2 * SECOND));
+        items.modify(handle(2), 1, Sampling::Interval(2 * SECOND), false);
         change(7000);
         assert_eq!(due(9004), []);
         assert_eq!(due(9005), [tag]);
@@ -425,13 +442,9 @@ mod tests {
     fn each_item_gets_the_value_as_it_needs_it() {
         let (items, tag) = (Items::default(), TagId(7));
         let good = sample(tag, 5000);
-        items.add(handle(1), 1, Sampling::Interval(SECOND), &good);
-        items.add(
-            handle(2),
-            1,
-            Sampling::Publishing,
-            &Sample::bad(tag, Status::BAD_TIMEOUT.into(), Timestamp::UNIX_EPOCH),
-        );
+        items.add(handle(1), wanted(Sampling::Interval(SECOND)), &good);
+        let bad = Sample::bad(tag, Status::BAD_TIMEOUT.into(), Timestamp::UNIX_EPOCH);
+        items.add(handle(2), wanted(Sampling::Publishing), &bad);
         let value = DataValue::new_now(5);
         let give = |sample: &Sample| {
             let mut got = Vec::new();
