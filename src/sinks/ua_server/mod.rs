@@ -41,11 +41,11 @@ use crate::base::{Clock, Stop, net};
 use crate::hub::{Hub, Latest};
 use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::{self, Application};
+use crate::opcua::date_time;
 use crate::opcua::trust::Rules;
-use crate::opcua::{data_value, date_time};
 use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
-use ::opcua::types::{AttributeId, BuildInfo, DateTime};
+use ::opcua::types::{BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
 use gate::Gate;
@@ -249,6 +249,8 @@ fn build_date() -> DateTime {
 
 /// How long changes are gathered before they are handed to the subscriptions; no client samples faster.
 const GATHER: Duration = Duration::from_millis(10);
+/// So many tags are handed over at once. Each client of each gets a copy of about 100 bytes, and others wait meanwhile.
+const AT_ONCE: usize = 500;
 
 /// Brings changed tags to the subscriptions, for ever.
 async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
@@ -258,19 +260,11 @@ async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNo
             changed = latest.changed() => changed,
             () = nodes.items().wait() => Vec::new(),
         };
-        let now = Instant::now();
-        let mut tags = nodes.items().due(now);
-        nodes.items().sent(&changed, now);
-        tags.extend(changed);
-        {
-            let mut notifier = subscriptions.data_notifier();
-            for sample in hub.read_many(&tags) {
-                let Some(id) = nodes.node_id_of(sample.tag) else { continue };
-                // Values nobody monitors are not even converted.
-                let Some(mut batch) = notifier.notify_for(&id, AttributeId::Value) else { continue };
-                for (item, value) in nodes.items().values(sample.tag, &data_value(&sample), &sample.quality) {
-                    batch.data_value_to_item(value, &item);
-                }
+        let due = nodes.items().lock().due(Instant::now());
+        for (tags, is_change) in [(due, false), (changed, true)] {
+            for tags in tags.chunks(AT_ONCE) {
+                nodes.deliver(&hub.read_many(tags), is_change, subscriptions);
+                tokio::task::yield_now().await;
             }
         }
         tokio::time::sleep(GATHER).await;
