@@ -3,7 +3,7 @@
 //! Each `[[simulator]]` makes the tags `<name>/sine`, `ramp`, `random`, `counter`, `set_point` and `set_point_echo`, and one
 //! tag of each further kind to try a client on, which keeps what is written: `switch`, `mode`, `text`, `bytes` and
 //! `profile`. The waves follow the clock, not a count of ticks, so that a late tick shows as a gap and not as a slower
-//! wave.
+//! wave. To try load there can be any number of further ones, `<name>/waves/1` and on, each with a phase of its own.
 
 use crate::base::{Stop, duration};
 use crate::hub::{Hub, RegisterError, Registration, WriteRequest};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 /// `[[simulator]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The folder of its tags. Example: "demo".
@@ -25,7 +25,13 @@ pub struct Config {
     /// One turn of the sine, one rise of the ramp. Default: "60s".
     #[serde(default = "default_period", deserialize_with = "duration::deserialize")]
     pub period: Duration,
+    /// Further sine waves. Default: 0.
+    #[serde(default)]
+    pub waves: u32,
 }
+
+/// More than any client of such a device looks at.
+const MOST_WAVES: u32 = 100_000;
 
 const fn default_interval() -> Duration {
     Duration::from_secs(1)
@@ -47,6 +53,9 @@ impl Config {
         }
         if self.period.is_zero() {
             faults.push(("period", "it must not be zero; use \"60s\", for example".into()));
+        }
+        if self.waves > MOST_WAVES {
+            faults.push(("waves", format!("there are too many; use {MOST_WAVES} at most")));
         }
         faults
     }
@@ -91,11 +100,11 @@ const MODES: [&str; 3] = ["stopped", "slow", "fast"];
 const SET_POINT_LOW: f64 = 0.0;
 const SET_POINT_HIGH: f64 = 100.0;
 
-fn specs(folder: &str) -> Result<Vec<TagSpec>, TagNameError> {
+fn specs(folder: &str, waves: u32) -> Result<Vec<TagSpec>, TagNameError> {
     let spec = |name: &str, data_type, description: &str| {
         Ok(TagSpec::new(TagName::new(&format!("{folder}/{name}"))?, data_type).described(description))
     };
-    Ok(vec![
+    let mut specs = vec![
         spec("sine", DataType::Double, "A sine wave")?.range(-1.0, 1.0),
         spec("ramp", DataType::Double, "Rises from 0 to 100, then falls back to 0")?.unit("%").range(0.0, 100.0),
         spec("random", DataType::Double, "Evenly spread between 0 and 1")?.range(0.0, 1.0),
@@ -117,12 +126,18 @@ fn specs(folder: &str) -> Result<Vec<TagSpec>, TagNameError> {
             .unit("mm")
             .range(SET_POINT_LOW, SET_POINT_HIGH)
             .writable(),
-    ])
+    ];
+    for wave in 1..=waves {
+        specs.push(
+            spec(&format!("waves/{wave}"), DataType::Double, "A sine wave with a phase of its own")?.range(-1.0, 1.0),
+        );
+    }
+    Ok(specs)
 }
 
 impl Simulator {
     pub fn register(config: Config, hub: &Hub) -> Result<Self, SpawnError> {
-        let tags = hub.register(&format!("simulator {}", config.name), specs(&config.name)?)?;
+        let tags = hub.register(&format!("simulator {}", config.name), specs(&config.name, config.waves)?)?;
         let simulator = Self { config, hub: hub.clone(), tags, set_point: 50.0, counter: 0 };
         let profile = [10.0, 20.0, 30.0, 20.0, 10.0].map(Value::Double).to_vec();
         let profile = Array::new(DataType::Double, profile, None).expect("all of them are Double");
@@ -151,15 +166,20 @@ impl Simulator {
     }
 
     fn tick(&mut self) {
-        let turn = turn(self.hub.now(), self.config.period);
+        let now = self.hub.now();
+        let turn = turn(now, self.config.period);
         self.counter = self.counter.wrapping_add(1);
-        self.hub.publish(vec![
+        let mut batch = vec![
             self.good(Tag::Sine, Value::Double((turn * TAU).sin())),
             self.good(Tag::Ramp, Value::Double(turn * 100.0)),
             self.good(Tag::Random, Value::Double(fastrand::f64())),
             self.good(Tag::Counter, Value::UInt32(self.counter)),
             self.good(Tag::Echo, Value::Double(self.set_point)),
-        ]);
+        ];
+        let waves = &self.tags.tags()[Tag::Profile as usize + 1..];
+        let phases = waves.iter().zip(0_u32..).map(|(tag, index)| (*tag, f64::from(index) / waves.len() as f64));
+        batch.extend(phases.map(|(tag, phase)| Sample::good(tag, Value::Double(((turn + phase) * TAU).sin()), now)));
+        self.hub.publish(batch);
     }
 
     fn answer(&mut self, request: WriteRequest) {
@@ -209,6 +229,21 @@ mod tests {
         assert_eq!(turn(Timestamp::from_millis(15_000), period), 0.25);
         assert_eq!(turn(Timestamp::from_millis(-15_000), period), 0.75);
         assert_eq!(turn(Timestamp::from_millis(5), Duration::from_nanos(1)), 0.0);
+    }
+
+    #[test]
+    fn each_wave_has_its_own_phase() {
+        let hub = Hub::new(Clock::simulated(UNIX_EPOCH + Duration::from_secs(60)));
+        let config: Config = toml::from_str("name = 'demo'\nwaves = 4").unwrap();
+        let mut simulator = Simulator::register(config, &hub).unwrap();
+        simulator.tick();
+        let wave = |n: usize| {
+            let name = TagName::new(&format!("demo/waves/{n}")).unwrap();
+            hub.read(hub.find(&name).unwrap()).value.as_f64().unwrap().round()
+        };
+        assert_eq!([1, 2, 3, 4].map(wave), [0.0, 1.0, 0.0, -1.0]);
+        let config: Config = toml::from_str("name = 'demo'\nwaves = 100_001").unwrap();
+        assert_eq!(config.check(), [("waves", "there are too many; use 100000 at most".to_owned())]);
     }
 
     #[tokio::test(start_paused = true)]
