@@ -140,7 +140,7 @@ def test_it_registers_with_a_discovery_server_that_is_trusted_and_says_goodbye(m
             return [server for server in found if ":vedette:" in server.ApplicationUri]
 
         vedette = make(with_keys(f'discovery_server = "{url}"\n')).start()
-        wait_until("not trusted", lambda: vedette.says("its certificate is not trusted"))
+        wait_until("not trusted", lambda: vedette.says("its certificate is not good enough"))
         assert registered() == []
         rejected = list((vedette.data / "pki/rejected").iterdir())
         assert len(rejected) == 1

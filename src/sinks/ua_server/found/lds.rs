@@ -4,12 +4,12 @@
 //!        └─ again every minute
 //!
 //! Over the best secure endpoint that it has, with our application certificate; its own certificate must be trusted as any
-//! client's, and is kept below rejected/ until it is. RegisterServer2 first, which tells it our capabilities, then
+//! client's, and is kept below rejected/ until it is. The UA crate asks that of sessions only, so it is asked here. RegisterServer2 first, which tells it our capabilities, then
 //! RegisterServer for older ones.
 
-use super::{DISCOVERY_PORT, DiscoveryServer, Identity, capabilities, target};
+use super::{DISCOVERY_PORT, DiscoveryServer, Identity, Pki, capabilities, target};
 use crate::base::Stop;
-use crate::opcua::certificate;
+use crate::opcua::{certificate, trust};
 use ::opcua::client::transport::{ConnectorBuilder, TransportPollResult};
 use ::opcua::client::{Client, ClientBuilder};
 use ::opcua::core::ResponseMessage;
@@ -18,7 +18,6 @@ use ::opcua::types::{
     ApplicationType, EndpointDescription, Error, ExtensionObject, MdnsDiscoveryConfiguration, MessageSecurityMode,
     RegisterServer2Request, RegisterServerRequest, RegisteredServer, RequestHeader, StatusCode, UAString,
 };
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 use tracing::{debug, info, warn};
@@ -35,8 +34,8 @@ const GOODBYE: Duration = Duration::from_millis(1500);
 enum RegisterError {
     #[error("{0}")]
     Ua(#[from] Error),
-    #[error("its certificate is not trusted; trust it as a client's (it is below pki/rejected)")]
-    Untrusted,
+    #[error("its certificate is not good enough: {0}")]
+    Untrusted(Box<trust::Refusal>),
     #[error("it offers no endpoint that signs, and without that nobody can be registered (OPC 10000-4, 5.5.5.1)")]
     NoEndpoint,
     #[error("no client can be made: {0}")]
@@ -46,7 +45,7 @@ enum RegisterError {
 }
 
 /// Until the stop; then the server is said to be gone.
-pub(super) async fn run(config: &DiscoveryServer, pki: &Path, identity: &Identity, stop: &Stop) {
+pub(super) async fn run(config: &DiscoveryServer, pki: &Pki, identity: &Identity, stop: &Stop) {
     let (url, is_asked_for) = match config {
         DiscoveryServer::Switch(false) => return,
         DiscoveryServer::Switch(true) => (format!("opc.tcp://localhost:{DISCOVERY_PORT}"), false),
@@ -88,10 +87,12 @@ pub(super) async fn run(config: &DiscoveryServer, pki: &Path, identity: &Identit
     }
 }
 
-async fn register(url: &str, pki: &Path, identity: &Identity, is_online: bool) -> Result<(), RegisterError> {
+async fn register(url: &str, pki: &Pki, identity: &Identity, is_online: bool) -> Result<(), RegisterError> {
     let client = client(pki, identity)?;
     let endpoints = client.get_server_endpoints_from_url(url).await?;
     let mut endpoint = best(endpoints).ok_or(RegisterError::NoEndpoint)?;
+    // What follows is encrypted for the owner of this certificate.
+    pki.check(endpoint.server_certificate.as_ref()).map_err(|refusal| RegisterError::Untrusted(Box::new(refusal)))?;
     // It may call itself by a name that is not known here.
     endpoint.endpoint_url = url.into();
     let server = RegisteredServer {
@@ -109,10 +110,7 @@ async fn register(url: &str, pki: &Path, identity: &Identity, is_online: bool) -
         .connect_to_endpoint_directly(endpoint)?
         .build_channel(client.certificate_store().clone())?;
     let connector = url.to_owned().build()?;
-    let mut line = channel.connect_no_retry(&connector).await.map_err(|error| match error.status() {
-        StatusCode::BadCertificateUntrusted => RegisterError::Untrusted,
-        _ => error.into(),
-    })?;
+    let mut line = channel.connect_no_retry(&connector).await?;
     let header = || RequestHeader {
         timestamp: ::opcua::types::DateTime::now(),
         request_handle: channel.request_handle(),
@@ -169,14 +167,14 @@ fn status(response: ResponseMessage) -> StatusCode {
 }
 
 /// With our own certificate; what is not trusted is not talked to.
-fn client(pki: &Path, identity: &Identity) -> Result<Client, RegisterError> {
+fn client(pki: &Pki, identity: &Identity) -> Result<Client, RegisterError> {
     ClientBuilder::new()
         .application_name(identity.name.clone())
         .application_uri(identity.uri.clone())
         .product_uri("urn:vedette")
-        .pki_dir(pki)
-        .certificate_path(certificate::CERTIFICATE)
-        .private_key_path(certificate::PRIVATE_KEY)
+        .pki_dir(pki.trust.store())
+        .certificate_path(certificate::STORE_CERTIFICATE)
+        .private_key_path(certificate::STORE_KEY)
         .create_sample_keypair(false)
         .trust_server_certs(false)
         .session_retry_limit(0)

@@ -10,6 +10,8 @@ mod lds;
 mod mdns;
 mod reverse;
 
+use super::gate::Gate;
+use super::pki::Pki;
 use super::{Setup, endpoints};
 use crate::base::Stop;
 use crate::base::net::HostPort;
@@ -90,11 +92,11 @@ struct Identity {
 }
 
 /// Until the stop, and then until all that have been told of the server are told that it is gone.
-pub(super) async fn run(setup: Arc<Setup>, stop: Stop) {
+pub(super) async fn run(setup: Arc<Setup>, gate: Gate, stop: Stop) {
     let address = setup.address;
     let identity = Identity {
         name: setup.device_name.clone(),
-        uri: endpoints::application_uri(&setup.device_name),
+        uri: setup.pki.identity().application_uri,
         address,
         url: format!("opc.tcp://{}:{}/", endpoints::advertised_host(&setup.config.listen), address.port()),
     };
@@ -102,7 +104,7 @@ pub(super) async fn run(setup: Arc<Setup>, stop: Stop) {
     tokio::join!(
         mdns::run(&config.mdns, &identity, &stop),
         lds::run(&config.discovery_server, &setup.pki, &identity, &stop),
-        reverse::run(&config.reverse, &identity, &stop),
+        reverse::run(&config.reverse, &identity, |stream, peer| gate.clone().receive(stream, peer), &stop),
     );
 }
 

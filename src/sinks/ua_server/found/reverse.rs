@@ -1,11 +1,11 @@
 //! Connects to clients that wait for servers (OPC 10000-6, 7.1.3): for those behind a firewall that lets nobody in.
 //!
-//!     dial ──ReverseHello──► idle ──the client's Hello──► in use: joined to our own front door; the next one is dialled
+//!     dial ──ReverseHello──► idle ──the client's Hello──► in use: handed to the gate; the next one is dialled
 //!       ▲ backoff              └─ closed ─► dial
 //!
-//! After the ReverseHello a connection is like any other, so it is joined to the port that all others come to: whatever is
-//! checked there is checked here. The UA crate can dial by itself, but tries again at once and for ever when nobody
-//! answers, and gives the client five seconds to want something.
+//! After the ReverseHello a connection is like any other, so it is handed to the gate as if the client had come. The UA
+//! crate can dial by itself, but tries again at once and for ever when nobody answers, and gives the client five seconds
+//! to want something.
 //!
 //! One connection is always idle, because a client that looks for endpoints needs a second one for its session.
 
@@ -16,7 +16,7 @@ use ::opcua::core::comms::tcp_types::ReverseHelloMessage;
 use ::opcua::types::SimpleBinaryEncodable;
 use futures_util::future::join_all;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -31,9 +31,16 @@ const IN_USE: usize = 10;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Until the stop.
-pub(super) async fn run(clients: &[Reverse], identity: &Identity, stop: &Stop) {
+pub(super) async fn run<F>(
+    clients: &[Reverse],
+    identity: &Identity,
+    receive: impl Fn(TcpStream, SocketAddr) -> F,
+    stop: &Stop,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let clients = clients.iter().filter_map(|client| Some((client, target(&client.client).ok()?)));
-    let all = join_all(clients.map(|(client, target)| serve(&client.client, target, identity)));
+    let all = join_all(clients.map(|(client, target)| serve(&client.client, target, identity, &receive)));
     tokio::select! {
         _ = all => {}
         () = stop.stopped() => {}
@@ -41,7 +48,10 @@ pub(super) async fn run(clients: &[Reverse], identity: &Identity, stop: &Stop) {
 }
 
 /// One client, for ever.
-async fn serve(client: &str, target: HostPort, identity: &Identity) {
+async fn serve<F>(client: &str, target: HostPort, identity: &Identity, receive: &impl Fn(TcpStream, SocketAddr) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let mut in_use = JoinSet::new();
     let mut last: Option<String> = None;
@@ -59,18 +69,18 @@ async fn serve(client: &str, target: HostPort, identity: &Identity) {
             }
         }
         last = Some(said);
-        if let Ok(stream) = outcome
+        if let Ok((stream, peer)) = outcome
             && is_wanted(&stream).await
         {
             backoff.reset();
-            in_use.spawn(join(stream, front_door(identity.address)));
+            in_use.spawn(receive(stream, peer));
             continue;
         }
         tokio::time::sleep(backoff.wait()).await;
     }
 }
 
-async fn dial(target: &HostPort, identity: &Identity) -> io::Result<TcpStream> {
+async fn dial(target: &HostPort, identity: &Identity) -> io::Result<(TcpStream, SocketAddr)> {
     let connect = TcpStream::connect((target.host.as_str(), target.port));
     let mut stream = match tokio::time::timeout(CONNECT, connect).await {
         Ok(stream) => stream?,
@@ -83,32 +93,13 @@ async fn dial(target: &HostPort, identity: &Identity) -> io::Result<TcpStream> {
     let mut message = Vec::with_capacity(hello.byte_len());
     hello.encode(&mut message).map_err(io::Error::other)?;
     stream.write_all(&message).await?;
-    Ok(stream)
+    let peer = stream.peer_addr()?;
+    Ok((stream, peer))
 }
 
 /// Waits until the client says something; `false` if it closed the connection instead.
 async fn is_wanted(stream: &TcpStream) -> bool {
     matches!(stream.peek(&mut [0]).await, Ok(1))
-}
-
-async fn join(mut client: TcpStream, door: SocketAddr) {
-    let joined = async {
-        let mut own = TcpStream::connect(door).await?;
-        own.set_nodelay(true)?;
-        tokio::io::copy_bidirectional(&mut client, &mut own).await
-    };
-    // It ends when one of them wants no more, and that is said where the connection is served.
-    let _ = joined.await;
-}
-
-/// Our own port, from this machine.
-fn front_door(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]
@@ -117,16 +108,18 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
-    fn identity(address: SocketAddr) -> Identity {
-        Identity { name: "n".into(), uri: "urn:a".into(), address, url: "opc.tcp://h:1/".into() }
-    }
-
     #[tokio::test]
-    async fn a_reverse_hello_comes_first_then_it_is_our_own_port_and_one_more_is_idle() {
-        let (client, door) =
-            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let url = format!("opc.tcp://{}", client.local_addr().unwrap());
-        let identity = identity(door.local_addr().unwrap());
+    async fn a_reverse_hello_comes_first_then_it_is_a_client_like_others_and_one_more_is_idle() {
+        let client = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = client.local_addr().unwrap();
+        let url = format!("opc.tcp://{address}");
+        let identity = Identity { name: "n".into(), uri: "urn:a".into(), address, url: "opc.tcp://h:1/".into() };
+        let receive = |mut stream: TcpStream, peer| async move {
+            assert_eq!(peer, address);
+            let mut word = [0; 3];
+            stream.read_exact(&mut word).await.unwrap();
+            stream.write_all(b"ACK").await.unwrap();
+        };
         let story = async {
             let (mut one, _) = client.accept().await.unwrap();
             // OPC 10000-6, 7.1.2.6: type, size, two strings with their lengths.
@@ -135,16 +128,13 @@ mod tests {
             one.read_exact(&mut hello).await.unwrap();
             assert_eq!(hello, golden);
             one.write_all(b"HEL").await.unwrap();
-            let (mut inside, _) = door.accept().await.unwrap();
             let mut word = [0; 3];
-            inside.read_exact(&mut word).await.unwrap();
-            inside.write_all(b"ACK").await.unwrap();
             one.read_exact(&mut word).await.unwrap();
             assert_eq!(&word, b"ACK");
             let (_idle, _) = client.accept().await.unwrap();
         };
         tokio::select! {
-            () = serve(&url, target(&url).unwrap(), &identity) => unreachable!("for ever"),
+            () = serve(&url, target(&url).unwrap(), &identity, &receive) => unreachable!("for ever"),
             done = tokio::time::timeout(Duration::from_secs(20), story) => done.unwrap(),
         }
     }
