@@ -138,7 +138,8 @@ fn set_up_ua_server(
     if let Some(port) = options.ua_port {
         ua_config.listen.set_port(port);
     }
-    ua_server::Setup::new(ua_config, &config.device.name, data_dir, Clock::real()).map_err(|error| match error {
+    let setup = ua_server::Setup::new(ua_config, &config.device.name, cameras::specs(), data_dir, Clock::real());
+    setup.map_err(|error| match error {
         ua_server::SetupError::Bind(bind) => {
             let what = format!("{bind}; choose another with `listen`, or with --ua-port");
             let fault: Fault = source.fault("[ua_server]", &span, "listen", what);

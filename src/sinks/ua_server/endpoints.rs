@@ -26,6 +26,8 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
     config.discovery_urls = vec!["/".into()];
     // The trust list has judged that, and knows what a clock that is not set means.
     config.certificate_validation.check_time = false;
+    // Count sessions, subscriptions and refused requests.
+    config.diagnostics = true;
 }
 
 /// `urn:<host>:vedette:<device>`, so that two devices in one plant differ (OPC 10000-4, 7.2: globally unique).

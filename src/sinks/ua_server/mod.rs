@@ -12,7 +12,9 @@
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
-//! - `items.rs` looks after monitored items on tags where the UA crate does not.
+//! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
+//! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
+//! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
 //! - `pki.rs` keeps our own certificate and the trust list.
 //! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
@@ -29,14 +31,19 @@ mod items;
 mod limits;
 mod node_manager;
 mod pki;
+mod ranges;
+mod server_nodes;
 mod snapshot;
+mod stamps;
+mod writes;
 
 use crate::base::{Clock, Stop, net};
 use crate::hub::{Hub, Latest};
+use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::{self, Application};
-use crate::opcua::data_value;
 use crate::opcua::trust::Rules;
-use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
+use crate::opcua::{data_value, date_time};
+use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
@@ -44,6 +51,7 @@ pub use config::Config;
 use gate::Gate;
 use node_manager::{HubNodes, Sampling};
 use pki::{Pki, PkiError};
+use server_nodes::{ServerNodes, Sessions, UnknownNodes};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,6 +63,8 @@ use tracing::{error, info};
 pub struct Setup {
     config: Config,
     device_name: String,
+    /// What every camera has below its name: the declarations of CameraType.
+    camera_tags: Vec<TagSpec>,
     pki: Pki,
     /// The first listener; after a restart of the server a new one is bound.
     listener: Mutex<Option<TcpListener>>,
@@ -74,9 +84,11 @@ pub const PKI: &str = "pki";
 
 impl Setup {
     /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads the trust list.
+    /// `camera_tags` are the tags that every camera has, without the camera's name.
     pub fn new(
         config: Config,
         device_name: &str,
+        camera_tags: Vec<TagSpec>,
         data_dir: &std::path::Path,
         clock: Clock,
     ) -> Result<Self, SetupError> {
@@ -89,7 +101,14 @@ impl Setup {
         let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
         let listener = net::listen(config.listen)?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), pki, listener: Mutex::new(Some(listener)), address })
+        Ok(Self {
+            config,
+            device_name: device_name.into(),
+            camera_tags,
+            pki,
+            listener: Mutex::new(Some(listener)),
+            address,
+        })
     }
 
     fn take_listener(&self) -> Result<TcpListener, SetupError> {
@@ -132,6 +151,11 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         .node_managers()
         .get_of_type::<InMemoryNodeManager<HubNodes>>()
         .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    let server_nodes = handle
+        .node_managers()
+        .get_of_type::<ServerNodes>()
+        .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
+    server_nodes::tidy(&handle);
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
@@ -158,6 +182,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         () = refresh => {}
         () = images => {}
         () = setup.pki.replaced(hub) => {}
+        () = server_nodes.run() => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
@@ -182,9 +207,10 @@ async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
 }
 
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let (hub, limits) = (hub.clone(), setup.config.limits.clone());
+    let (hub, limits, sessions) = (hub.clone(), setup.config.limits.clone(), Arc::new(Sessions::default()));
+    let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, limits, &context, address_space)
+        HubNodes::new(hub, sampling, limits, &camera_tags, seen, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
@@ -196,7 +222,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
             product_name: "Vedette".into(),
             software_version: env!("CARGO_PKG_VERSION").into(),
             build_number: env!("CARGO_PKG_VERSION").into(),
-            build_date: DateTime::null(),
+            build_date: build_date(),
         })
         .pki_dir(setup.pki.trust.store())
         .certificate_path(certificate::STORE_CERTIFICATE)
@@ -204,10 +230,22 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
-        .with_node_manager(nodes);
+        // The first that owns a node answers for it.
+        .without_node_managers()
+        .with_node_manager(move |context| ServerNodes::new(context, sessions))
+        .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
+        .with_node_manager(nodes)
+        .with_node_manager(UnknownNodes::new);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
     setup.config.limits.apply(builder.config_mut());
     builder.build().map_err(RunError::Crate)
+}
+
+/// When this program was built: the time that its file has.
+fn build_date() -> DateTime {
+    let file = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified());
+    let since_1970 = file.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since_1970.map_or_else(DateTime::null, |since| date_time(Timestamp::UNIX_EPOCH.saturating_add(since)))
 }
 
 /// How long changes are gathered before they are handed to the subscriptions; no client samples faster.
