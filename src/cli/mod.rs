@@ -70,8 +70,13 @@ pub fn main() -> ExitCode {
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 
+/// The UA crate's decoder calls itself up to once for each byte of a request that is nested on purpose (docs/upstream.md),
+/// and each call takes up to 704 bytes: this is enough for 256 KiB, the default of `[ua_server.limits] request_bytes`.
+/// It is address space only; memory is taken when a stack grows.
+const STACK: usize = 256 << 20;
+
 fn run(options: Options) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return complain(FAILED, &format!("cannot start the runtime: {error}")),

@@ -24,10 +24,10 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
         config.endpoints.insert("none".into(), ServerEndpoint::new_none("/", &users));
     }
     config.discovery_urls = vec!["/".into()];
-    // The trust list has judged that, and knows what a clock that is not set means.
-    config.certificate_validation.check_time = false;
     // Count sessions, subscriptions and refused requests.
     config.diagnostics = true;
+    // The trust list has judged that, and knows what a clock that is not set means.
+    config.certificate_validation.check_time = false;
 }
 
 /// `urn:<host>:vedette:<device>`, so that two devices in one plant differ (OPC 10000-4, 7.2: globally unique).

@@ -11,7 +11,11 @@
 //!
 //! Invariant: whatever the gate itself says to a client comes between two messages of the server, or not at all.
 
-use super::frame::{self, BUFFER, Chunk, HEADER, Header, Hello, Kind, Open, Refusal, Symmetric, Track, refuse};
+use super::frame::{
+    self, BUFFER, Chunk, HEADER, Header, Hello, Kind, Open, RESPONSE_CHUNKS, Refusal, Symmetric, refuse,
+};
+use super::responses::Responses;
+use super::stream::{Inbox, say_good_bye, say_last, set_options, write_all};
 use super::{Shared, busy, walk};
 use crate::base::Clock;
 use crate::model::EventKind;
@@ -22,10 +26,9 @@ use ::opcua::crypto::SecurityPolicy;
 use ::opcua::types::StatusCode;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -34,8 +37,6 @@ use tracing::{debug, info, warn};
 const TRUST: Duration = Duration::from_secs(2);
 /// How long the server behind may take to answer a Hello, and to close after a CloseSecureChannel.
 const SERVER: Duration = Duration::from_secs(5);
-/// How long the last word to a client may take.
-const GOOD_BYE: Duration = Duration::from_secs(1);
 /// Bytes of a request for discovery.
 const DISCOVERY_BYTES: usize = 8192;
 /// Requests on a channel for discovery.
@@ -75,7 +76,7 @@ enum Channel {
     /// SecurityPolicy None with sessions: what is sent can be read here.
     Clear,
     /// Signed, and maybe encrypted.
-    Secure { policy: String, accepted: Option<Box<Accepted>>, certificates: Vec<u8> },
+    Secure { policy: String, accepted: Box<Accepted>, certificates: Vec<u8> },
 }
 
 pub(super) struct Connection<'a> {
@@ -83,27 +84,12 @@ pub(super) struct Connection<'a> {
     client: TcpStream,
     peer: SocketAddr,
     id: u64,
-    /// Held while the client has not taken what was sent.
-    pace: Mutex<Track>,
-    /// Requests that were forwarded and are not answered.
-    in_flight: AtomicUsize,
-    answered: Notify,
-    /// Chunks that the client has got from the server.
-    chunks: AtomicU32,
+    responses: Responses,
 }
 
 impl<'a> Connection<'a> {
     pub(super) fn new(shared: &'a Shared, client: TcpStream, peer: SocketAddr, id: u64) -> Self {
-        Self {
-            shared,
-            client,
-            peer,
-            id,
-            pace: Mutex::default(),
-            in_flight: AtomicUsize::new(0),
-            answered: Notify::new(),
-            chunks: AtomicU32::new(0),
-        }
+        Self { shared, client, peer, id, responses: Responses::default() }
     }
 
     pub(super) async fn run(self, leave: &CancellationToken) {
@@ -114,21 +100,21 @@ impl<'a> Connection<'a> {
             end = self.converse() => end.err().unwrap_or(End::Closed),
             () = leave.cancelled() => End::Refused(busy()),
         };
-        let is_between = self.pace.try_lock().is_ok_and(|track| track.is_between());
+        let between = self.responses.between();
         match end {
             End::Closed => debug!(peer = %self.peer, "The connection is over."),
             End::Refused(refusal) => {
                 info!(peer = %self.peer, status = %refusal.status, reason = refusal.reason, "Sent a client away.");
-                if is_between {
+                if between.is_some() {
                     say_good_bye(&self.client, &refusal).await;
                 }
             }
             End::NotHere { request, handle } => {
-                let sequence = self.chunks.load(Ordering::Relaxed).wrapping_add(1);
-                let status = StatusCode::BadSecurityPolicyRejected;
                 info!(peer = %self.peer, "A client wanted a session without security.");
-                if is_between {
-                    say_last(&self.client, &frame::service_fault(request, sequence, handle, status)).await;
+                if let Some(chunks) = between {
+                    let status = StatusCode::BadSecurityPolicyRejected;
+                    let fault = frame::service_fault(request, chunks.wrapping_add(1), handle, status);
+                    say_last(&self.client, &fault).await;
                 }
             }
         }
@@ -161,16 +147,14 @@ impl<'a> Connection<'a> {
         let server = timeout_at(deadline, self.dial(&hello)).await.map_err(|_| late("the server is busy"))??;
         write_all(&server, &open).await?;
         // The answer says that the client had the key of its certificate.
-        timeout_at(deadline, self.respond_once(&server))
-            .await
-            .map_err(|_| late("the channel did not open in time"))??;
+        timeout_at(deadline, self.carry(&server)).await.map_err(|_| late("the channel did not open in time"))??;
         if !matches!(channel, Channel::Discovery) {
             self.shared.doors().opened(self.id);
         }
 
         tokio::select! {
             end = self.requests(&server, inbox, channel.clone()) => end,
-            end = self.responses(&server) => end,
+            end = self.carry_on(&server) => end,
             end = self.watch(&channel, deadline) => end,
         }
     }
@@ -193,18 +177,16 @@ impl<'a> Connection<'a> {
         if open.rest.is_empty() || !open.rest.len().is_multiple_of(self.shared.key_bytes) || !open.has_thumbprint {
             return Err(refuse(StatusCode::BadSecurityChecksFailed, "the message is not encrypted for this server"));
         }
-        let accepted = match &self.shared.trust {
-            Some(trust) => Some(Box::new(trust.check(open.certificates, Clock::real().now()).map_err(|why| {
+        let accepted = self.shared.trust.check(open.certificates, Clock::real().now()).map_err(|why| {
+            if why.is_new {
+                warn!(peer = %self.peer, status = %why.status, "{why}.");
                 let message = format!("{}: {why}", self.peer.ip());
-                if why.is_new {
-                    warn!(peer = %self.peer, status = %why.status, "{why}.");
-                    self.shared.hub.raise(EventKind::ClientRefused, "ua_server", message);
-                }
-                // The reason is nobody's business who is not trusted (OPC 10000-4, 6.1.3).
-                refuse(status_code(why.status_for_client), "security checks failed")
-            })?)),
-            None => None,
-        };
+                self.shared.hub.raise(EventKind::ClientRefused, "ua_server", message);
+            }
+            // The reason is nobody's business who is not trusted (OPC 10000-4, 6.1.3).
+            refuse(status_code(why.status_for_client), "security checks failed")
+        })?;
+        let accepted = Box::new(accepted);
         Ok(Channel::Secure { policy: open.policy.to_owned(), accepted, certificates: open.certificates.to_vec() })
     }
 
@@ -264,7 +246,7 @@ impl<'a> Connection<'a> {
 
     /// One message from its first chunk to its last.
     async fn request(&self, server: &TcpStream, inbox: &mut Inbox, channel: &Channel) -> Result<Kind, End> {
-        let mut budget = Budget { shared: self.shared, bytes: 0 };
+        let mut budget = Budget { shared: self.shared, bytes: 0, chunks: 0 };
         let mut body = Vec::new();
         loop {
             let (header, frame) = self.read_frame(inbox).await?;
@@ -277,8 +259,10 @@ impl<'a> Connection<'a> {
                 }
             }
             if header.chunk != Chunk::Intermediate {
-                self.wait_for_turn().await;
-                self.in_flight.fetch_add(usize::from(header.chunk == Chunk::Final), Ordering::Relaxed);
+                self.responses.turn(self.shared.limits.requests_in_flight).await;
+                if header.chunk == Chunk::Final {
+                    self.responses.asked();
+                }
                 write_all(server, &frame).await?;
                 return Ok(header.kind);
             }
@@ -300,8 +284,7 @@ impl<'a> Connection<'a> {
             Channel::Discovery => DISCOVERY_BYTES,
             Channel::Clear | Channel::Secure { .. } => self.shared.limits.request_bytes,
         };
-        // One chunk is never refused for its headers.
-        if budget.bytes + frame.len() > limit + Symmetric::END && (budget.bytes > 0 || frame.len() > limit) {
+        if budget.bytes + frame.len() > limit || budget.chunks >= RESPONSE_CHUNKS {
             return Err(too_large.into());
         }
         if header.chunk == Chunk::Intermediate {
@@ -344,69 +327,23 @@ impl<'a> Connection<'a> {
         if is_same { Ok(()) } else { Err(refuse(StatusCode::BadSecurityChecksFailed, reason)) }
     }
 
-    /// Until the client has taken what there is for it, and not too much is on the way.
-    async fn wait_for_turn(&self) {
-        loop {
-            let answered = self.answered.notified();
-            if self.in_flight.load(Ordering::Relaxed) < self.shared.limits.requests_in_flight {
-                break;
+    /// What the server has to say now.
+    async fn carry(&self, server: &TcpStream) -> Result<(), End> {
+        let stall = self.shared.limits.stall_timeout;
+        match self.responses.carry(server, &self.client, &self.shared.buffers, stall).await {
+            Ok(true) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(refuse(StatusCode::BadTimeout, "the client does not take its responses").into())
             }
-            answered.await;
-        }
-        drop(self.pace.lock().await);
-    }
-
-    /// Everything the server sends, until it closes.
-    async fn responses(&self, server: &TcpStream) -> Result<(), End> {
-        loop {
-            self.respond_once(server).await?;
+            Ok(false) | Err(_) => Err(End::Closed),
         }
     }
 
-    /// What the server has just now.
-    async fn respond_once(&self, server: &TcpStream) -> Result<(), End> {
+    /// Everything the server says, until it closes.
+    async fn carry_on(&self, server: &TcpStream) -> Result<(), End> {
         loop {
-            server.readable().await?;
-            let mut track = self.pace.lock().await;
-            let mut bytes = Vec::with_capacity(BUFFER);
-            match server.try_read_buf(&mut bytes) {
-                Ok(0) => return Err(End::Closed),
-                Ok(_) => return self.pass(&bytes, &mut track).await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.carry(server).await?;
         }
-    }
-
-    async fn pass(&self, bytes: &[u8], track: &mut Track) -> Result<(), End> {
-        let before = track.messages;
-        let mut rest = bytes;
-        let passed = timeout(self.shared.limits.stall_timeout, async {
-            while !rest.is_empty() {
-                match self.client.try_write(rest) {
-                    Ok(count) => {
-                        track.pass(&rest[..count]);
-                        rest = &rest[count..];
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.client.writable().await?,
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(())
-        });
-        match passed.await {
-            Ok(outcome) => outcome?,
-            Err(_) => return Err(refuse(StatusCode::BadTimeout, "the client does not take its responses").into()),
-        }
-        self.chunks.store(track.chunks, Ordering::Relaxed);
-        let answered = track.messages - before;
-        if answered > 0 {
-            let left = |in_flight: usize| Some(in_flight.saturating_sub(answered));
-            // Never fails, because `left` never refuses.
-            let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
-            self.answered.notify_one();
-        }
-        Ok(())
     }
 
     /// Ends a channel for discovery when its time is over, and one whose certificate is not trusted any more.
@@ -416,15 +353,14 @@ impl<'a> Connection<'a> {
                 tokio::time::sleep_until(deadline).await;
                 Err(refuse(StatusCode::BadTimeout, "a channel for discovery does not last").into())
             }
-            Channel::Secure { accepted: Some(accepted), .. } => {
-                let Some(trust) = &self.shared.trust else { return std::future::pending().await };
-                while trust.still(accepted, Clock::real().now()) {
+            Channel::Secure { accepted, .. } => {
+                while self.shared.trust.still(accepted, Clock::real().now()) {
                     tokio::time::sleep(TRUST).await;
                 }
                 warn!(peer = %self.peer, subject = %accepted.subject, "A client is not trusted any more.");
                 Err(refuse(StatusCode::BadSecurityChecksFailed, "security checks failed").into())
             }
-            Channel::Clear | Channel::Secure { accepted: None, .. } => std::future::pending().await,
+            Channel::Clear => std::future::pending().await,
         }
     }
 
@@ -446,11 +382,13 @@ impl<'a> Connection<'a> {
 struct Budget<'a> {
     shared: &'a Shared,
     bytes: usize,
+    chunks: usize,
 }
 
 impl Budget<'_> {
     fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
         self.bytes += bytes;
+        self.chunks += 1;
         let all = self.shared.unfinished.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if all > self.shared.limits.unfinished_bytes {
             return Err(refuse(StatusCode::BadTcpNotEnoughResources, "too many requests are unfinished"));
@@ -465,90 +403,9 @@ impl Drop for Budget<'_> {
     }
 }
 
-/// What was read and not looked at yet. Empty it holds no memory.
-#[derive(Default)]
-struct Inbox(Vec<u8>);
-
-/// Read at once; most requests are shorter.
-const READ: usize = 4096;
-
-impl Inbox {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The first `count` bytes, read if they are not there. Room grows with what comes, not with what is announced.
-    async fn need(&mut self, stream: &TcpStream, count: usize) -> Result<&[u8], End> {
-        while self.0.len() < count {
-            stream.readable().await?;
-            self.0.reserve(READ);
-            match stream.try_read_buf(&mut self.0) {
-                Ok(0) => return Err(End::Closed),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(&self.0[..count])
-    }
-
-    fn take(&mut self, count: usize) -> Vec<u8> {
-        let rest = self.0.split_off(count);
-        std::mem::replace(&mut self.0, rest)
-    }
-}
-
 /// The endpoints are at the root, whatever host and port a client knows this one by.
 fn is_our_url(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let path = rest.split_once('/').map_or("", |(_, path)| path);
     scheme.eq_ignore_ascii_case("opc.tcp") && !rest.is_empty() && path.trim_end_matches('/').is_empty()
-}
-
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// An Error message, and the end.
-pub(super) async fn say_good_bye(stream: &TcpStream, refusal: &Refusal) {
-    say_last(stream, &frame::error(refusal)).await;
-}
-
-/// Closed with unread bytes, a connection is reset, and what was said last is lost with it; so they are read.
-async fn say_last(stream: &TcpStream, bytes: &[u8]) {
-    let last = async {
-        write_all(stream, bytes).await?;
-        rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?;
-        let mut unread = [0; READ];
-        loop {
-            stream.readable().await?;
-            match stream.try_read(&mut unread) {
-                Ok(0) => return Ok::<(), io::Error>(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    // A client that does not even listen to this is gone.
-    let _ = timeout(GOOD_BYE, last).await;
-}
-
-/// No waiting for more to send; and a peer that vanished is noticed, after a minute and a half.
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    use rustix::net::sockopt;
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
-    sockopt::set_tcp_keepcnt(stream, 4)?;
-    Ok(())
 }

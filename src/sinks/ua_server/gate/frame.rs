@@ -338,3 +338,76 @@ impl Track {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(url: &str) -> Vec<u8> {
+        let hello = Hello { receive_buffer: 65_535, send_buffer: 10_000, max_message: 0, max_chunks: 7, url };
+        hello.forward()
+    }
+
+    #[test]
+    fn a_header_is_one_of_four_kinds_and_of_a_size_that_can_be() {
+        let parse = |text: &[u8; 4], size: u32| {
+            let [a, b, c, d] = size.to_le_bytes();
+            let [k, l, m, n] = *text;
+            Header::parse([k, l, m, n, a, b, c, d]).map_err(|refusal| refusal.status)
+        };
+        let header = Header { kind: Kind::Message, chunk: Chunk::Intermediate, size: 24 };
+        assert_eq!(parse(b"MSGC", 24), Ok(header));
+        assert_eq!(parse(b"MSGF", 23), Err(StatusCode::BadDecodingError));
+        assert_eq!(parse(b"MSGF", 65_536), Err(StatusCode::BadTcpMessageTooLarge));
+        for text in [b"MSGX", b"HELC", b"OPNA", b"CLOC", b"ACKF", b"ERRF", b"RHEF", b"GET "] {
+            assert_eq!(parse(text, 60), Err(StatusCode::BadTcpMessageTypeInvalid), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_hello_is_understood_answered_and_repeated() {
+        let bytes = hello("opc.tcp://host:4840/");
+        let hello = Hello::parse(&bytes).unwrap();
+        assert_eq!(hello.url, "opc.tcp://host:4840/");
+        assert_eq!(hello.forward(), bytes);
+        // OPC 10000-6, 7.1.2.4: version, buffers crossed over, MaxMessageSize, MaxChunkCount.
+        let fields = [0, 10_000, 65_535, RESPONSE_BYTES as u32, 7].map(u32::to_le_bytes).concat();
+        assert_eq!(hello.acknowledge(), [b"ACKF\x1c\0\0\0", &fields[..]].concat());
+    }
+
+    #[test]
+    fn what_follows_a_hello_or_is_missing_from_it_is_refused() {
+        let good = hello("opc.tcp://x/");
+        assert!(Hello::parse(&[&good[..], &[0]].concat()).is_err());
+        for length in HEADER..good.len() {
+            assert!(Hello::parse(&good[..length]).is_err(), "{length}");
+        }
+        let long = hello(&format!("opc.tcp://{}", "x".repeat(ENDPOINT_URL)));
+        assert_eq!(Hello::parse(&long).unwrap_err().status, StatusCode::BadTcpEndpointUrlInvalid);
+    }
+
+    #[test]
+    fn the_clear_part_of_an_open_secure_channel_is_read() {
+        let text = |bytes: &[u8]| [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat();
+        let body = [&[0; 4][..], &text(b"policy"), &text(b"certificate"), &text(&[7; 20]), b"secret"].concat();
+        let bytes = frame(b"OPN", &body);
+        let open = Open::parse(&bytes).unwrap();
+        let expected = Open { policy: "policy", certificates: b"certificate", has_thumbprint: true, rest: b"secret" };
+        assert_eq!(open, expected);
+        let body = [&[0; 4][..], &text(b"policy"), &text(b""), &text(&[7; 19])].concat();
+        assert!(Open::parse(&frame(b"OPN", &body)).is_err(), "a thumbprint of 19 bytes");
+    }
+
+    #[test]
+    fn messages_are_followed_however_they_are_cut() {
+        let stream = [frame(b"MSG", &[1; 30]), b"MSGC\x0a\0\0\0xy".to_vec(), frame(b"MSG", &[])].concat();
+        for part in 1..stream.len() {
+            let mut track = Track::default();
+            for bytes in stream.chunks(part) {
+                track.pass(bytes);
+            }
+            assert!(track.is_between());
+            assert_eq!((track.chunks, track.messages), (3, 2), "in parts of {part}");
+        }
+    }
+}

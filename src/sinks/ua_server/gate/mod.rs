@@ -5,7 +5,8 @@
 //!                        ├─ doors.rs       how many may be inside, and who has to go for others
 //!                        ├─ frame.rs       Hello, chunks and OpenSecureChannel as they are on the wire
 //!                        ├─ walk.rs        the body of a request that is not encrypted
-//!                        └─ connection.rs  one client: its state, its times, its pace
+//!                        ├─ connection.rs  one client: its state, its times, its requests
+//!                        └─ responses.rs   what it gets, at its own pace; stream.rs reads, writes and closes
 //!
 //! The crate (0.19) asks for a client's certificate at CreateSession only, accepts any number of connections, holds
 //! responses without a bound for a client that does not read, never lets a secure channel expire, and takes a gigabyte
@@ -20,6 +21,8 @@
 mod connection;
 mod doors;
 pub(super) mod frame;
+mod responses;
+mod stream;
 mod walk;
 
 use super::config::Config;
@@ -31,6 +34,7 @@ use crate::opcua::trust::TrustList;
 use connection::Connection;
 use doors::Doors;
 use frame::Refusal;
+use responses::Buffers;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,7 +54,7 @@ struct Shared {
     hub: Hub,
     /// Where the crate listens.
     server: SocketAddr,
-    trust: Option<TrustList>,
+    trust: TrustList,
     /// URIs of the policies that are offered, without None.
     policies: Vec<&'static str>,
     /// Sessions without security.
@@ -60,17 +64,12 @@ struct Shared {
     doors: Mutex<Doors>,
     /// Bytes of requests of which the end has not come yet.
     unfinished: AtomicUsize,
+    buffers: Buffers,
 }
 
 impl Gate {
     /// A gate before the server at `server`, whose key has `key_bytes` bytes.
-    pub(super) fn new(
-        config: &Config,
-        hub: Hub,
-        trust: Option<TrustList>,
-        server: SocketAddr,
-        key_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(config: &Config, hub: Hub, trust: TrustList, server: SocketAddr, key_bytes: usize) -> Self {
         let doors = Mutex::new(Doors::new(&config.limits));
         Self(Arc::new(Shared {
             limits: config.limits.clone(),
@@ -82,6 +81,7 @@ impl Gate {
             key_bytes,
             doors,
             unfinished: AtomicUsize::new(0),
+            buffers: Buffers::default(),
         }))
     }
 
@@ -126,7 +126,7 @@ impl Shared {
             }
             Err(refusal) => {
                 debug!(%peer, reason = refusal.reason, "Refused a connection.");
-                connection::say_good_bye(&stream, &refusal).await;
+                stream::say_good_bye(&stream, &refusal).await;
             }
         }
     }

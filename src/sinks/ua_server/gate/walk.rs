@@ -260,3 +260,104 @@ fn closing(fields: &[u8]) -> usize {
     }
     fields.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// TypeId, then a RequestHeader with handle 9 and nothing additional.
+    fn with_header(service: u16, fields: &[u8]) -> Vec<u8> {
+        let [low, high] = service.to_le_bytes();
+        let mut body = vec![1, 0, low, high];
+        // AuthenticationToken: a ByteString of three bytes in namespace 0.
+        body.extend([5, 0, 0, 3, 0, 0, 0, 7, 7, 7]);
+        body.extend([0; 8]);
+        body.extend([9, 0, 0, 0]);
+        body.extend([0; 4]);
+        body.extend([0xFF; 4]);
+        body.extend([0; 4]);
+        body.extend([0; 3]);
+        body.extend(fields);
+        body
+    }
+
+    /// A Write of one DataValue to i=1.
+    fn write(value: &[u8]) -> Vec<u8> {
+        with_header(673, &[&[1, 0, 0, 0, 0, 1, 13, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF][..], value].concat())
+    }
+
+    fn status(body: &[u8]) -> Option<StatusCode> {
+        request(body).err().map(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn every_shape_is_written_in_the_language() {
+        for (service, fields) in SERVICES {
+            let mut depth = 0;
+            for field in *fields {
+                assert!(b"bwulgsNEQLXVDI[]".contains(field), "{service}");
+                depth += i32::from(*field == b'[') - i32::from(*field == b']');
+                assert!(depth >= 0, "{service}");
+            }
+            assert_eq!(depth, 0, "{service}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_named_and_must_be_whole() {
+        // GetEndpoints: an URL and two empty arrays.
+        let body = with_header(428, &[1, 0, 0, 0, b'x', 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
+        let expected = Request { service: 428, handle: 9, is_plain: true };
+        assert_eq!(request(&body), Ok(expected));
+        assert!(expected.is_discovery() && !expected.is_open());
+        for length in 0..body.len() {
+            assert!(request(&body[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn values_of_all_kinds_are_walked_over() {
+        let values: [&[u8]; 9] = [
+            &[0],
+            &[1, 0x06, 1, 2, 3, 4],
+            &[1 | 2 | 4 | 16 | 8 | 32, 0x01, 1, 0, 0, 0, 0, 8, 8, 8, 8, 8, 8, 8, 8, 2, 2, 8, 8, 8, 8, 8, 8, 8, 8, 2, 2],
+            // An array of two Strings with one dimension.
+            &[1, 0xCC, 2, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 1, 0, 0, 0, b'x', 1, 0, 0, 0, 2, 0, 0, 0],
+            // A LocalizedText with a text, a DiagnosticInfo with all its parts.
+            &[1, 0x15, 2, 1, 0, 0, 0, b'x'],
+            &[1, 0x19, 0x7F, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 0, 0, 0, 0, 5, 5, 5, 5, 0],
+            // NodeIds: two bytes, four, numeric, a text, a Guid, expanded with NamespaceUri and ServerIndex.
+            &[1, 0x91, 4, 0, 0, 0, 0, 1, 1, 2, 3, 4, 2, 1, 0, 1, 2, 3, 4, 3, 1, 0, 1, 0, 0, 0, b'x'],
+            &[1, 0x12, 0xC0, 1, 1, 0, 0, 0, b'u', 1, 0, 0, 0],
+            // A DataValue in a Variant, an ExtensionObject with two bytes.
+            &[1, 0x17, 1, 0x16, 0, 9, 1, 2, 0, 0, 0, 1, 2],
+        ];
+        for value in values {
+            assert_eq!(status(&write(value)), None, "{value:?}");
+            let whole = write(value);
+            assert!(status(&whole[..whole.len() - 1]).is_some(), "{value:?} without its end");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_for_its_own_sake_is_refused() {
+        let limits = Some(StatusCode::BadEncodingLimitsExceeded);
+        for bomb in [&[0x18][..], &[0x17, 1], &[0x98, 1, 0, 0, 0]] {
+            let bytes = bomb.repeat(10_000);
+            assert_eq!(status(&write(&[&[1], &bytes[..]].concat())), limits, "{bomb:?}");
+        }
+        assert_eq!(status(&write(&[&[1, 0x19][..], &[0x40; 10_000]].concat())), limits);
+        // Small enough is nobody's harm.
+        assert_eq!(status(&write(&[&[1][..], &[0x18; 5], &[0]].concat())), None);
+    }
+
+    #[test]
+    fn what_is_announced_must_be_there() {
+        let decoding = Some(StatusCode::BadDecodingError);
+        for length in [1_i32, 1_000_000, i32::MAX, -2, i32::MIN] {
+            let [a, b, c, d] = length.to_le_bytes();
+            assert_eq!(status(&write(&[1, 0x8F, a, b, c, d])), decoding, "{length}");
+            assert_eq!(status(&write(&[1, 0x16, 0, 9, 2, a, b, c, d])), decoding, "{length}");
+        }
+    }
+}
