@@ -20,9 +20,11 @@ DOUBLE = "ns=2;s=Tags/load/set_point"
 WAVES = [f"ns=2;s=Tags/load/waves/{wave}" for wave in range(1, 1001)]
 IMAGE = "ns=2;s=Cameras/noise/Camera Image"
 NAMES = ["vedette", "asyncua", "node-opcua"]
+# The same program with `verify_jpeg = false`: like the peers it does not look into pictures.
+UNVERIFIED = "vedette-unverified"
 
 # The waves stand still, so that only what a client asks for is measured. The pictures are made elsewhere and are passed
-# on as they are, but received and looked through (verify_jpeg) as from any camera.
+# on as they are, but received from a pipe, and looked through, as from any camera.
 CONFIG = """
 [device]
 name = "vedette-bench"
@@ -33,6 +35,7 @@ insecure_on_loopback = true
 [cameras]
 discover = false
 max_bytes = 2000000
+verify_jpeg = VERIFY
 [[simulator]]
 name = "load"
 interval = "1h"
@@ -72,8 +75,8 @@ class Server:
         self.url = f"opc.tcp://127.0.0.1:{self.port}"
         self.pid = self.process.pid
 
-    def _start_vedette(self, folder, identity, pictures, rate):
-        config = CONFIG
+    def _start_vedette(self, folder, identity, pictures, rate, verify="true"):
+        config = CONFIG.replace("VERIFY", verify)
         # A camera gives its first picture at once and then stands still, if the rate is 0.
         for word, value in {"PYTHON": sys.executable, "SCRIPT": CAMERA, "PICTURES": pictures, "RATE": rate}.items():
             config = config.replace(word, str(value))
@@ -81,6 +84,9 @@ class Server:
         trust(vedette, identity)
         vedette.start()
         self.process, self.port = vedette.process, vedette.port
+
+    def _start_vedette_unverified(self, *arguments):
+        self._start_vedette(*arguments, verify="false")
 
     def _start_asyncua(self, folder, identity, pictures, rate):
         own = make_identity(folder)

@@ -147,8 +147,11 @@ fn read<T: Entry>(path: &Path, metadata: &Metadata) -> Result<Vec<T>, TrustError
     T::parse(&bytes).map_err(|error| wrong(error.to_string()))
 }
 
-/// Each readable certificate of a folder with its file, and each file that is none.
-pub fn certificates(folder: &Path) -> Result<Vec<(PathBuf, Metadata, Result<Vec<Cert>, TrustError>)>, TrustError> {
+/// A file, and the certificates in it or why there are none.
+pub type FileOfCertificates = (PathBuf, Metadata, Result<Vec<Cert>, TrustError>);
+
+/// All files of a folder.
+pub fn certificates(folder: &Path) -> Result<Vec<FileOfCertificates>, TrustError> {
     let files = list(folder)?.into_iter().map(|(name, metadata)| {
         let path = folder.join(name);
         let found = read(&path, &metadata);

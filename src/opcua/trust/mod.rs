@@ -76,8 +76,8 @@ struct State {
     generation: u64,
     looked: Instant,
     rejected: Rejected,
-    /// CAs of which it was said that they have no list.
-    unlisted: BTreeSet<String>,
+    /// CAs of which it was said that they have no list, clients of which it was said that they send too much.
+    said: BTreeSet<String>,
 }
 
 /// An application that may connect.
@@ -99,7 +99,7 @@ pub struct Refusal {
     /// `None` if what it sent is no certificate.
     pub thumbprint: Option<String>,
     pub subject: String,
-    pub reason: Reason,
+    pub reason: Box<Reason>,
     /// The first time that it is refused for this; then it is worth a line.
     pub is_new: bool,
     /// The code of the failed step, for log and audit.
@@ -140,7 +140,7 @@ impl TrustList {
             generation: 0,
             looked: Instant::now(),
             rejected: Rejected::new(pki.join(REJECTED)),
-            unlisted: BTreeSet::new(),
+            said: BTreeSet::new(),
         };
         match state.look().into_iter().next() {
             Some(fault) => Err(fault),
@@ -166,6 +166,9 @@ impl TrustList {
                 state.tell_unlisted(unlisted);
                 let leaf = &chain[0];
                 state.rejected.forget(leaf);
+                if chain.len() > 1 {
+                    state.tell_chain(leaf);
+                }
                 Ok(Accepted {
                     thumbprint: leaf.thumbprint().to_owned(),
                     subject: leaf.title(),
@@ -227,7 +230,7 @@ impl TrustList {
             is_new,
             status: reason.status(),
             status_for_client: reason.status_for_client(),
-            reason,
+            reason: Box::new(reason),
         }
     }
 }
@@ -274,10 +277,19 @@ impl State {
 
     fn tell_unlisted(&mut self, unlisted: Vec<String>) {
         for issuer in unlisted {
-            if !self.unlisted.contains(&issuer) {
+            if !self.said.contains(&issuer) {
                 info!(%issuer, "No current revocation list in crls/; clients of this CA are not checked for revocation.");
-                self.unlisted.insert(issuer);
+                self.said.insert(issuer);
             }
+        }
+    }
+
+    /// docs/upstream.md: the UA crate takes exactly one certificate.
+    fn tell_chain(&mut self, leaf: &Cert) {
+        if self.said.insert(leaf.thumbprint().to_owned()) {
+            let subject = leaf.title();
+            warn!(%subject, "This client is trusted, but sends CA certificates after its own, which the UA crate cannot read. \
+                             Let it send only its own, and put those of its CAs into issuers/.");
         }
     }
 }

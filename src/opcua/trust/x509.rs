@@ -292,7 +292,7 @@ pub fn blocks(file: &[u8], label: &'static str) -> Result<Vec<Vec<u8>>, ParseErr
         let from = &rest[start..];
         let length = from.find(&end).ok_or(ParseError::NoPem(label))? + end.len();
         let (_, block) =
-            pem::decode_vec(from[..length].as_bytes()).map_err(|error| ParseError::Pem(error.to_string()))?;
+            pem::decode_vec(&from.as_bytes()[..length]).map_err(|error| ParseError::Pem(error.to_string()))?;
         found.push(block);
         rest = &from[length..];
     }

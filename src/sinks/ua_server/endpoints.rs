@@ -24,6 +24,8 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
         config.endpoints.insert("none".into(), ServerEndpoint::new_none("/", &users));
     }
     config.discovery_urls = vec!["/".into()];
+    // Count sessions, subscriptions and refused requests.
+    config.diagnostics = true;
     // The trust list has judged that, and knows what a clock that is not set means.
     config.certificate_validation.check_time = false;
 }

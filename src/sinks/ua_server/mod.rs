@@ -8,11 +8,13 @@
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
 //! - `gate/` owns the port: who may come in, and at what pace. Behind it the UA crate's server has a port of its own.
-//! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
+//! - `address_space/` makes these nodes, and takes them away, as tags and cameras come and go.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
-//! - `items.rs` looks after monitored items on tags where the UA crate does not.
+//! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
+//! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
+//! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
 //! - `pki.rs` keeps our own certificate and the trust list.
 //! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
@@ -29,24 +31,30 @@ mod items;
 mod limits;
 mod node_manager;
 mod pki;
+mod ranges;
+mod server_nodes;
 mod snapshot;
+mod stamps;
+mod writes;
 
 use crate::base::{Clock, Stop, net};
 use crate::hub::{Hub, Latest};
+use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::{self, Application};
-use crate::opcua::data_value;
+use crate::opcua::date_time;
 use crate::opcua::trust::Rules;
-use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
+use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
-use ::opcua::types::{AttributeId, BuildInfo, DateTime};
+use ::opcua::types::{BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
 use gate::Gate;
 use node_manager::{HubNodes, Sampling};
 use pki::{Pki, PkiError};
+use server_nodes::{ServerNodes, Sessions, UnknownNodes};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -55,9 +63,11 @@ use tracing::{error, info};
 pub struct Setup {
     config: Config,
     device_name: String,
+    /// What every camera has below its name: the declarations of CameraType.
+    camera_tags: Vec<TagSpec>,
     pki: Pki,
-    /// The first listener; after a restart of the server a new one is bound.
-    listener: Mutex<Option<TcpListener>>,
+    /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
+    listener: TcpListener,
     pub address: SocketAddr,
 }
 
@@ -73,11 +83,14 @@ pub enum SetupError {
 pub const PKI: &str = "pki";
 
 impl Setup {
-    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads the trust list.
+    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads the trust list. `camera_tags` are the
+    /// tags that every camera has, without the camera's name; `before` is what runs now, whose port it may take over.
     pub fn new(
         config: Config,
         device_name: &str,
+        camera_tags: Vec<TagSpec>,
         data_dir: &std::path::Path,
+        before: Option<&Setup>,
         clock: Clock,
     ) -> Result<Self, SetupError> {
         let application = Application {
@@ -87,17 +100,22 @@ impl Setup {
         };
         let rules = Rules { require_crls: config.require_crls };
         let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
-        let listener = net::listen(config.listen)?;
+        let listener = match before.filter(|before| before.config.listen == config.listen) {
+            Some(before) => before.listener()?,
+            None => net::listen(config.listen)?,
+        };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), pki, listener: Mutex::new(Some(listener)), address })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, listener, address })
     }
 
-    fn take_listener(&self) -> Result<TcpListener, SetupError> {
-        let first = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match first {
-            Some(listener) => Ok(listener),
-            None => Ok(net::listen(self.address)?),
-        }
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn listener(&self) -> Result<TcpListener, SetupError> {
+        self.listener
+            .try_clone()
+            .map_err(|source| net::BindError { address: self.address, source, holder: None }.into())
     }
 }
 
@@ -123,7 +141,7 @@ enum RunError {
 
 /// Until the stop, or until another certificate counts.
 async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
-    let listener = tokio::net::TcpListener::from_std(setup.take_listener()?).map_err(RunError::Listen)?;
+    let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
     let (latest, structure) = (hub.latest(), hub.structure());
@@ -132,6 +150,11 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         .node_managers()
         .get_of_type::<InMemoryNodeManager<HubNodes>>()
         .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    let server_nodes = handle
+        .node_managers()
+        .get_of_type::<ServerNodes>()
+        .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
+    server_nodes::tidy(&handle);
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
@@ -157,6 +180,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         () = sweep => {}
         () = refresh => {}
         () = images => {}
+        () = server_nodes.run() => {}
         () = setup.pki.replaced(hub) => {}
         () = stop.stopped() => {}
     }
@@ -182,9 +206,10 @@ async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
 }
 
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let (hub, limits) = (hub.clone(), setup.config.limits.clone());
+    let (hub, limits, sessions) = (hub.clone(), setup.config.limits.clone(), Arc::new(Sessions::default()));
+    let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, limits, &context, address_space)
+        HubNodes::new(hub, sampling, limits, &camera_tags, seen, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
@@ -196,7 +221,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
             product_name: "Vedette".into(),
             software_version: env!("CARGO_PKG_VERSION").into(),
             build_number: env!("CARGO_PKG_VERSION").into(),
-            build_date: DateTime::null(),
+            build_date: build_date(),
         })
         .pki_dir(setup.pki.trust.store())
         .certificate_path(certificate::STORE_CERTIFICATE)
@@ -204,14 +229,28 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
-        .with_node_manager(nodes);
+        // The first that owns a node answers for it.
+        .without_node_managers()
+        .with_node_manager(move |context| ServerNodes::new(context, sessions))
+        .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
+        .with_node_manager(nodes)
+        .with_node_manager(UnknownNodes::new);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
     setup.config.limits.apply(builder.config_mut());
     builder.build().map_err(RunError::Crate)
 }
 
+/// When this program was built: the time that its file has.
+fn build_date() -> DateTime {
+    let file = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified());
+    let since_1970 = file.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since_1970.map_or_else(DateTime::null, |since| date_time(Timestamp::UNIX_EPOCH.saturating_add(since)))
+}
+
 /// How long changes are gathered before they are handed to the subscriptions; no client samples faster.
 const GATHER: Duration = Duration::from_millis(10);
+/// So many tags are handed over at once. Each client of each gets a copy of about 100 bytes, and others wait meanwhile.
+const AT_ONCE: usize = 500;
 
 /// Brings changed tags to the subscriptions, for ever.
 async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
@@ -221,19 +260,11 @@ async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNo
             changed = latest.changed() => changed,
             () = nodes.items().wait() => Vec::new(),
         };
-        let now = Instant::now();
-        let mut tags = nodes.items().due(now);
-        nodes.items().sent(&changed, now);
-        tags.extend(changed);
-        {
-            let mut notifier = subscriptions.data_notifier();
-            for sample in hub.read_many(&tags) {
-                let Some(id) = nodes.node_id_of(sample.tag) else { continue };
-                // Values nobody monitors are not even converted.
-                let Some(mut batch) = notifier.notify_for(&id, AttributeId::Value) else { continue };
-                for (item, value) in nodes.items().values(sample.tag, &data_value(&sample), &sample.quality) {
-                    batch.data_value_to_item(value, &item);
-                }
+        let due = nodes.items().lock().due(Instant::now());
+        for (tags, is_change) in [(due, false), (changed, true)] {
+            for tags in tags.chunks(AT_ONCE) {
+                nodes.deliver(&hub.read_many(tags), is_change, subscriptions);
+                tokio::task::yield_now().await;
             }
         }
         tokio::time::sleep(GATHER).await;
@@ -263,10 +294,10 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
     }
 }
 
-/// Adds nodes for new tags and cameras, for ever.
+/// Makes and takes away nodes as tags and cameras come and go, for ever.
 async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
     loop {
-        nodes.inner().add_new(hub, &mut nodes.address_space().write());
+        nodes.inner().update(hub, &mut nodes.address_space().write());
         if structure.changed().await.is_err() {
             return std::future::pending().await;
         }
