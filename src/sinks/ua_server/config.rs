@@ -1,10 +1,11 @@
 //! `[ua_server]`: what the configuration says about the server.
 
+use super::limits::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
 
 /// `[ua_server]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address and port. Default: "0.0.0.0:4840", every interface.
@@ -12,11 +13,21 @@ pub struct Config {
     /// Also offer SecurityPolicy None: no encryption, no signature, anybody on this machine reads and writes. Only
     /// allowed while `listen` is a loopback address. Default: false.
     pub insecure_on_loopback: bool,
+    /// Refuse clients whose CA has no current revocation list in the PKI folder's crls/. Default: false, the list of a CA
+    /// counts if there is one.
+    pub require_crls: bool,
+    /// How much one client, and all of them, may cost.
+    pub limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: ([0, 0, 0, 0], 4840).into(), insecure_on_loopback: false }
+        Self {
+            listen: ([0, 0, 0, 0], 4840).into(),
+            insecure_on_loopback: false,
+            require_crls: false,
+            limits: Limits::default(),
+        }
     }
 }
 

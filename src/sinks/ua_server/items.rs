@@ -172,6 +172,11 @@ impl Items {
         }
     }
 
+    /// How many there are, all clients together.
+    pub(super) fn count(&self) -> usize {
+        self.lock().items.len()
+    }
+
     /// All tags that are monitored.
     pub(super) fn tags(&self) -> Vec<TagId> {
         let state = self.lock();

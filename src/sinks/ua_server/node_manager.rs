@@ -9,6 +9,7 @@ use super::address_space::{NAMESPACE, Nodes, Target};
 use super::filter::{self, Deadband, deadband, deadband_of_item};
 use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Sampling as ItemSampling, Wanted, saw_session};
+use super::limits::Limits;
 use super::server_nodes::Sessions;
 use super::{ranges, snapshot, writes};
 use crate::hub::Hub;
@@ -40,19 +41,13 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the creation of a monitored item may wait for its first picture; after that it comes as a notification.
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
 
-/// Monitored items on images, all clients together. The crate keeps up to three copies of a picture for each (the last
-/// value, the queue, what has been sent and not acknowledged), each a megabyte at most.
-const IMAGE_ITEMS: usize = 128;
-
-/// Pictures in one Read, each a megabyte at most; further ones are BadTooManyOperations.
-const PICTURES_PER_READ: usize = 32;
-
 pub(super) struct HubNodes {
     hub: Hub,
     nodes: NodesLock,
     sampling: Sampling,
     items: Items,
     image_items: Arc<Semaphore>,
+    limits: Limits,
     sessions: Arc<Sessions>,
     /// Index and URI of the application's namespace and of ours.
     namespaces: Vec<(u16, String)>,
@@ -63,6 +58,7 @@ impl HubNodes {
     pub(super) fn new(
         hub: Hub,
         sampling: Sampling,
+        limits: Limits,
         camera_tags: &[TagSpec],
         sessions: Arc<Sessions>,
         context: &ServerContext,
@@ -73,10 +69,11 @@ impl HubNodes {
         let indices = add_namespaces(context, address_space, &uris);
         let namespaces: Vec<(u16, &str)> = indices.into_iter().zip(uris).collect();
         let mut nodes = Nodes::new(&namespaces, camera_tags, address_space);
-        nodes.add_new(&hub, address_space);
+        nodes.update(&hub, address_space);
         let namespaces = namespaces.into_iter().map(|(index, uri)| (index, uri.to_owned())).collect();
-        let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
-        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, sessions, namespaces }
+        let image_items = Arc::new(Semaphore::new(limits.image_items));
+        let (nodes, items) = (NodesLock::new(nodes), Items::default());
+        Self { hub, nodes, sampling, items, image_items, limits, sessions, namespaces }
     }
 
     fn saw(&self, context: &RequestContext) {
@@ -109,8 +106,8 @@ impl HubNodes {
         &self.items
     }
 
-    pub(super) fn add_new(&self, hub: &Hub, address_space: &mut AddressSpace) {
-        self.nodes.write().expect("no code that holds the nodes panics").add_new(hub, address_space);
+    pub(super) fn update(&self, hub: &Hub, address_space: &mut AddressSpace) {
+        self.nodes.write().expect("no code that holds the nodes panics").update(hub, address_space);
     }
 
     fn read_nodes(&self) -> std::sync::RwLockReadGuard<'_, Nodes> {
@@ -196,7 +193,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
             let (address_space, targets) = (address_space.read(), self.read_nodes());
             let mut answer = |node: &&ParsedReadValueId| match resolve(context, &address_space, &targets, node) {
                 Err(status) => Answer::Now(DataValue::new_now_status(Variant::Empty, status)),
-                Ok(Some(Target::Image(_))) if cameras.len() >= PICTURES_PER_READ => {
+                Ok(Some(Target::Image(_))) if cameras.len() >= self.limits.pictures_per_read => {
                     Answer::Now(DataValue::new_now_status(Variant::Empty, StatusCode::BadTooManyOperations))
                 }
                 Ok(Some(Target::Image(camera))) => {
@@ -266,6 +263,10 @@ impl InMemoryNodeManagerImpl for HubNodes {
         let monitored: Vec<TagId> = tags.iter().map(|(tag, _)| *tag).collect();
         self.hub.refresh(&monitored, Duration::ZERO).await;
         for (tag, item) in tags {
+            if self.items.count() >= self.limits.monitored_items {
+                item.set_status(StatusCode::BadTooManyMonitoredItems);
+                continue;
+            }
             let sample = self.hub.read(tag);
             let wanted = Wanted {
                 session: context.session_id,
