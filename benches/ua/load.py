@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from servers import Vedette, cpu_seconds, memory  # noqa: E402
-from wire import Wire  # noqa: E402
+from bench_client import Wire  # noqa: E402
 
 TAGS = 10_000
 NODES = [f"ns=2;s=Tags/load/waves/{wave}" for wave in range(1, TAGS + 1)]
