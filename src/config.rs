@@ -122,6 +122,9 @@ impl Config {
         }
         if let Some(table) = &self.ua_server {
             add("[ua_server]", table.span(), table.get_ref().check());
+            for (index, rule) in table.get_ref().access.iter().enumerate() {
+                add(ACCESS, source.nth_header(ACCESS, index).unwrap_or(table.span()), rule.check());
+            }
         }
         if let Some(table) = &self.mqtt {
             add("[mqtt]", table.span(), table.get_ref().validate());
@@ -160,6 +163,9 @@ impl Config {
     }
 }
 
+/// A table within [ua_server], of which toml does not say the place.
+const ACCESS: &str = "[[ua_server.access]]";
+
 /// Tables of one kind that have the same value under a key that tells them apart.
 fn duplicates<'a>(
     source: &Source,
@@ -197,6 +203,16 @@ impl Source {
     fn header(&self, table: &str) -> Range<usize> {
         let start = self.text.find(table).unwrap_or(0);
         start..start
+    }
+
+    /// The same for the `index`-th of several.
+    fn nth_header(&self, table: &str, index: usize) -> Option<Range<usize>> {
+        let is_header = |(start, _): &(usize, &str)| {
+            let before = self.text[..*start].rsplit('\n').next().unwrap_or_default();
+            before.trim().is_empty()
+        };
+        let start = self.text.match_indices(table).filter(is_header).nth(index)?.0;
+        Some(start..start)
     }
 
     fn line_at(&self, offset: usize) -> usize {

@@ -1,5 +1,6 @@
 //! `[ua_server]`: what the configuration says about the server.
 
+use super::access::{AccessRule, Anonymous};
 use serde::Deserialize;
 use std::net::SocketAddr;
 
@@ -12,11 +13,21 @@ pub struct Config {
     /// Also offer SecurityPolicy None: no encryption, no signature, anybody on this machine reads and writes. Only
     /// allowed while `listen` is a loopback address. Default: false.
     pub insecure_on_loopback: bool,
+    /// What somebody without a user may do: "none", and nobody comes in without one; "viewer", "operator", "admin".
+    /// Default: "viewer".
+    pub anonymous: Anonymous,
+    /// Who may do what with which nodes, where that differs from the defaults. Default: none.
+    pub access: Vec<AccessRule>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: ([0, 0, 0, 0], 4840).into(), insecure_on_loopback: false }
+        Self {
+            listen: ([0, 0, 0, 0], 4840).into(),
+            insecure_on_loopback: false,
+            anonymous: Anonymous::Viewer,
+            access: Vec::new(),
+        }
     }
 }
 

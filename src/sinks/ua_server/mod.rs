@@ -12,11 +12,13 @@
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not.
+//! - `access/` says who may come in, and who may do what with which node.
 //! - `endpoints.rs` says which security is offered where, and which limits hold.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
 //! configuration.
 
+mod access;
 mod address_space;
 mod config;
 mod endpoints;
@@ -30,9 +32,12 @@ use crate::base::{Stop, net};
 use crate::hub::{Hub, Latest};
 use crate::opcua::certificate::CertificateError;
 use crate::opcua::{certificate, data_value};
+use crate::users::{self, Users};
 use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
+pub use access::AccessRule;
+use access::{Access, Authenticator};
 use address_space::Nodes;
 pub use config::Config;
 use node_manager::{HubNodes, Sampling};
@@ -48,6 +53,7 @@ pub struct Setup {
     config: Config,
     device_name: String,
     pki: PathBuf,
+    users: Users,
     /// The first listener; after a restart of the server a new one is bound.
     listener: Mutex<Option<TcpListener>>,
     pub address: SocketAddr,
@@ -59,6 +65,8 @@ pub enum SetupError {
     Bind(#[from] net::BindError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error("the users: {0}")]
+    Users(#[from] users::OpenError),
 }
 
 impl Setup {
@@ -68,9 +76,11 @@ impl Setup {
         let uri = endpoints::application_uri(device_name);
         let hosts = endpoints::host_names(&config.listen);
         certificate::ensure(&pki, &certificate::Application { name: device_name, uri: &uri, hosts })?;
+        let users = Users::open(data_dir)?;
         let listener = net::listen(config.listen)?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), pki, listener: Mutex::new(Some(listener)), address })
+        let device_name = device_name.into();
+        Ok(Self { config, device_name, pki, users, listener: Mutex::new(Some(listener)), address })
     }
 
     fn take_listener(&self) -> Result<TcpListener, SetupError> {
@@ -115,6 +125,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let follow = follow(hub, structure, &nodes);
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
+    let follow_users = setup.users.follow();
     let images = pump.run(handle.subscriptions().clone());
     let serve = server.run_with(listener);
     tokio::pin!(serve);
@@ -125,6 +136,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         () = sweep => {}
         () = refresh => {}
         () = images => {}
+        () = follow_users => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
@@ -134,9 +146,11 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
 }
 
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+    let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
+    let authenticator = Arc::new(Authenticator::new(access.clone(), hub.clone()));
     let hub = hub.clone();
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, &context, address_space)
+        HubNodes::new(hub, access, sampling, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
@@ -156,6 +170,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
+        .with_authenticator(authenticator)
         .with_node_manager(nodes);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
     builder.build().map_err(RunError::Crate)

@@ -5,6 +5,7 @@
 //! the camera takes, and reads of several images run at once.
 
 use super::NodesLock;
+use super::access::Access;
 use super::address_space::{Nodes, Target};
 use super::filter::{Deadband, deadband, deadband_of_item};
 use super::images::{Command, Last, Wish, image_value};
@@ -51,6 +52,7 @@ const PICTURES_PER_READ: usize = 32;
 
 pub(super) struct HubNodes {
     hub: Hub,
+    access: Access,
     nodes: NodesLock,
     sampling: Sampling,
     items: Items,
@@ -59,12 +61,24 @@ pub(super) struct HubNodes {
 }
 
 impl HubNodes {
-    pub(super) fn new(hub: Hub, sampling: Sampling, context: &ServerContext, address_space: &mut AddressSpace) -> Self {
+    pub(super) fn new(
+        hub: Hub,
+        access: Access,
+        sampling: Sampling,
+        context: &ServerContext,
+        address_space: &mut AddressSpace,
+    ) -> Self {
         let namespace = add_namespaces(context, address_space, &[NAMESPACE])[0];
         let mut nodes = Nodes::new(namespace, address_space);
         nodes.add_new(&hub, address_space);
         let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
-        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, namespace }
+        let nodes = NodesLock::new(nodes);
+        Self { hub, access, nodes, sampling, items: Items::default(), image_items, namespace }
+    }
+
+    /// Who may do what.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
