@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use toml::Spanned;
-use tracing::info;
+use tracing::{info, warn};
 
 /// What the command line says on top of the configuration.
 #[derive(Clone, Debug, Default)]
@@ -88,9 +88,14 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Checks the configuration without starting anything.
-pub fn check(path: &Path) -> Result<(), Faults> {
-    config::load(path).map(|_| ())
+/// Checks the configuration without starting anything; what is allowed but should not be is said.
+pub fn check(path: &Path) -> Result<Vec<Fault>, Faults> {
+    config::load(path).map(|(config, source)| config.warnings(&source))
+}
+
+/// Where a configuration says that data are kept.
+pub fn data_dir(path: &Path) -> Result<PathBuf, Faults> {
+    config::load(path).map(|(config, _)| config.device.data_dir)
 }
 
 /// The cameras that a configuration names.
@@ -102,6 +107,9 @@ pub fn cameras(path: &Path) -> Result<Vec<CameraConfig>, Faults> {
 fn prepare(options: &Options) -> Result<Plan, StartError> {
     let (mut config, source) = config::load(&options.config)?;
     logs::start(options.log.as_deref().or(config.device.log.as_deref()))?;
+    for warning in config.warnings(&source) {
+        warn!("{warning}");
+    }
     let data_dir = options.data_dir.clone().unwrap_or_else(|| config.device.data_dir.clone());
     std::fs::create_dir_all(&data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
     let ua_server = match config.ua_server.take() {

@@ -153,6 +153,13 @@ impl Config {
         faults
     }
 
+    /// What is allowed and should not stay so.
+    pub fn warnings(&self, source: &Source) -> Vec<Fault> {
+        let table = self.ua_server.iter();
+        let found = table.flat_map(|table| table.get_ref().warnings().into_iter().map(|found| (table.span(), found)));
+        found.map(|(span, (key, what))| source.fault("[ua_server]", &span, key, what)).collect()
+    }
+
     /// Folders that other sources fill.
     fn folder_taken(&self, source: &Source, table: &Spanned<sources::simulator::Config>) -> Option<Fault> {
         let first = table.get_ref().name.split('/').next()?;

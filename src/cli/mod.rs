@@ -1,9 +1,10 @@
-//! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`.
+//! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`, `vedette user`.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started.
 
 mod cameras;
 mod snapshot;
+mod user;
 
 use crate::app::{self, Options, StartError};
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Command {
     Cameras(cameras::Arguments),
     /// Take one picture straight from a camera; no running vedette is needed.
     Snapshot(snapshot::Arguments),
+    /// Say who may log in to the OPC UA server, and as what; a running vedette follows at once.
+    User(user::Arguments),
 }
 
 const DEFAULT_CONFIG: &str = "/etc/vedette/vedette.toml";
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Cameras(arguments) => cameras::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::User(arguments) => user::run(arguments),
     }
 }
 
@@ -84,7 +88,10 @@ fn run(options: Options) -> ExitCode {
 #[allow(clippy::print_stdout, reason = "the answer to the command")]
 fn check(config: &std::path::Path) -> ExitCode {
     match app::check(config) {
-        Ok(()) => {
+        Ok(warnings) => {
+            for warning in warnings {
+                eprintln!("vedette: warning: {warning}");
+            }
             println!("{}: good", config.display());
             ExitCode::SUCCESS
         }

@@ -1,7 +1,8 @@
 //! The words of OPC UA that server, client and relay share: this program's values and qualities as the UA crate's, and
-//! the application's certificate.
+//! the application's certificate and those of users.
 
 pub mod certificate;
+pub mod user_certificate;
 mod value;
 
 pub use value::{data_value, date_time, quality, sample_status, status_code, timestamp, value, variant};

@@ -4,6 +4,7 @@
 //! readers see the old or the new one; writers take turns by a lock on `users.toml.lock`, which stays.
 
 use crate::model::Role;
+use crate::opcua::user_certificate::{self, UserCertificate};
 use argon2::password_hash::PasswordHash;
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,6 +45,14 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct UserName(String);
+
+impl Certificate {
+    /// Of a file with a user certificate (DER or PEM).
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let UserCertificate { thumbprint, not_before, not_after } = user_certificate::read(path)?;
+        Ok(Self { thumbprint, not_before, not_after })
+    }
+}
 
 impl UserName {
     pub const LONGEST: usize = 64;
@@ -144,6 +153,7 @@ impl UsersFile {
         let beside = self.path.with_extension("toml.lock");
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(beside);
         let lock = lock.map_err(failed)?;
+        self.keep_owner(&lock).map_err(failed)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
         let mut users = self.load()?;
         change(&mut users).map_err(UsersError::Edit)?;
@@ -157,22 +167,24 @@ impl UsersFile {
         let _ = fs::remove_file(&beside);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(text.as_bytes())?;
-        if let Ok(old) = fs::metadata(&self.path) {
-            keep_owner(&file, &old)?;
-        }
+        self.keep_owner(&file)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
-        fs::File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        fs::File::open(self.folder())?.sync_all()
     }
-}
 
-/// The server may run as another user than root, who runs `vedette user`: it must go on reading its file.
-fn keep_owner(file: &fs::File, old: &fs::Metadata) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()))?;
+    /// The server may run as another user than root, who runs `vedette user`: it must go on reading its file.
+    fn keep_owner(&self, file: &fs::File) -> io::Result<()> {
+        if rustix::process::geteuid().is_root() {
+            let like = fs::metadata(&self.path).or_else(|_| fs::metadata(self.folder()))?;
+            std::os::unix::fs::fchown(file, Some(like.uid()), Some(like.gid()))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
 }
 
 /// The users, or where a fault is and what it is.

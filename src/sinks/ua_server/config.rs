@@ -1,6 +1,7 @@
 //! `[ua_server]`: what the configuration says about the server.
 
 use super::access::{AccessRule, Anonymous};
+use crate::model::Role;
 use serde::Deserialize;
 use std::net::SocketAddr;
 
@@ -47,5 +48,13 @@ impl Config {
             ));
         }
         faults
+    }
+
+    /// What is allowed and should not stay so, likewise.
+    pub fn warnings(&self) -> Vec<(&'static str, String)> {
+        let Some(role) = self.anonymous.role().filter(|role| *role > Role::Viewer) else { return Vec::new() };
+        let what =
+            format!("every client that connects, also without a user, is {role}; \"viewer\" or \"none\" is safe");
+        vec![("anonymous", what)]
     }
 }

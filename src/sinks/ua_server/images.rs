@@ -10,7 +10,8 @@
 //! grid. What comes much earlier than that, because the item was modified or enabled again or the clock was set back, has
 //! no source timestamp: the crate lets it pass, and nothing is stamped in the future.
 
-use super::items::{Nulls, exists};
+use super::access::{Access, Action, denied};
+use super::items::{Nulls, Owner, exists};
 use crate::hub::frames::{Camera, Lease, Shot, Terms};
 use crate::model::{Quality, Sample, TagId, Timestamp, Value};
 use crate::opcua::{data_value, date_time};
@@ -31,13 +32,13 @@ pub(super) enum Command {
     /// It begins. `first` is when the picture that the item already has was stamped.
     Add {
         handle: MonitoredItemHandle,
-        /// The session that created it.
-        session: u32,
+        owner: Owner,
         node: NodeId,
         camera: Camera,
         wish: Wish,
         /// There are only so many.
         permit: OwnedSemaphorePermit,
+        enabled: bool,
         lease: Option<(Lease, Last)>,
     },
     Modify {
@@ -52,6 +53,8 @@ pub(super) enum Command {
     Remove {
         handle: MonitoredItemHandle,
     },
+    /// Rights have changed.
+    Recheck,
 }
 
 /// What the crate compares the next picture's timestamp with.
@@ -106,12 +109,13 @@ pub(super) fn pump() -> (Sampling, Pump) {
 
 struct Item {
     node: NodeId,
-    session: u32,
+    owner: Owner,
     since: Instant,
     camera: Camera,
     /// Followed by the task.
     wish: watch::Sender<Wish>,
-    /// Runs while the item is enabled.
+    enabled: bool,
+    /// Runs while the item is enabled and its user may read the picture.
     task: Option<AbortHandle>,
     /// Given back with the item.
     _permit: OwnedSemaphorePermit,
@@ -125,7 +129,7 @@ impl Item {
 
 impl Pump {
     /// For ever.
-    pub(super) async fn run(mut self, subscriptions: Arc<SubscriptionCache>) {
+    pub(super) async fn run(mut self, subscriptions: Arc<SubscriptionCache>, access: Access) {
         let mut items: HashMap<MonitoredItemHandle, Item> = HashMap::new();
         let mut tasks = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
@@ -136,7 +140,7 @@ impl Pump {
                     // An expired subscription says nothing, and its leases would keep the camera running. An item that
                     // was announced just now may not be in its subscription yet.
                     items.retain(|handle, item| {
-                        let stays = now.duration_since(item.since) < SWEEP || exists(&subscriptions, item.session, *handle);
+                        let stays = now.duration_since(item.since) < SWEEP || exists(&subscriptions, item.owner.session, *handle);
                         if let (false, Some(task)) = (stays, &item.task) {
                             task.abort();
                         }
@@ -154,9 +158,9 @@ impl Pump {
                 tasks.spawn(task)
             };
             match command {
-                Command::Add { handle, session, node, camera, wish, permit, lease } => {
+                Command::Add { handle, owner, node, camera, wish, permit, enabled, lease } => {
                     let (since, wish) = (Instant::now(), watch::Sender::new(wish));
-                    let mut item = Item { node, session, since, camera, wish, task: None, _permit: permit };
+                    let mut item = Item { node, owner, since, camera, wish, enabled, task: None, _permit: permit };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
@@ -167,7 +171,8 @@ impl Pump {
                 }
                 Command::Enable { handle, enabled } => {
                     let Some(item) = items.get_mut(&handle) else { continue };
-                    match (&item.task, enabled) {
+                    item.enabled = enabled;
+                    match (&item.task, enabled && item.owner.may_read) {
                         (None, true) => item.task = Some(sample(handle, item, item.lease(), Last::Unknown)),
                         (Some(task), false) => {
                             task.abort();
@@ -176,12 +181,37 @@ impl Pump {
                         _ => {}
                     }
                 }
+                Command::Recheck => {
+                    for (&handle, item) in &mut items {
+                        item.owner.may_read = access.may(&item.owner.seat.token(), Action::Read, &item.node);
+                        match (&item.task, item.enabled && item.owner.may_read) {
+                            (None, true) => item.task = Some(sample(handle, item, item.lease(), Last::Unknown)),
+                            (Some(task), false) => {
+                                task.abort();
+                                item.task = None;
+                                deny(&subscriptions, handle, &item.node);
+                            }
+                            _ => {}
+                        }
+                    }
+                }
                 Command::Remove { handle } => {
                     if let Some(task) = items.remove(&handle).and_then(|item| item.task) {
                         task.abort();
                     }
                 }
             }
+        }
+    }
+}
+
+/// Tells an item that its user may not see the picture any more. Twice, because the crate compares only values, and the one
+/// before may have been either kind of null (items.rs).
+fn deny(subscriptions: &SubscriptionCache, handle: MonitoredItemHandle, node: &NodeId) {
+    let mut notifier = subscriptions.data_notifier();
+    if let Some(mut items) = notifier.notify_for(node, AttributeId::Value) {
+        for null in [Some(Variant::Empty), None] {
+            items.data_value_to_item(DataValue { value: null, ..denied() }, &handle);
         }
     }
 }

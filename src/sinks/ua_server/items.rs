@@ -9,12 +9,14 @@
 //!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
 //!   [`Nulls`] tells them apart by the two ways there are to say null.
 
+use super::access::{Seat, denied};
 use crate::model::{Quality, Status, TagId};
+use ::opcua::server::authenticator::UserToken;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::{DataValue, Variant};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -43,10 +45,17 @@ struct State {
 
 struct Item {
     tag: TagId,
-    session: u32,
     since: Instant,
     sampling: Sampling,
     nulls: Nulls,
+    owner: Owner,
+}
+
+/// Who an item belongs to.
+pub(super) struct Owner {
+    pub(super) session: u32,
+    pub(super) seat: Arc<Seat>,
+    pub(super) may_read: bool,
 }
 
 /// What a client asked for.
@@ -90,14 +99,14 @@ impl Items {
     pub(super) fn add(
         &self,
         handle: MonitoredItemHandle,
-        session: u32,
+        owner: Owner,
         tag: TagId,
         sampling: Sampling,
         bad: Option<Status>,
     ) {
         let now = Instant::now();
         let mut state = self.lock();
-        state.add(handle, Item { tag, session, since: now, sampling, nulls: Nulls::after(bad) });
+        state.add(handle, Item { tag, since: now, sampling, nulls: Nulls::after(bad), owner });
         let interval = sampling.interval();
         state.queue.insert((now + interval.max(SETTLE) + MARGIN, tag, interval));
         self.earlier.notify_one();
@@ -105,8 +114,21 @@ impl Items {
 
     pub(super) fn set_sampling(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling) {
         let mut state = self.lock();
-        if let Some(item) = state.remove(handle) {
-            state.add(handle, Item { session, sampling, ..item });
+        if let Some(mut item) = state.remove(handle) {
+            item.owner.session = session;
+            state.add(handle, Item { sampling, ..item });
+        }
+    }
+
+    /// Rights have changed: whoever may read now gets the value, and who may not any more is told so.
+    pub(super) fn recheck(&self, may_read: impl Fn(&UserToken, TagId) -> bool) {
+        let State { items, queue, .. } = &mut *self.lock();
+        for item in items.values_mut() {
+            let may_read = may_read(&item.owner.seat.token(), item.tag);
+            if std::mem::replace(&mut item.owner.may_read, may_read) != may_read {
+                queue.insert((Instant::now(), item.tag, item.sampling.interval()));
+                self.earlier.notify_one();
+            }
         }
     }
 
@@ -194,11 +216,14 @@ impl Items {
         let mut values = Vec::with_capacity(tag.items.len());
         for handle in &tag.items {
             let Some(item) = items.get_mut(handle) else { continue };
-            let mut value = value.clone();
-            if quality.is_bad() {
-                value.value = item.nulls.null(quality.status);
+            let (mut value, bad) = if item.owner.may_read {
+                (value.clone(), quality.is_bad().then_some(quality.status))
             } else {
-                item.nulls.reset();
+                (denied(), Some(Status::BAD_USER_ACCESS_DENIED))
+            };
+            match bad {
+                Some(status) => value.value = item.nulls.null(status),
+                None => item.nulls.reset(),
             }
             if item.sampling == Sampling::Publishing {
                 value.source_timestamp = None;
@@ -215,7 +240,7 @@ impl Items {
         let known: Vec<_> = {
             let state = self.lock();
             let old = state.items.iter().filter(|(_, item)| is_old(item));
-            old.map(|(handle, item)| (*handle, item.session)).collect()
+            old.map(|(handle, item)| (*handle, item.owner.session)).collect()
         };
         for (handle, session) in known {
             if !exists(subscriptions, session, handle) {
@@ -313,11 +338,16 @@ impl Nulls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sinks::ua_server::access::Seats;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn handle(id: u32) -> MonitoredItemHandle {
         MonitoredItemHandle { subscription_id: 1, monitored_item_id: id }
+    }
+
+    fn owner() -> Owner {
+        Owner { session: 1, seat: Seats::default().seat(1, &UserToken("anna".into())), may_read: true }
     }
 
     #[tokio::test(start_paused = true)]
@@ -326,8 +356,8 @@ mod tests {
         items.sent(&[tag], Instant::now());
         assert_eq!(items.next_due(), None, "nobody monitors it");
 
-        items.add(handle(1), 1, tag, Sampling::Interval(SECOND), None);
-        items.add(handle(2), 1, tag, Sampling::Interval(SECOND), None);
+        items.add(handle(1), owner(), tag, Sampling::Interval(SECOND), None);
+        items.add(handle(2), owner(), tag, Sampling::Interval(SECOND), None);
         items.wait().await;
         assert_eq!(items.due(Instant::now()), [tag], "once after the beginning");
         assert_eq!(items.next_due(), None);
@@ -354,8 +384,8 @@ mod tests {
     #[test]
     fn each_item_gets_the_value_as_it_needs_it() {
         let (items, tag) = (Items::default(), TagId(7));
-        items.add(handle(1), 1, tag, Sampling::Interval(SECOND), None);
-        items.add(handle(2), 1, tag, Sampling::Publishing, Some(Status::BAD_TIMEOUT));
+        items.add(handle(1), owner(), tag, Sampling::Interval(SECOND), None);
+        items.add(handle(2), owner(), tag, Sampling::Publishing, Some(Status::BAD_TIMEOUT));
         let value = DataValue::new_now(5);
         let got = items.values(tag, &value, &Quality::GOOD);
         assert_eq!(got[0], (handle(1), value.clone()));
@@ -364,6 +394,23 @@ mod tests {
         assert!(items.values(TagId(8), &value, &Quality::GOOD).is_empty());
         items.remove(handle(1));
         assert_eq!(items.values(tag, &value, &Quality::GOOD).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_read_any_more_is_told_so_and_gets_the_value_again_later() {
+        let (items, tag) = (Items::default(), TagId(7));
+        items.add(handle(1), owner(), tag, Sampling::Interval(SECOND), None);
+        items.wait().await;
+        items.due(Instant::now());
+        let value = DataValue::new_now(5);
+        let got = || items.values(tag, &value, &Quality::GOOD).remove(0).1;
+        items.recheck(|token, tag| token.0 == "anna" && tag == TagId(7));
+        assert_eq!((items.next_due(), got()), (None, value.clone()), "nothing has changed");
+        items.recheck(|_, _| false);
+        assert_eq!(items.due(Instant::now()), [tag]);
+        assert_eq!((got().status, got().value), (Some(::opcua::types::StatusCode::BadUserAccessDenied), None));
+        items.recheck(|_, _| true);
+        assert_eq!((items.due(Instant::now()), got()), (vec![tag], value.clone()));
     }
 
     #[test]

@@ -37,7 +37,7 @@ use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeMan
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 pub use access::AccessRule;
-use access::{Access, Authenticator};
+use access::{Access, Authenticator, Guard, Seats};
 use address_space::Nodes;
 pub use config::Config;
 use node_manager::{HubNodes, Sampling};
@@ -46,7 +46,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Everything that can fail has been tried: the port is bound and the certificate is there.
 pub struct Setup {
@@ -114,11 +114,11 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
     let (latest, structure) = (hub.latest(), hub.structure());
-    let (server, handle) = build(setup, hub, sampling)?;
-    let nodes = handle
-        .node_managers()
-        .get_of_type::<InMemoryNodeManager<HubNodes>>()
-        .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
+    let seats = Arc::new(Seats::default());
+    let (server, handle) = build(setup, hub, sampling, &access, &seats)?;
+    let guard = handle.node_managers().get_of_type::<Guard>();
+    let nodes = guard.ok_or_else(|| RunError::Crate("our node manager is not there".into()))?.nodes().clone();
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
@@ -126,7 +126,8 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
     let follow_users = setup.users.follow();
-    let images = pump.run(handle.subscriptions().clone());
+    let rights = rights(&setup.users, &seats, &nodes);
+    let images = pump.run(handle.subscriptions().clone(), access);
     let serve = server.run_with(listener);
     tokio::pin!(serve);
     tokio::select! {
@@ -137,6 +138,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         () = refresh => {}
         () = images => {}
         () = follow_users => {}
+        () = rights => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
@@ -145,13 +147,20 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     Ok(())
 }
 
-fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
+fn build(
+    setup: &Setup,
+    hub: &Hub,
+    sampling: Sampling,
+    access: &Access,
+    seats: &Arc<Seats>,
+) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+    let (access, seats) = (access.clone(), seats.clone());
     let authenticator = Arc::new(Authenticator::new(access.clone(), hub.clone()));
-    let hub = hub.clone();
+    let (hub, guard) = (hub.clone(), (access.clone(), seats.clone()));
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, access, sampling, &context, address_space)
+        HubNodes::new(hub, access, seats, sampling, &context, address_space)
     });
+    let nodes = Guard::builder(nodes, guard.0, guard.1);
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
         .application_uri(endpoints::application_uri(&setup.device_name))
@@ -229,10 +238,27 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
     }
 }
 
+/// Judges monitored items anew when users or their roles have changed, for ever.
+async fn rights(users: &Users, seats: &Seats, nodes: &InMemoryNodeManager<HubNodes>) {
+    let (mut users, mut seats) = (users.changed(), seats.changed());
+    // The senders are ours, so they cannot be gone.
+    while tokio::select! { changed = users.changed() => changed, changed = seats.changed() => changed }.is_ok() {
+        nodes.inner().recheck().await;
+    }
+}
+
 /// Adds nodes for new tags and cameras, for ever.
 async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
+    let mut nameless = Vec::new();
     loop {
         nodes.inner().add_new(hub, &mut nodes.address_space().write());
+        let missing = nodes.inner().rules_without_node(&nodes.address_space().read());
+        if missing != nameless {
+            if !missing.is_empty() {
+                warn!(paths = ?missing, "No node has such a path; its [[ua_server.access]] is for nothing yet.");
+            }
+            nameless = missing;
+        }
         if structure.changed().await.is_err() {
             return std::future::pending().await;
         }

@@ -5,15 +5,15 @@
 //! the camera takes, and reads of several images run at once.
 
 use super::NodesLock;
-use super::access::Access;
+use super::access::{Access, Action, Seats, denied};
 use super::address_space::{Nodes, Target};
 use super::filter::{Deadband, deadband, deadband_of_item};
 use super::images::{Command, Last, Wish, image_value};
-use super::items::{Items, Sampling as ItemSampling, saw_session};
+use super::items::{Items, Owner, Sampling as ItemSampling, saw_session};
 use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
-use crate::model::{Array, DataType, TagId, Value};
+use crate::model::{Array, DataType, Status, TagId, Value};
 use crate::opcua::{data_value, status_code, value};
 use ::opcua::server::CreateMonitoredItem;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
@@ -53,6 +53,7 @@ const PICTURES_PER_READ: usize = 32;
 pub(super) struct HubNodes {
     hub: Hub,
     access: Access,
+    seats: Arc<Seats>,
     nodes: NodesLock,
     sampling: Sampling,
     items: Items,
@@ -64,6 +65,7 @@ impl HubNodes {
     pub(super) fn new(
         hub: Hub,
         access: Access,
+        seats: Arc<Seats>,
         sampling: Sampling,
         context: &ServerContext,
         address_space: &mut AddressSpace,
@@ -73,12 +75,13 @@ impl HubNodes {
         nodes.add_new(&hub, address_space);
         let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
         let nodes = NodesLock::new(nodes);
-        Self { hub, access, nodes, sampling, items: Items::default(), image_items, namespace }
+        Self { hub, access, seats, nodes, sampling, items: Items::default(), image_items, namespace }
     }
 
-    /// Who may do what.
-    pub(super) fn access(&self) -> &Access {
-        &self.access
+    /// Paths of access rules that name nothing.
+    pub(super) fn rules_without_node(&self, address_space: &AddressSpace) -> Vec<String> {
+        let exists = |path: &str| address_space.node_exists(&NodeId::new(self.namespace, path));
+        self.access.rules().without_node(exists).into_iter().map(str::to_owned).collect()
     }
 
     pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
@@ -108,6 +111,33 @@ impl HubNodes {
         Ok(self.read_nodes().target(&node.node_id).cloned())
     }
 
+    /// The same for a monitored item, which is created also for a value that its user may not read.
+    fn resolve_item(
+        &self,
+        context: &RequestContext,
+        address_space: &AddressSpace,
+        wanted: &ParsedReadValueId,
+    ) -> Result<Option<Target>, StatusCode> {
+        match self.resolve(context, address_space, wanted) {
+            Err(StatusCode::BadUserAccessDenied) => Ok(self.read_nodes().target(&wanted.node_id).cloned()),
+            resolved => resolved,
+        }
+    }
+
+    fn owner(&self, context: &RequestContext, item: &CreateMonitoredItem) -> Owner {
+        let seat = self.seats.seat(item.handle().subscription_id, &context.token);
+        let may_read = self.access.may(&context.token, Action::Read, &item.item_to_monitor().node_id);
+        Owner { session: context.session_id, seat, may_read }
+    }
+
+    /// Judges all monitored items anew, after a change of users.
+    pub(super) async fn recheck(&self) {
+        self.items.recheck(|token, tag| {
+            self.read_nodes().node_id_of(tag).is_some_and(|node| self.access.may(token, Action::Read, node))
+        });
+        self.command(Command::Recheck).await;
+    }
+
     async fn command(&self, command: Command) {
         // An error means that the server is about to end.
         let _ = self.sampling.send(command).await;
@@ -132,7 +162,12 @@ impl HubNodes {
         let wish = image_wish(context, handle.subscription_id, item.sampling_interval(), deadband);
         // A queue of pictures is a queue of megabytes, and of old ones.
         item.revise_queue_size(1);
-        let lease = if item.monitoring_mode() == MonitoringMode::Disabled {
+        let enabled = item.monitoring_mode() != MonitoringMode::Disabled;
+        let owner = self.owner(context, item);
+        if !owner.may_read {
+            item.set_initial_value(denied());
+        }
+        let lease = if !enabled || !owner.may_read {
             None
         } else {
             let mut lease = camera.lease(wish.terms);
@@ -147,8 +182,7 @@ impl HubNodes {
             Some((lease, last))
         };
         item.set_status(StatusCode::Good);
-        let session = context.session_id;
-        self.command(Command::Add { handle, session, node, camera, wish, permit, lease }).await;
+        self.command(Command::Add { handle, owner, node, camera, wish, permit, enabled, lease }).await;
     }
 
     async fn write_tag(&self, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
@@ -245,7 +279,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         {
             let address_space = address_space.read();
             for item in items.iter_mut() {
-                match self.resolve(context, &address_space, item.item_to_monitor()) {
+                match self.resolve_item(context, &address_space, item.item_to_monitor()) {
                     Err(status) => item.set_status(status),
                     Ok(Some(Target::Image(camera))) => images.push((camera, item)),
                     Ok(Some(Target::Tag(tag))) => tags.push((tag, item)),
@@ -264,12 +298,17 @@ impl InMemoryNodeManagerImpl for HubNodes {
         let monitored: Vec<TagId> = tags.iter().map(|(tag, _)| *tag).collect();
         self.hub.refresh(&monitored, Duration::ZERO).await;
         for (tag, item) in tags {
+            let owner = self.owner(context, item);
             let sample = self.hub.read(tag);
             // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
-            item.set_initial_value(data_value(&sample));
+            let (value, bad) = if owner.may_read {
+                (data_value(&sample), sample.quality.is_bad().then_some(sample.quality.status))
+            } else {
+                (denied(), Some(Status::BAD_USER_ACCESS_DENIED))
+            };
+            item.set_initial_value(value);
             item.set_status(StatusCode::Good);
-            let bad = sample.quality.is_bad().then_some(sample.quality.status);
-            self.items.add(item.handle(), context.session_id, tag, item_sampling(item.sampling_interval()), bad);
+            self.items.add(item.handle(), owner, tag, item_sampling(item.sampling_interval()), bad);
         }
     }
 

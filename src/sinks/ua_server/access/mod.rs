@@ -6,21 +6,27 @@
 //!
 //! - `rules.rs`: the role that an action on a node needs, by path.
 //! - `authenticator.rs`: who comes in, as the UA crate asks it; UserAccessLevel and UserExecutable.
+//! - `guard.rs`: the node manager that hides what a user may not browse.
+//! - `seats.rs`: whose monitored items they are.
 //!
 //! A role is looked up at each use, so a change of users or of the configuration takes effect at once. What somebody may
 //! not browse is not there for them: every service answers as for a node that does not exist.
 
 mod authenticator;
+mod guard;
 mod rules;
+mod seats;
 
 pub(super) use authenticator::Authenticator;
+pub(super) use guard::Guard;
 pub use rules::AccessRule;
 pub(super) use rules::{Action, Rules};
+pub(super) use seats::{Seat, Seats};
 
 use crate::model::Role;
 use crate::users::Users;
 use ::opcua::server::authenticator::UserToken;
-use ::opcua::types::NodeId;
+use ::opcua::types::{DataValue, DateTime, NodeId, StatusCode};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -81,5 +87,14 @@ impl Access {
 
     pub(super) fn users(&self) -> &Users {
         &self.0.users
+    }
+}
+
+/// What an item gets for a value that its user may not read: it is created all the same (OPC 10000-4, 5.13.2.1).
+pub(super) fn denied() -> DataValue {
+    DataValue {
+        status: Some(StatusCode::BadUserAccessDenied),
+        server_timestamp: Some(DateTime::now()),
+        ..DataValue::default()
     }
 }
