@@ -150,6 +150,8 @@ impl UsersFile {
     /// Changes the users, alone among all who do, and writes them if `change` agrees.
     pub fn edit(&self, change: impl FnOnce(&mut Vec<User>) -> Result<(), String>) -> Result<(), UsersError> {
         let failed = |source| UsersError::Write { path: self.path.clone(), source };
+        // Users may be there before the first start.
+        fs::create_dir_all(self.folder()).map_err(failed)?;
         let beside = self.path.with_extension("toml.lock");
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(beside);
         let lock = lock.map_err(failed)?;
