@@ -13,12 +13,12 @@
 use super::access::{Access, Action, denied};
 use super::items::{Nulls, Owner, exists};
 use crate::hub::frames::{Camera, Lease, Shot, Terms};
-use crate::model::{Quality, Sample, TagId, Timestamp, Value};
+use crate::model::{Quality, Sample, Status, TagId, Timestamp, Value};
 use crate::opcua::{data_value, date_time};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, Variant};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -115,6 +115,8 @@ struct Item {
     /// Followed by the task.
     wish: watch::Sender<Wish>,
     enabled: bool,
+    /// Used by the task, and when there is none.
+    nulls: Arc<Mutex<Nulls>>,
     /// Runs while the item is enabled and its user may read the picture.
     task: Option<AbortHandle>,
     /// Given back with the item.
@@ -153,14 +155,16 @@ impl Pump {
             // Ended tasks are aborted ones; nothing is to be learned from them.
             while tasks.try_join_next().is_some() {}
             let mut sample = |handle, item: &Item, lease, stamp| {
-                let task =
-                    deliver(subscriptions.clone(), handle, item.node.clone(), lease, item.wish.subscribe(), stamp);
-                tasks.spawn(task)
+                let (subscriptions, node, nulls) = (subscriptions.clone(), item.node.clone(), item.nulls.clone());
+                tasks.spawn(deliver(subscriptions, handle, node, lease, item.wish.subscribe(), nulls, stamp))
             };
             match command {
                 Command::Add { handle, owner, node, camera, wish, permit, enabled, lease } => {
                     let (since, wish) = (Instant::now(), watch::Sender::new(wish));
-                    let mut item = Item { node, owner, since, camera, wish, enabled, task: None, _permit: permit };
+                    let bad = (!owner.may_read).then_some(Status::BAD_USER_ACCESS_DENIED);
+                    let nulls = Arc::new(Mutex::new(Nulls::after(bad)));
+                    let mut item =
+                        Item { node, owner, since, camera, wish, enabled, nulls, task: None, _permit: permit };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
@@ -189,7 +193,7 @@ impl Pump {
                             (Some(task), false) => {
                                 task.abort();
                                 item.task = None;
-                                deny(&subscriptions, handle, &item.node);
+                                deny(&subscriptions, handle, item);
                             }
                             _ => {}
                         }
@@ -205,15 +209,17 @@ impl Pump {
     }
 }
 
-/// Tells an item that its user may not see the picture any more. Twice, because the crate compares only values, and the one
-/// before may have been either kind of null (items.rs).
-fn deny(subscriptions: &SubscriptionCache, handle: MonitoredItemHandle, node: &NodeId) {
+/// Tells an item that its user may not see the picture any more.
+fn deny(subscriptions: &SubscriptionCache, handle: MonitoredItemHandle, item: &Item) {
+    let value = lock(&item.nulls).null(Status::BAD_USER_ACCESS_DENIED);
     let mut notifier = subscriptions.data_notifier();
-    if let Some(mut items) = notifier.notify_for(node, AttributeId::Value) {
-        for null in [Some(Variant::Empty), None] {
-            items.data_value_to_item(DataValue { value: null, ..denied() }, &handle);
-        }
+    if let Some(mut items) = notifier.notify_for(&item.node, AttributeId::Value) {
+        items.data_value_to_item(DataValue { value, ..denied() }, &handle);
     }
+}
+
+fn lock(nulls: &Mutex<Nulls>) -> MutexGuard<'_, Nulls> {
+    nulls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Brings each picture of the lease to the item, for ever.
@@ -223,9 +229,9 @@ async fn deliver(
     node: NodeId,
     mut lease: Lease,
     mut wish: watch::Receiver<Wish>,
+    nulls: Arc<Mutex<Nulls>>,
     mut last: Last,
 ) {
-    let mut nulls = Nulls::after(None);
     loop {
         let shot = tokio::select! {
             shot = lease.next() => shot,
@@ -242,8 +248,8 @@ async fn deliver(
         let mut value = image_value(&shot);
         value.source_timestamp = stamp.map(date_time);
         match &shot {
-            Ok(_) => nulls.reset(),
-            Err(quality) => value.value = nulls.null(quality.status),
+            Ok(_) => lock(&nulls).reset(),
+            Err(quality) => value.value = lock(&nulls).null(quality.status),
         }
         let mut notifier = subscriptions.data_notifier();
         if let Some(mut items) = notifier.notify_for(&node, AttributeId::Value) {

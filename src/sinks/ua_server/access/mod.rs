@@ -26,7 +26,7 @@ pub(super) use seats::{Seat, Seats};
 use crate::model::Role;
 use crate::users::Users;
 use ::opcua::server::authenticator::UserToken;
-use ::opcua::types::{DataValue, DateTime, NodeId, StatusCode};
+use ::opcua::types::{DataValue, DateTime, NodeId, StatusCode, Variant};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -93,6 +93,7 @@ impl Access {
 /// What an item gets for a value that its user may not read: it is created all the same (OPC 10000-4, 5.13.2.1).
 pub(super) fn denied() -> DataValue {
     DataValue {
+        value: Some(Variant::Empty),
         status: Some(StatusCode::BadUserAccessDenied),
         server_timestamp: Some(DateTime::now()),
         ..DataValue::default()
