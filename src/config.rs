@@ -30,7 +30,7 @@ pub struct Config {
 }
 
 /// `[device]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Device {
     /// The device's name: the UA server's application name and the Sparkplug edge node. Default: "vedette".
@@ -125,6 +125,8 @@ impl Config {
             for (index, rule) in table.get_ref().access.iter().enumerate() {
                 add(ACCESS, source.nth_header(ACCESS, index).unwrap_or(table.span()), rule.check());
             }
+            let limits = "[ua_server.limits]";
+            add(limits, source.header(limits), table.get_ref().limits.check());
         }
         if let Some(table) = &self.mqtt {
             add("[mqtt]", table.span(), table.get_ref().validate());
@@ -207,7 +209,7 @@ impl Source {
     }
 
     /// Where a table begins that the configuration does not keep the place of.
-    fn header(&self, table: &str) -> Range<usize> {
+    pub fn header(&self, table: &str) -> Range<usize> {
         let start = self.text.find(table).unwrap_or(0);
         start..start
     }

@@ -21,7 +21,7 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
     ("sinks", &["model", "base", "hub", "store", "opcua", "users"], &["tokio", "opcua", "rumqttc"]),
     ("config", &["cameras", "sources", "sinks"], &["toml"]),
     ("app", &["model", "base", "hub", "opcua", "cameras", "sources", "sinks", "config"], &["tokio", "toml"]),
-    ("cli", &["app", "cameras", "model", "users"], &["tokio", "clap"]),
+    ("cli", &["model", "app", "cameras", "opcua", "users"], &["tokio", "clap"]),
     ("main", &["cli"], &[]),
     ("lib", &[], &[]),
 ];

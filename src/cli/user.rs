@@ -79,12 +79,9 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
-    let data_dir = match arguments.data_dir {
-        Some(data_dir) => data_dir,
-        None => match app::data_dir(&arguments.config) {
-            Ok(data_dir) => data_dir,
-            Err(faults) => return complain(WRONG, &faults.to_string()),
-        },
+    let data_dir = match app::data_folder(&arguments.config, arguments.data_dir.as_deref()) {
+        Ok(data_dir) => data_dir,
+        Err(faults) => return complain(WRONG, &faults.to_string()),
     };
     match carry_out(arguments.command, &UsersFile::new(&data_dir)) {
         Ok(said) => {

@@ -5,9 +5,12 @@
 //!        └── Request ◄── write(tag, value), refresh(tags) ◄── sink
 //!
 //! - [`Hub`] is a cheap handle; all of them see one table. Tags are registered by the source that owns them, with
-//!   [`Hub::register`], and stay registered while the process lives: a source that ends leaves its tags behind, bad.
+//!   [`Hub::register`]. A source that ends leaves its tags behind, bad, until another registers them anew under their old
+//!   ids, perhaps with another type, or until they are retired ([`Hub::retire`]) and there for nobody.
 //! - [`frames`] is the same for pictures: leased on demand, latest wins.
-//! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on.
+//! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on, and
+//!   [`Hub::set_condition`] that something is off normal, or no longer.
+//! - [`Hub::reload`] asks whoever took [`Hub::reloads`] to read the configuration anew.
 //!
 //! Invariants: a publish never waits for a sink. The table's lock is held for the copy of a batch and never across an
 //! await. A tag's samples reach every reader in the order in which they were published. A write is answered once,
@@ -16,20 +19,27 @@
 //! Most values change when their source says so. A tag whose value can change without that (a register of a device that
 //! only a read shows) is called live, and whoever wants its value now, or goes on wanting it, asks for a refresh.
 
+mod commands;
+mod conditions;
 mod events;
 mod every;
 pub mod frames;
 mod latest;
+mod sources;
 mod table;
 
+pub use commands::{Outcome, Reload};
+pub use conditions::{Act, ActError};
 pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
+pub use sources::Running;
 pub use table::{RegisterError, Registration, Request, WriteRequest};
 
 use crate::base::Clock;
 use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use futures_util::future::join_all;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use table::Table;
@@ -50,22 +60,30 @@ struct Inner {
     table: RwLock<Table>,
     latest: Mutex<Vec<std::sync::Weak<latest::Marks>>>,
     every: Mutex<Vec<every::Tap>>,
-    /// Counts registrations, so that sinks see new tags and cameras.
+    /// Counts what readers must know of tags and cameras that come and go.
     structure: watch::Sender<u64>,
     cameras: RwLock<Vec<frames::Camera>>,
-    events: tokio::sync::broadcast::Sender<Arc<crate::model::Event>>,
+    log: events::Log,
+    conditions: Mutex<Vec<conditions::Row>>,
+    /// Sources that are lost, by name.
+    lost: Mutex<BTreeSet<Arc<str>>>,
+    reloads: Mutex<Option<tokio::sync::mpsc::Sender<Reload>>>,
 }
 
 impl Hub {
     pub fn new(clock: Clock) -> Self {
+        let log = events::Log::new(clock.now().into());
         Self(Arc::new(Inner {
             clock,
+            log,
             table: RwLock::default(),
             latest: Mutex::default(),
             every: Mutex::default(),
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
-            events: events::channel(),
+            conditions: Mutex::default(),
+            lost: Mutex::default(),
+            reloads: Mutex::default(),
         }))
     }
 
@@ -82,10 +100,23 @@ impl Hub {
         Ok(registration)
     }
 
-    /// Tells all readers of new tags.
-    fn announce(&self, tags: &[TagId]) {
+    /// Tells all readers of tags that were registered.
+    fn announce(&self, tags: &[TagId], is_news: bool) {
         latest::mark(&mut lock(&self.0.latest), tags.iter().copied());
-        self.0.structure.send_modify(|count| *count += 1);
+        if is_news {
+            self.0.structure.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Takes away the tags and cameras whose owners have ended. Whoever still asks for one of them is told so.
+    pub fn retire(&self) {
+        let quality = Quality::new(Status::BAD_NODE_ID_UNKNOWN, "it is not in the configuration any more");
+        let tags = self.write_table().retire();
+        self.degrade(&tags, &quality);
+        let cameras = self.retire_cameras(&quality);
+        if cameras || !tags.is_empty() {
+            self.0.structure.send_modify(|count| *count += 1);
+        }
     }
 
     /// Takes in a batch. Samples of one tag must be in order; tags may be mixed.
@@ -139,12 +170,18 @@ impl Hub {
         self.read_table().spec(tag)
     }
 
-    /// All tags from the `first`-th on, in the order of their registration.
-    pub fn tags_from(&self, first: usize) -> Vec<(TagId, Arc<TagSpec>)> {
-        self.read_table().specs_from(first)
+    /// All tags in the order of their first registration.
+    pub fn tags(&self) -> Vec<(TagId, Arc<TagSpec>)> {
+        self.read_table().specs()
     }
 
-    /// Changes when tags or cameras were added.
+    /// What became of the tags since an earlier call, which gave the number `since`; 0 for all. New ones and those that
+    /// are now another, with their spec; those that were taken away, without. And the number for the next call.
+    pub fn tags_since(&self, since: u64) -> (u64, Vec<(TagId, Option<Arc<TagSpec>>)>) {
+        self.read_table().since(since)
+    }
+
+    /// Changes when tags or cameras were added, became others or were taken away.
     pub fn structure(&self) -> watch::Receiver<u64> {
         self.0.structure.subscribe()
     }
@@ -189,6 +226,9 @@ impl Hub {
         // A sample from after now was taken before the clock was set back.
         let fresh = now.saturating_sub(max_age).saturating_add(TICK)..=now;
         let owners = self.read_table().stale(tags, &fresh);
+        if owners.is_empty() {
+            return;
+        }
         let exchanges = owners.into_iter().map(|(owner, tags)| async move {
             let (done, answer) = oneshot::channel();
             if owner.send(Request::Refresh { tags, done }).await.is_ok() {

@@ -1,7 +1,8 @@
-//! The words of OPC UA that server, client and relay share: this program's values and qualities as the UA crate's, and
-//! the application's certificate and those of users.
+//! The words of OPC UA that server, client and relay share: this program's values and qualities as the UA crate's, the
+//! application's certificate, which certificates of others it trusts, and those of users.
 
 pub mod certificate;
+pub mod trust;
 pub mod user_certificate;
 mod value;
 

@@ -1,12 +1,13 @@
 //! `[ua_server]`: what the configuration says about the server.
 
 use super::access::{AccessRule, Anonymous};
+use super::limits::Limits;
 use crate::model::Role;
 use serde::Deserialize;
 use std::net::SocketAddr;
 
 /// `[ua_server]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address and port. Default: "0.0.0.0:4840", every interface.
@@ -19,6 +20,11 @@ pub struct Config {
     pub anonymous: Anonymous,
     /// Who may do what with which nodes, where that differs from the defaults. Default: none.
     pub access: Vec<AccessRule>,
+    /// Refuse clients whose CA has no current revocation list in the PKI folder's crls/. Default: false, the list of a CA
+    /// counts if there is one.
+    pub require_crls: bool,
+    /// How much one client, and all of them, may cost.
+    pub limits: Limits,
 }
 
 impl Default for Config {
@@ -28,6 +34,8 @@ impl Default for Config {
             insecure_on_loopback: false,
             anonymous: Anonymous::Viewer,
             access: Vec::new(),
+            require_crls: false,
+            limits: Limits::default(),
         }
     }
 }

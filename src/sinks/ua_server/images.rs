@@ -12,11 +12,12 @@
 
 use super::access::{Access, Action, denied};
 use super::items::{Nulls, Owner, exists};
+use super::ranges;
 use crate::hub::frames::{Camera, Lease, Shot, Terms};
 use crate::model::{Quality, Sample, Status, TagId, Timestamp, Value};
 use crate::opcua::{data_value, date_time};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
-use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, Variant};
+use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, NumericRange, Variant};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub(super) enum Command {
         owner: Owner,
         node: NodeId,
         camera: Camera,
+        range: NumericRange,
         wish: Wish,
         /// There are only so many.
         permit: OwnedSemaphorePermit,
@@ -112,6 +114,7 @@ struct Item {
     owner: Owner,
     since: Instant,
     camera: Camera,
+    range: NumericRange,
     /// Followed by the task.
     wish: watch::Sender<Wish>,
     enabled: bool,
@@ -155,16 +158,17 @@ impl Pump {
             // Ended tasks are aborted ones; nothing is to be learned from them.
             while tasks.try_join_next().is_some() {}
             let mut sample = |handle, item: &Item, lease, stamp| {
-                let (subscriptions, node, nulls) = (subscriptions.clone(), item.node.clone(), item.nulls.clone());
-                tasks.spawn(deliver(subscriptions, handle, node, lease, item.wish.subscribe(), nulls, stamp))
+                let to = To { handle, node: item.node.clone(), range: item.range.clone() };
+                let (subscriptions, nulls) = (subscriptions.clone(), item.nulls.clone());
+                tasks.spawn(deliver(subscriptions, to, lease, item.wish.subscribe(), nulls, stamp))
             };
             match command {
-                Command::Add { handle, owner, node, camera, wish, permit, enabled, lease } => {
+                Command::Add { handle, owner, node, camera, range, wish, permit, enabled, lease } => {
                     let (since, wish) = (Instant::now(), watch::Sender::new(wish));
                     let bad = (!owner.may_read).then_some(Status::BAD_USER_ACCESS_DENIED);
                     let nulls = Arc::new(Mutex::new(Nulls::after(bad)));
-                    let mut item =
-                        Item { node, owner, since, camera, wish, enabled, nulls, task: None, _permit: permit };
+                    let (task, _permit) = (None, permit);
+                    let mut item = Item { node, owner, since, camera, range, wish, enabled, nulls, task, _permit };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
@@ -222,11 +226,18 @@ fn lock(nulls: &Mutex<Nulls>) -> MutexGuard<'_, Nulls> {
     nulls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where pictures go.
+struct To {
+    handle: MonitoredItemHandle,
+    node: NodeId,
+    /// The crate applies it.
+    range: NumericRange,
+}
+
 /// Brings each picture of the lease to the item, for ever.
 async fn deliver(
     subscriptions: Arc<SubscriptionCache>,
-    handle: MonitoredItemHandle,
-    node: NodeId,
+    to: To,
     mut lease: Lease,
     mut wish: watch::Receiver<Wish>,
     nulls: Arc<Mutex<Nulls>>,
@@ -252,8 +263,8 @@ async fn deliver(
             Err(quality) => value.value = lock(&nulls).null(quality.status),
         }
         let mut notifier = subscriptions.data_notifier();
-        if let Some(mut items) = notifier.notify_for(&node, AttributeId::Value) {
-            items.data_value_to_item(value, &handle);
+        if let Some(mut items) = notifier.notify_for(&to.node, AttributeId::Value) {
+            items.data_value_to_item(ranges::for_item(value, &to.range), &to.handle);
         }
     }
 }

@@ -7,13 +7,17 @@
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
-//! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
+//! - `gate/` owns the port: who may come in, and at what pace. Behind it the UA crate's server has a port of its own.
+//! - `address_space/` makes these nodes, and takes them away, as tags and cameras come and go.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
-//! - `items.rs` looks after monitored items on tags where the UA crate does not.
+//! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
+//! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
+//! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
+//! - `pki.rs` keeps our own certificate and the trust list.
 //! - `access/` says who may come in, and who may do what with which node.
-//! - `endpoints.rs` says which security is offered where, and which limits hold.
+//! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
 //! configuration.
@@ -23,39 +27,52 @@ mod address_space;
 mod config;
 mod endpoints;
 mod filter;
+mod gate;
 mod images;
 mod items;
+mod limits;
 mod node_manager;
+mod pki;
+mod ranges;
+mod server_nodes;
 mod snapshot;
+mod stamps;
+mod writes;
 
-use crate::base::{Stop, net};
+use crate::base::{Clock, Stop, net};
 use crate::hub::{Hub, Latest};
-use crate::opcua::certificate::CertificateError;
-use crate::opcua::{certificate, data_value};
+use crate::model::{TagSpec, Timestamp};
+use crate::opcua::certificate::{self, Application};
+use crate::opcua::date_time;
+use crate::opcua::trust::Rules;
 use crate::users::{self, Users};
-use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
+use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
-use ::opcua::types::{AttributeId, BuildInfo, DateTime};
-pub use access::AccessRule;
-use access::{Access, Authenticator, Guard, Seats};
+use ::opcua::types::{BuildInfo, DateTime};
+use access::{Access, Authenticator, Guard};
 use address_space::Nodes;
 pub use config::Config;
+use gate::Gate;
 use node_manager::{HubNodes, Sampling};
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use pki::{Pki, PkiError};
+use server_nodes::{ServerNodes, Sessions, UnknownNodes};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-/// Everything that can fail has been tried: the port is bound and the certificate is there.
+/// Everything that can fail has been tried: the port is bound, the certificate is there, the trust list was read.
 pub struct Setup {
     config: Config,
     device_name: String,
-    pki: PathBuf,
+    /// What every camera has below its name: the declarations of CameraType.
+    camera_tags: Vec<TagSpec>,
+    pki: Pki,
     users: Users,
-    /// The first listener; after a restart of the server a new one is bound.
-    listener: Mutex<Option<TcpListener>>,
+    /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
+    listener: TcpListener,
     pub address: SocketAddr,
 }
 
@@ -64,38 +81,59 @@ pub enum SetupError {
     #[error(transparent)]
     Bind(#[from] net::BindError),
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    Pki(#[from] PkiError),
     #[error("the users: {0}")]
     Users(#[from] users::OpenError),
 }
 
+/// Below the data folder.
+pub const PKI: &str = "pki";
+
 impl Setup {
-    /// Binds the port and makes or checks the certificate below `data_dir`/pki.
-    pub fn new(config: Config, device_name: &str, data_dir: &std::path::Path) -> Result<Self, SetupError> {
-        let pki = data_dir.join("pki");
-        let uri = endpoints::application_uri(device_name);
-        let hosts = endpoints::host_names(&config.listen);
-        certificate::ensure(&pki, &certificate::Application { name: device_name, uri: &uri, hosts })?;
+    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads trust list and users. `camera_tags` are the
+    /// tags that every camera has, without the camera's name; `before` is what runs now, whose port it may take over.
+    pub fn new(
+        config: Config,
+        device_name: &str,
+        camera_tags: Vec<TagSpec>,
+        data_dir: &std::path::Path,
+        before: Option<&Setup>,
+        clock: Clock,
+    ) -> Result<Self, SetupError> {
+        let application = Application {
+            name: device_name.into(),
+            uri: endpoints::application_uri(device_name),
+            hosts: endpoints::host_names(&config.listen),
+        };
+        let rules = Rules { require_crls: config.require_crls };
+        let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
         let users = Users::open(data_dir)?;
-        let listener = net::listen(config.listen)?;
+        let listener = match before.filter(|before| before.config.listen == config.listen) {
+            Some(before) => before.listener()?,
+            None => net::listen(config.listen)?,
+        };
         let address = listener.local_addr().unwrap_or(config.listen);
-        let device_name = device_name.into();
-        Ok(Self { config, device_name, pki, users, listener: Mutex::new(Some(listener)), address })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, users, listener, address })
     }
 
-    fn take_listener(&self) -> Result<TcpListener, SetupError> {
-        let first = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match first {
-            Some(listener) => Ok(listener),
-            None => Ok(net::listen(self.address)?),
-        }
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn listener(&self) -> Result<TcpListener, SetupError> {
+        self.listener
+            .try_clone()
+            .map_err(|source| net::BindError { address: self.address, source, holder: None }.into())
     }
 }
 
 /// Serves until the stop. Returns early only if the server failed, to be started again.
 pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
-    if let Err(error) = run_once(&setup, &hub, &stop).await {
-        error!(%error, "The UA server ended.");
+    while !stop.is_stopped() {
+        if let Err(error) = run_once(&setup, &hub, &stop).await {
+            error!(%error, "The UA server ended.");
+            return;
+        }
     }
 }
 
@@ -109,36 +147,51 @@ enum RunError {
     Crate(String),
 }
 
+/// Until the stop, or until another certificate counts.
 async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
-    let listener = tokio::net::TcpListener::from_std(setup.take_listener()?).map_err(RunError::Listen)?;
+    let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
     let (latest, structure) = (hub.latest(), hub.structure());
     let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
-    let seats = Arc::new(Seats::default());
-    let (server, handle) = build(setup, hub, sampling, &access, &seats)?;
+    let (server, handle) = build(setup, hub, sampling, &access)?;
     let guard = handle.node_managers().get_of_type::<Guard>();
     let nodes = guard.ok_or_else(|| RunError::Crate("our node manager is not there".into()))?.nodes().clone();
+    let server_nodes = handle
+        .node_managers()
+        .get_of_type::<ServerNodes>()
+        .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
+    server_nodes::tidy(&handle);
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
     let follow = follow(hub, structure, &nodes);
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
-    let follow_users = setup.users.follow();
-    let rights = rights(&setup.users, &seats, &nodes);
+    let rights = rights(access.clone(), &nodes);
     let images = pump.run(handle.subscriptions().clone(), access);
-    let serve = server.run_with(listener);
+    let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
+    let behind_address = behind.local_addr().map_err(RunError::Listen)?;
+    let key_bytes = key_bytes(&handle)?;
+    let gate = Gate::new(&setup.config, hub.clone(), setup.pki.trust.clone(), behind_address, key_bytes);
+    let gate = async {
+        advertise(&handle, behind_address.port(), setup.address.port()).await;
+        gate.run(&listener, stop).await;
+    };
+    let serve = server.run_with(behind);
     tokio::pin!(serve);
     tokio::select! {
         outcome = &mut serve => return outcome.map_err(RunError::Crate),
+        () = gate => {}
         () = notify => {}
         () = follow => {}
         () = sweep => {}
         () = refresh => {}
         () = images => {}
-        () = follow_users => {}
+        () = server_nodes.run() => {}
+        () = setup.users.follow() => {}
         () = rights => {}
+        () = setup.pki.replaced(hub) => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
@@ -147,23 +200,38 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     Ok(())
 }
 
+/// Bytes of the server's key.
+fn key_bytes(handle: &ServerHandle) -> Result<usize, RunError> {
+    let certificate = handle.info().server_certificate.as_ref();
+    let bits = certificate.and_then(|certificate| certificate.key_length().ok());
+    bits.map(|bits| bits / 8).ok_or_else(|| RunError::Crate("it has no certificate".into()))
+}
+
+/// Clients are told the port that the crate listens on, and it is the gate's that they are to come to. The crate sets it
+/// when it begins to listen.
+async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
+    while handle.info().port.compare_exchange(behind, public, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 fn build(
     setup: &Setup,
     hub: &Hub,
     sampling: Sampling,
     access: &Access,
-    seats: &Arc<Seats>,
 ) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let (access, seats) = (access.clone(), seats.clone());
     let authenticator = Arc::new(Authenticator::new(access.clone(), hub.clone()));
-    let (hub, guard) = (hub.clone(), (access.clone(), seats.clone()));
+    let (guard, access) = (access.clone(), access.clone());
+    let (hub, limits, sessions) = (hub.clone(), setup.config.limits.clone(), Arc::new(Sessions::default()));
+    let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, access, seats, sampling, &context, address_space)
+        HubNodes::new(hub, access, sampling, limits, &camera_tags, seen, &context, address_space)
     });
-    let nodes = Guard::builder(nodes, guard.0, guard.1);
+    let nodes = Guard::builder(nodes, guard);
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
-        .application_uri(endpoints::application_uri(&setup.device_name))
+        .application_uri(setup.pki.identity().application_uri)
         .product_uri("urn:vedette")
         .build_info(BuildInfo {
             product_uri: "urn:vedette".into(),
@@ -171,22 +239,37 @@ fn build(
             product_name: "Vedette".into(),
             software_version: env!("CARGO_PKG_VERSION").into(),
             build_number: env!("CARGO_PKG_VERSION").into(),
-            build_date: DateTime::null(),
+            build_date: build_date(),
         })
-        .pki_dir(setup.pki.clone())
-        .certificate_path(certificate::CERTIFICATE)
-        .private_key_path(certificate::PRIVATE_KEY)
+        .pki_dir(setup.pki.trust.store())
+        .certificate_path(certificate::STORE_CERTIFICATE)
+        .private_key_path(certificate::STORE_KEY)
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
         .with_authenticator(authenticator)
-        .with_node_manager(nodes);
+        // The first that owns a node answers for it.
+        .without_node_managers()
+        .with_node_manager(move |context| ServerNodes::new(context, sessions))
+        .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
+        .with_node_manager(nodes)
+        .with_node_manager(UnknownNodes::new);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
+    setup.config.limits.apply(builder.config_mut());
     builder.build().map_err(RunError::Crate)
+}
+
+/// When this program was built: the time that its file has.
+fn build_date() -> DateTime {
+    let file = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified());
+    let since_1970 = file.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since_1970.map_or_else(DateTime::null, |since| date_time(Timestamp::UNIX_EPOCH.saturating_add(since)))
 }
 
 /// How long changes are gathered before they are handed to the subscriptions; no client samples faster.
 const GATHER: Duration = Duration::from_millis(10);
+/// So many tags are handed over at once. Each client of each gets a copy of about 100 bytes, and others wait meanwhile.
+const AT_ONCE: usize = 500;
 
 /// Brings changed tags to the subscriptions, for ever.
 async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
@@ -196,19 +279,11 @@ async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNo
             changed = latest.changed() => changed,
             () = nodes.items().wait() => Vec::new(),
         };
-        let now = Instant::now();
-        let mut tags = nodes.items().due(now);
-        nodes.items().sent(&changed, now);
-        tags.extend(changed);
-        {
-            let mut notifier = subscriptions.data_notifier();
-            for sample in hub.read_many(&tags) {
-                let Some(id) = nodes.node_id_of(sample.tag) else { continue };
-                // Values nobody monitors are not even converted.
-                let Some(mut batch) = notifier.notify_for(&id, AttributeId::Value) else { continue };
-                for (item, value) in nodes.items().values(sample.tag, &data_value(&sample), &sample.quality) {
-                    batch.data_value_to_item(value, &item);
-                }
+        let due = nodes.items().lock().due(Instant::now());
+        for (tags, is_change) in [(due, false), (changed, true)] {
+            for tags in tags.chunks(AT_ONCE) {
+                nodes.deliver(&hub.read_many(tags), is_change, subscriptions);
+                tokio::task::yield_now().await;
             }
         }
         tokio::time::sleep(GATHER).await;
@@ -239,19 +314,19 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
 }
 
 /// Judges monitored items anew when users or their roles have changed, for ever.
-async fn rights(users: &Users, seats: &Seats, nodes: &InMemoryNodeManager<HubNodes>) {
-    let (mut users, mut seats) = (users.changed(), seats.changed());
+async fn rights(access: Access, nodes: &InMemoryNodeManager<HubNodes>) {
+    let (mut users, mut seats) = (access.users().changed(), access.seats().changed());
     // The senders are ours, so they cannot be gone.
     while tokio::select! { changed = users.changed() => changed, changed = seats.changed() => changed }.is_ok() {
         nodes.inner().recheck().await;
     }
 }
 
-/// Adds nodes for new tags and cameras, for ever.
+/// Makes and takes away nodes as tags and cameras come and go, for ever.
 async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
     let mut nameless = Vec::new();
     loop {
-        nodes.inner().add_new(hub, &mut nodes.address_space().write());
+        nodes.inner().update(hub, &mut nodes.address_space().write());
         let missing = nodes.inner().rules_without_node(&nodes.address_space().read());
         if missing != nameless {
             if !missing.is_empty() {

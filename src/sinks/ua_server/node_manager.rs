@@ -5,136 +5,139 @@
 //! the camera takes, and reads of several images run at once.
 
 use super::NodesLock;
-use super::access::{Access, Action, Seats, denied};
-use super::address_space::{Nodes, Target};
-use super::filter::{Deadband, deadband, deadband_of_item};
+use super::access::{Access, Action, denied};
+use super::address_space::{NAMESPACE, Nodes, Target};
+use super::filter::{self, Deadband, deadband, deadband_of_item};
 use super::images::{Command, Last, Wish, image_value};
-use super::items::{Items, Owner, Sampling as ItemSampling, saw_session};
-use super::snapshot;
+use super::items::{Items, Owner, Sampling as ItemSampling, Wanted, saw_session};
+use super::limits::Limits;
+use super::server_nodes::Sessions;
+use super::{ranges, snapshot, writes};
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
-use crate::model::{Array, DataType, Status, TagId, Value};
-use crate::opcua::{data_value, status_code, value};
-use ::opcua::server::CreateMonitoredItem;
+use crate::model::{Sample, TagId, TagSpec};
+use crate::opcua::data_value;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
 use ::opcua::server::diagnostics::NamespaceMetadata;
 use ::opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
 use ::opcua::server::node_manager::{
-    MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, ParsedWriteValue, RequestContext,
-    ServerContext, WriteNode,
+    MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext, ServerContext, WriteNode,
 };
+use ::opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use ::opcua::sync::RwLock;
 use ::opcua::types::{
-    AttributeId, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, StatusCode, TimestampsToReturn, Variant,
+    AttributeId, DataValue, DateTime, MonitoringMode, NumericRange, StatusCode, TimestampsToReturn, Variant,
 };
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub(super) use super::images::Sampling;
-
-/// All our nodes are in this namespace; its index is 2, after OPC UA's own and the application's.
-pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
 
 /// How long a read may wait for a camera that has to start first.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the creation of a monitored item may wait for its first picture; after that it comes as a notification.
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
 
-/// Monitored items on images, all clients together. The crate keeps up to three copies of a picture for each (the last
-/// value, the queue, what has been sent and not acknowledged), each a megabyte at most.
-const IMAGE_ITEMS: usize = 128;
-
-/// Pictures in one Read, each a megabyte at most; further ones are BadTooManyOperations.
-const PICTURES_PER_READ: usize = 32;
-
 pub(super) struct HubNodes {
     hub: Hub,
     access: Access,
-    seats: Arc<Seats>,
     nodes: NodesLock,
     sampling: Sampling,
     items: Items,
     image_items: Arc<Semaphore>,
-    namespace: u16,
+    limits: Limits,
+    sessions: Arc<Sessions>,
+    /// Index and URI of the application's namespace and of ours.
+    namespaces: Vec<(u16, String)>,
 }
 
 impl HubNodes {
+    /// `camera_tags`: what every camera has below its name.
+    #[expect(clippy::too_many_arguments, reason = "there is one caller, who has each of them once")]
     pub(super) fn new(
         hub: Hub,
         access: Access,
-        seats: Arc<Seats>,
         sampling: Sampling,
+        limits: Limits,
+        camera_tags: &[TagSpec],
+        sessions: Arc<Sessions>,
         context: &ServerContext,
         address_space: &mut AddressSpace,
     ) -> Self {
-        let namespace = add_namespaces(context, address_space, &[NAMESPACE])[0];
-        let mut nodes = Nodes::new(namespace, address_space);
-        nodes.add_new(&hub, address_space);
-        let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
-        let nodes = NodesLock::new(nodes);
-        Self { hub, access, seats, nodes, sampling, items: Items::default(), image_items, namespace }
+        // The application's own is always 1 (OPC 10000-5, 6.3.1).
+        let uris = [context.info.application_uri.as_ref(), NAMESPACE];
+        let indices = add_namespaces(context, address_space, &uris);
+        let namespaces: Vec<(u16, &str)> = indices.into_iter().zip(uris).collect();
+        let mut nodes = Nodes::new(&namespaces, camera_tags, address_space);
+        nodes.update(&hub, address_space);
+        let namespaces = namespaces.into_iter().map(|(index, uri)| (index, uri.to_owned())).collect();
+        let image_items = Arc::new(Semaphore::new(limits.image_items));
+        let (nodes, items) = (NodesLock::new(nodes), Items::default());
+        Self { hub, access, nodes, sampling, items, image_items, limits, sessions, namespaces }
     }
 
-    /// Paths of access rules that name nothing.
-    pub(super) fn rules_without_node(&self, address_space: &AddressSpace) -> Vec<String> {
-        let exists = |path: &str| address_space.node_exists(&NodeId::new(self.namespace, path));
-        self.access.rules().without_node(exists).into_iter().map(str::to_owned).collect()
+    fn saw(&self, context: &RequestContext) {
+        saw_session(context.session_id);
+        self.sessions.saw(context);
     }
 
-    pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
-        self.read_nodes().node_id_of(tag).cloned()
+    /// Hands samples to the monitored items of their tags; `is_change`: for the first time.
+    pub(super) fn deliver(&self, samples: &[Sample], is_change: bool, subscriptions: &SubscriptionCache) {
+        let (now, time) = (Instant::now(), self.hub.now());
+        let nodes = self.read_nodes();
+        // What is gathered goes to the subscriptions when this is dropped, after the items are free again.
+        let mut notifier = subscriptions.data_notifier();
+        let mut items = self.items.lock();
+        for sample in samples {
+            // Values that nobody monitors are not even converted.
+            if !items.is_monitored(sample.tag) {
+                continue;
+            }
+            let Some(id) = nodes.node_id_of(sample.tag) else { continue };
+            let Some(mut batch) = notifier.notify_for(id, AttributeId::Value) else { continue };
+            if is_change {
+                items.changed(sample, now, time);
+            }
+            items.give(sample, &data_value(sample), |value, item| batch.data_value_to_item(value, item));
+        }
     }
 
     pub(super) fn items(&self) -> &Items {
         &self.items
     }
 
-    pub(super) fn add_new(&self, hub: &Hub, address_space: &mut AddressSpace) {
-        self.nodes.write().expect("no code that holds the nodes panics").add_new(hub, address_space);
+    pub(super) fn update(&self, hub: &Hub, address_space: &mut AddressSpace) {
+        self.nodes.write().expect("no code that holds the nodes panics").update(hub, address_space);
     }
 
     fn read_nodes(&self) -> std::sync::RwLockReadGuard<'_, Nodes> {
         self.nodes.read().expect("no code that holds the nodes panics")
     }
 
-    /// Whether the node exists and may be read, and where its value comes from.
-    fn resolve(
-        &self,
-        context: &RequestContext,
-        address_space: &AddressSpace,
-        node: &ParsedReadValueId,
-    ) -> Result<Option<Target>, StatusCode> {
-        address_space.validate_node_read(context, node)?;
-        Ok(self.read_nodes().target(&node.node_id).cloned())
-    }
-
-    /// The same for a monitored item, which is created also for a value that its user may not read.
-    fn resolve_item(
-        &self,
-        context: &RequestContext,
-        address_space: &AddressSpace,
-        wanted: &ParsedReadValueId,
-    ) -> Result<Option<Target>, StatusCode> {
-        match self.resolve(context, address_space, wanted) {
-            Err(StatusCode::BadUserAccessDenied) => Ok(self.read_nodes().target(&wanted.node_id).cloned()),
-            resolved => resolved,
-        }
+    /// Paths of access rules that name nothing.
+    pub(super) fn rules_without_node(&self, address_space: &AddressSpace) -> Vec<String> {
+        let nodes = self.read_nodes();
+        let exists = |path: &str| address_space.node_exists(&nodes.id(path));
+        self.access.rules().without_node(exists).into_iter().map(str::to_owned).collect()
     }
 
     fn owner(&self, context: &RequestContext, item: &CreateMonitoredItem) -> Owner {
-        let seat = self.seats.seat(item.handle().subscription_id, &context.token);
+        let seat = self.access.seats().seat(item.handle().subscription_id, &context.token);
         let may_read = self.access.may(&context.token, Action::Read, &item.item_to_monitor().node_id);
         Owner { session: context.session_id, seat, may_read }
     }
 
     /// Judges all monitored items anew, after a change of users.
     pub(super) async fn recheck(&self) {
-        self.items.recheck(|token, tag| {
-            self.read_nodes().node_id_of(tag).is_some_and(|node| self.access.may(token, Action::Read, node))
-        });
+        {
+            let nodes = self.read_nodes();
+            let may_read = |token: &_, node| self.access.may(token, Action::Read, node);
+            self.items.recheck(|token, tag| nodes.node_id_of(tag).is_some_and(|node| may_read(token, node)));
+        }
         self.command(Command::Recheck).await;
     }
 
@@ -146,14 +149,10 @@ impl HubNodes {
     /// Begins sampling of an image and gives the item its first picture.
     async fn monitor_image(&self, context: &RequestContext, camera: Camera, item: &mut CreateMonitoredItem) {
         let deadband = deadband(item.filter());
-        match deadband {
-            // It is for numbers (OPC 10000-4, 7.22.2), and a picture is none.
-            Deadband::Absolute => return item.set_status(StatusCode::BadFilterNotAllowed),
-            // Not a number; the crate looks only whether it is less than 0 or more than 100.
-            Deadband::Percent(percent) if !percent.is_finite() => {
-                return item.set_status(StatusCode::BadDeadbandFilterInvalid);
-            }
-            Deadband::Percent(_) | Deadband::None => {}
+        // A picture is no number, but a percent deadband means its difference.
+        let is_number = matches!(deadband, Deadband::Percent(_));
+        if let Err(status) = filter::check(item, is_number) {
+            return item.set_status(status);
         }
         let Ok(permit) = self.image_items.clone().try_acquire_owned() else {
             return item.set_status(StatusCode::BadTooManyMonitoredItems);
@@ -162,8 +161,7 @@ impl HubNodes {
         let wish = image_wish(context, handle.subscription_id, item.sampling_interval(), deadband);
         // A queue of pictures is a queue of megabytes, and of old ones.
         item.revise_queue_size(1);
-        let enabled = item.monitoring_mode() != MonitoringMode::Disabled;
-        let owner = self.owner(context, item);
+        let (owner, enabled) = (self.owner(context, item), item.monitoring_mode() != MonitoringMode::Disabled);
         if !owner.may_read {
             item.set_initial_value(denied());
         }
@@ -177,28 +175,13 @@ impl HubNodes {
                 _ => Last::None,
             };
             if let Ok(shot) = first {
-                item.set_initial_value(image_value(&shot));
+                item.set_initial_value(ranges::for_item(image_value(&shot), &item.item_to_monitor().index_range));
             }
             Some((lease, last))
         };
         item.set_status(StatusCode::Good);
-        self.command(Command::Add { handle, owner, node, camera, wish, permit, enabled, lease }).await;
-    }
-
-    async fn write_tag(&self, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
-        // The standard lets a server refuse what it cannot store (OPC 10000-4, 5.11.4): parts of values, and a status
-        // that its sources do not have. A timestamp is not stored but not refused, because common clients send one.
-        if written.index_range != NumericRange::None || written.value.status.is_some_and(|status| !status.is_good()) {
-            return StatusCode::BadWriteNotSupported;
-        }
-        let Some(variant) = &written.value.value else { return StatusCode::BadTypeMismatch };
-        let Ok(value) = value(variant) else { return StatusCode::BadTypeMismatch };
-        let spec = self.hub.spec(tag);
-        let value = if spec.is_array && spec.data_type == DataType::Byte { as_byte_array(value) } else { value };
-        match self.hub.write(tag, value).await {
-            Ok(()) => StatusCode::Good,
-            Err(quality) => status_code(quality.status),
-        }
+        let range = item.item_to_monitor().index_range.clone();
+        self.command(Command::Add { handle, owner, node, camera, range, wish, permit, enabled, lease }).await;
     }
 }
 
@@ -211,11 +194,13 @@ impl InMemoryNodeManagerImpl for HubNodes {
     }
 
     fn namespaces(&self) -> Vec<NamespaceMetadata> {
-        vec![NamespaceMetadata {
-            namespace_uri: NAMESPACE.to_owned(),
-            namespace_index: self.namespace,
+        // Only for the NamespaceArray; what Server/Namespaces says are nodes of ours.
+        let metadata = |(index, uri): &(u16, String)| NamespaceMetadata {
+            namespace_uri: uri.clone(),
+            namespace_index: *index,
             ..NamespaceMetadata::default()
-        }]
+        };
+        self.namespaces.iter().map(metadata).collect()
     }
 
     async fn read_values(
@@ -226,19 +211,19 @@ impl InMemoryNodeManagerImpl for HubNodes {
         max_age: f64,
         timestamps: TimestampsToReturn,
     ) -> Vec<DataValue> {
-        saw_session(context.session_id);
+        self.saw(context);
         // Pictures and live tags take long, so all are asked for at once; the rest is there already.
         enum Answer {
             Now(DataValue),
-            Tag(TagId),
+            Tag,
             Picture,
         }
         let (mut cameras, mut tags) = (Vec::new(), Vec::new());
         let answers: Vec<Answer> = {
-            let address_space = address_space.read();
-            let mut answer = |node: &&ParsedReadValueId| match self.resolve(context, &address_space, node) {
+            let (address_space, targets) = (address_space.read(), self.read_nodes());
+            let mut answer = |node: &&ParsedReadValueId| match resolve(context, &address_space, &targets, node) {
                 Err(status) => Answer::Now(DataValue::new_now_status(Variant::Empty, status)),
-                Ok(Some(Target::Image(_))) if cameras.len() >= PICTURES_PER_READ => {
+                Ok(Some(Target::Image(_))) if cameras.len() >= self.limits.pictures_per_read => {
                     Answer::Now(DataValue::new_now_status(Variant::Empty, StatusCode::BadTooManyOperations))
                 }
                 Ok(Some(Target::Image(camera))) => {
@@ -247,11 +232,12 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 }
                 Ok(Some(Target::Tag(tag))) => {
                     tags.push(tag);
-                    Answer::Tag(tag)
+                    Answer::Tag
                 }
                 // A method has no Value, so what is left are nodes with values of their own.
                 Ok(Some(Target::Snapshot(_)) | None) => {
-                    Answer::Now(address_space.read(context, node, max_age, timestamps))
+                    let whole = ParsedReadValueId { index_range: NumericRange::None, ..(**node).clone() };
+                    Answer::Now(address_space.read(context, &whole, 0.0, TimestampsToReturn::Both))
                 }
             };
             nodes.iter().map(&mut answer).collect()
@@ -259,10 +245,11 @@ impl InMemoryNodeManagerImpl for HubNodes {
         let max_age = milliseconds(max_age);
         let pictures = cameras.iter().map(|camera| camera.snapshot(max_age, READ_TIMEOUT));
         let (pictures, ()) = tokio::join!(join_all(pictures), self.hub.refresh(&tags, max_age));
-        let mut pictures = pictures.iter();
+        let (samples, mut pictures) = (self.hub.read_many(&tags), pictures.iter());
+        let mut samples = samples.iter();
         let values = answers.into_iter().map(|answer| match answer {
             Answer::Now(value) => value,
-            Answer::Tag(tag) => data_value(&self.hub.read(tag)),
+            Answer::Tag => data_value(samples.next().expect("one was read for each")),
             Answer::Picture => image_value(pictures.next().expect("one was taken for each")),
         });
         values.zip(nodes).map(|(value, node)| finish(value, &node.index_range, timestamps)).collect()
@@ -274,21 +261,35 @@ impl InMemoryNodeManagerImpl for HubNodes {
         address_space: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
-        saw_session(context.session_id);
+        self.saw(context);
         let (mut images, mut tags) = (Vec::new(), Vec::new());
         {
-            let address_space = address_space.read();
+            let (address_space, targets) = (address_space.read(), self.read_nodes());
             for item in items.iter_mut() {
-                match self.resolve_item(context, &address_space, item.item_to_monitor()) {
+                let wanted = item.item_to_monitor();
+                let resolved = match resolve(context, &address_space, &targets, wanted) {
+                    // An item on what its user may not read is created, and told so.
+                    Err(StatusCode::BadUserAccessDenied) => Ok(targets.target(&wanted.node_id).cloned()),
+                    resolved => resolved,
+                };
+                match resolved {
                     Err(status) => item.set_status(status),
                     Ok(Some(Target::Image(camera))) => images.push((camera, item)),
-                    Ok(Some(Target::Tag(tag))) => tags.push((tag, item)),
+                    Ok(Some(Target::Tag(tag))) => match filter::check(item, self.hub.spec(tag).data_type.is_number()) {
+                        Err(status) => item.set_status(status),
+                        Ok(()) => tags.push((tag, item)),
+                    },
                     Ok(Some(Target::Snapshot(_)) | None) => {
                         let whole =
                             ParsedReadValueId { index_range: NumericRange::None, ..item.item_to_monitor().clone() };
                         let value = address_space.read(context, &whole, 0.0, TimestampsToReturn::Both);
-                        item.set_initial_value(value);
-                        item.set_status(StatusCode::Good);
+                        match filter::check(item, value.value.as_ref().is_some_and(filter::is_number)) {
+                            Err(status) => item.set_status(status),
+                            Ok(()) => {
+                                item.set_initial_value(ranges::for_item(value, &whole.index_range));
+                                item.set_status(StatusCode::Good);
+                            }
+                        }
                     }
                 }
             }
@@ -298,17 +299,22 @@ impl InMemoryNodeManagerImpl for HubNodes {
         let monitored: Vec<TagId> = tags.iter().map(|(tag, _)| *tag).collect();
         self.hub.refresh(&monitored, Duration::ZERO).await;
         for (tag, item) in tags {
-            let owner = self.owner(context, item);
+            if self.items.count() >= self.limits.monitored_items {
+                item.set_status(StatusCode::BadTooManyMonitoredItems);
+                continue;
+            }
             let sample = self.hub.read(tag);
-            // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
-            let (value, bad) = if owner.may_read {
-                (data_value(&sample), sample.quality.is_bad().then_some(sample.quality.status))
-            } else {
-                (denied(), Some(Status::BAD_USER_ACCESS_DENIED))
+            let wanted = Wanted {
+                owner: self.owner(context, item),
+                sampling: item_sampling(item.sampling_interval()),
+                range: item.item_to_monitor().index_range.clone(),
+                has_deadband: deadband(item.filter()) != Deadband::None,
             };
-            item.set_initial_value(value);
+            // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
+            let initial = if wanted.owner.may_read { data_value(&sample) } else { denied() };
+            item.set_initial_value(ranges::for_item(initial, &wanted.range));
             item.set_status(StatusCode::Good);
-            self.items.add(item.handle(), owner, tag, item_sampling(item.sampling_interval()), bad);
+            self.items.add(item.handle(), wanted, &sample);
         }
     }
 
@@ -316,8 +322,9 @@ impl InMemoryNodeManagerImpl for HubNodes {
         for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
             let handle = item.handle();
             let revised = item.update().revised_sampling_interval;
-            self.items.set_sampling(handle, context.session_id, item_sampling(revised));
             let deadband = deadband_of_item(&context.subscriptions, context.session_id, handle);
+            let has_deadband = deadband != Deadband::None;
+            self.items.modify(handle, context.session_id, item_sampling(revised), has_deadband);
             let wish = image_wish(context, handle.subscription_id, revised, deadband);
             self.command(Command::Modify { handle, wish }).await;
         }
@@ -346,7 +353,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         _: &RwLock<AddressSpace>,
         methods: &mut [&mut &mut MethodCall],
     ) -> Result<(), StatusCode> {
-        saw_session(context.session_id);
+        self.saw(context);
         // One after the other: a picture may have megabytes, and a request many calls.
         for method in methods {
             let target = self.read_nodes().target(method.method_id()).cloned();
@@ -364,6 +371,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         address_space: &RwLock<AddressSpace>,
         nodes: &mut [&mut WriteNode],
     ) -> Result<(), StatusCode> {
+        self.saw(context);
         let targets: Vec<Result<TagId, StatusCode>> = {
             let address_space = &mut *address_space.write();
             let type_tree = context.type_tree.read();
@@ -390,7 +398,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         // One after the other, in the order of the request: two writes to one tag must not overtake each other.
         for (node, target) in nodes.iter_mut().zip(targets) {
             let status = match target {
-                Ok(tag) => self.write_tag(tag, node.value()).await,
+                Ok(tag) => writes::write(&self.hub, tag, node.value()).await,
                 Err(status) => status,
             };
             node.set_status(status);
@@ -399,11 +407,15 @@ impl InMemoryNodeManagerImpl for HubNodes {
     }
 }
 
-/// A ByteString is as good as an array of Byte (OPC 10000-4, 5.11.4).
-fn as_byte_array(value: Value) -> Value {
-    let Value::ByteString(bytes) = value else { return value };
-    let bytes = bytes.iter().flat_map(|bytes| bytes.iter()).map(|&byte| Value::Byte(byte));
-    Array::new(DataType::Byte, bytes.collect::<Vec<_>>(), None).expect("all are of type Byte").into()
+/// Whether the node exists and may be read, and where its value comes from.
+fn resolve(
+    context: &RequestContext,
+    address_space: &AddressSpace,
+    targets: &Nodes,
+    node: &ParsedReadValueId,
+) -> Result<Option<Target>, StatusCode> {
+    address_space.validate_node_read(context, node)?;
+    Ok(targets.target(&node.node_id).cloned())
 }
 
 /// MaxAge: what is not finite or beyond the standard's "any age" counts as for ever, what is negative as nothing.
@@ -434,11 +446,11 @@ fn sampling_interval(context: &RequestContext, subscription: u32, requested: f64
 }
 
 /// Applies IndexRange and TimestampsToReturn, as the Read service wants them.
-fn finish(mut value: DataValue, range: &NumericRange, timestamps: TimestampsToReturn) -> DataValue {
+pub(super) fn finish(mut value: DataValue, range: &NumericRange, timestamps: TimestampsToReturn) -> DataValue {
     if *range != NumericRange::None
         && let Some(whole) = value.value.take().filter(|whole| *whole != Variant::Empty)
     {
-        match whole.range_of(range) {
+        match ranges::part(&whole, range) {
             Ok(part) => value.value = Some(part),
             Err(status) => value = DataValue::new_now_status(Variant::Empty, status),
         }
@@ -464,18 +476,6 @@ mod tests {
         assert_eq!(milliseconds(1500.0), Duration::from_millis(1500));
         assert_eq!([f64::NAN, -1.0].map(milliseconds), [Duration::ZERO; 2]);
         assert!(milliseconds(f64::INFINITY) > Duration::from_secs(1 << 30));
-    }
-
-    #[test]
-    fn bytes_may_be_written_as_a_byte_string() {
-        let array = |values: &[u8]| {
-            let values: Vec<_> = values.iter().map(|&byte| Value::Byte(byte)).collect();
-            Value::from(Array::new(DataType::Byte, values, None).unwrap())
-        };
-        assert_eq!(as_byte_array(Value::bytes([1, 2])), array(&[1, 2]));
-        assert_eq!(as_byte_array(Value::ByteString(None)), array(&[]));
-        assert_eq!(as_byte_array(array(&[3])), array(&[3]));
-        assert_eq!(as_byte_array(Value::Int32(4)), Value::Int32(4));
     }
 
     #[test]

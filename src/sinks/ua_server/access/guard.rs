@@ -9,7 +9,7 @@
 //!
 //! Absent on purpose: anything about monitored items that exist; seats.rs follows their users.
 
-use super::{Access, Action, Seats};
+use super::{Access, Action};
 use crate::model::Role;
 use crate::sinks::ua_server::node_manager::HubNodes;
 use ::opcua::nodes::DefaultTypeTree;
@@ -38,7 +38,6 @@ type Nodes = InMemoryNodeManager<HubNodes>;
 pub(in crate::sinks::ua_server) struct Guard {
     nodes: Arc<Nodes>,
     access: Access,
-    seats: Arc<Seats>,
 }
 
 /// What one caller sees.
@@ -67,17 +66,21 @@ impl Guard {
     pub(in crate::sinks::ua_server) fn builder(
         nodes: impl NodeManagerBuilder,
         access: Access,
-        seats: Arc<Seats>,
     ) -> impl NodeManagerBuilder {
         move |context: ServerContext| {
             let built = Box::new(nodes).build(context).into_any_arc().downcast();
             let nodes = built.unwrap_or_else(|_| unreachable!("it builds what it was made for"));
-            Guard { nodes, access, seats }
+            Guard { nodes, access }
         }
     }
 
     pub(in crate::sinks::ua_server) fn nodes(&self) -> &Arc<Nodes> {
         &self.nodes
+    }
+
+    /// Whether the caller sees that there is such a node.
+    pub(in crate::sinks::ua_server) fn shows(&self, context: &RequestContext, node: &NodeId) -> bool {
+        self.nodes.address_space().read().node_exists(node) && self.view(context).is_ok_and(|view| view.sees(node))
     }
 
     fn view(&self, context: &RequestContext) -> Result<View<'_>, StatusCode> {
@@ -250,7 +253,7 @@ impl NodeManager for Guard {
 
     /// Also called when a session is activated, which is how a change of its user is noticed.
     fn namespaces_for_user(&self, context: &RequestContext) -> Vec<NamespaceMetadata> {
-        self.seats.seat_session(context);
+        self.access.seats().seat_session(context);
         self.nodes.namespaces_for_user(context)
     }
 

@@ -60,11 +60,13 @@ struct Inner {
     anonymous: Option<Role>,
     rules: Rules,
     users: Users,
+    seats: Seats,
 }
 
 impl Access {
     pub(super) fn new(anonymous: Anonymous, rules: &[AccessRule], users: Users) -> Self {
-        Self(Arc::new(Inner { anonymous: anonymous.role(), rules: Rules::new(rules), users }))
+        let (anonymous, rules, seats) = (anonymous.role(), Rules::new(rules), Seats::default());
+        Self(Arc::new(Inner { anonymous, rules, users, seats }))
     }
 
     /// What the holder of a token is now; `None` if nothing any more.
@@ -87,6 +89,10 @@ impl Access {
 
     pub(super) fn users(&self) -> &Users {
         &self.0.users
+    }
+
+    pub(super) fn seats(&self) -> &Seats {
+        &self.0.seats
     }
 }
 
