@@ -10,6 +10,8 @@ pub mod hub;
 
 pub mod opcua;
 
+pub mod users;
+
 pub mod cameras;
 
 pub mod sources;

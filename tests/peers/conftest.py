@@ -105,6 +105,7 @@ name = "vedette-test"
 [ua_server]
 listen = "127.0.0.1:{port}"
 insecure_on_loopback = true
+anonymous = "operator"
 [cameras]
 discover = false
 linger = "500ms"

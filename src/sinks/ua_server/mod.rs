@@ -17,11 +17,13 @@
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
 //! - `found/` makes it known: mDNS, discovery server, reverse connect.
 //! - `pki.rs` keeps our own certificate and the trust list.
+//! - `access/` says who may come in, and who may do what with which node.
 //! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
 //! configuration.
 
+mod access;
 mod address_space;
 mod config;
 mod endpoints;
@@ -45,9 +47,11 @@ use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::{self, Application};
 use crate::opcua::date_time;
 use crate::opcua::trust::Rules;
+use crate::users::{self, Users};
 use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{BuildInfo, DateTime};
+use access::{Access, Authenticator, Guard};
 use address_space::Nodes;
 pub use config::Config;
 use gate::Gate;
@@ -60,7 +64,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Everything that can fail has been tried: the port is bound, the certificate is there, the trust list was read.
 pub struct Setup {
@@ -69,6 +73,7 @@ pub struct Setup {
     /// What every camera has below its name: the declarations of CameraType.
     camera_tags: Vec<TagSpec>,
     pki: Pki,
+    users: Users,
     /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
     listener: TcpListener,
     pub address: SocketAddr,
@@ -80,13 +85,15 @@ pub enum SetupError {
     Bind(#[from] net::BindError),
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error("the users: {0}")]
+    Users(#[from] users::OpenError),
 }
 
 /// Below the data folder.
 pub const PKI: &str = "pki";
 
 impl Setup {
-    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads the trust list. `camera_tags` are the
+    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads trust list and users. `camera_tags` are the
     /// tags that every camera has, without the camera's name; `before` is what runs now, whose port it may take over.
     pub fn new(
         config: Config,
@@ -103,12 +110,13 @@ impl Setup {
         };
         let rules = Rules { require_crls: config.require_crls };
         let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
+        let users = Users::open(data_dir)?;
         let listener = match before.filter(|before| before.config.listen == config.listen) {
             Some(before) => before.listener()?,
             None => net::listen(config.listen)?,
         };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, listener, address })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, users, listener, address })
     }
 
     pub fn config(&self) -> &Config {
@@ -148,11 +156,10 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
     let (latest, structure) = (hub.latest(), hub.structure());
-    let (server, handle) = build(setup, hub, sampling)?;
-    let nodes = handle
-        .node_managers()
-        .get_of_type::<InMemoryNodeManager<HubNodes>>()
-        .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
+    let (server, handle) = build(setup, hub, sampling, &access)?;
+    let guard = handle.node_managers().get_of_type::<Guard>();
+    let nodes = guard.ok_or_else(|| RunError::Crate("our node manager is not there".into()))?.nodes().clone();
     let server_nodes = handle
         .node_managers()
         .get_of_type::<ServerNodes>()
@@ -164,7 +171,8 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     let follow = follow(hub, structure, &nodes);
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
-    let images = pump.run(handle.subscriptions().clone());
+    let rights = rights(access.clone(), &nodes);
+    let images = pump.run(handle.subscriptions().clone(), access);
     let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
     let behind_address = behind.local_addr().map_err(RunError::Listen)?;
     let key_bytes = key_bytes(&handle)?;
@@ -187,6 +195,8 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
         () = refresh => {}
         () = images => {}
         () = server_nodes.run() => {}
+        () = setup.users.follow() => {}
+        () = rights => {}
         () = setup.pki.replaced(hub) => {}
         () = stop.stopped() => {}
     }
@@ -217,12 +227,20 @@ async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
     }
 }
 
-fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+fn build(
+    setup: &Setup,
+    hub: &Hub,
+    sampling: Sampling,
+    access: &Access,
+) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+    let authenticator = Arc::new(Authenticator::new(access.clone(), hub.clone()));
+    let (guard, access) = (access.clone(), access.clone());
     let (hub, limits, sessions) = (hub.clone(), setup.config.limits.clone(), Arc::new(Sessions::default()));
     let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, limits, &camera_tags, seen, &context, address_space)
+        HubNodes::new(hub, access, sampling, limits, &camera_tags, seen, &context, address_space)
     });
+    let nodes = Guard::builder(nodes, guard);
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
         .application_uri(setup.pki.identity().application_uri)
@@ -241,6 +259,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
+        .with_authenticator(authenticator)
         // The first that owns a node answers for it.
         .without_node_managers()
         .with_node_manager(move |context| ServerNodes::new(context, sessions))
@@ -306,10 +325,27 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
     }
 }
 
+/// Judges monitored items anew when users or their roles have changed, for ever.
+async fn rights(access: Access, nodes: &InMemoryNodeManager<HubNodes>) {
+    let (mut users, mut seats) = (access.users().changed(), access.seats().changed());
+    // The senders are ours, so they cannot be gone.
+    while tokio::select! { changed = users.changed() => changed, changed = seats.changed() => changed }.is_ok() {
+        nodes.inner().recheck().await;
+    }
+}
+
 /// Makes and takes away nodes as tags and cameras come and go, for ever.
 async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
+    let mut nameless = Vec::new();
     loop {
         nodes.inner().update(hub, &mut nodes.address_space().write());
+        let missing = nodes.inner().rules_without_node(&nodes.address_space().read());
+        if missing != nameless {
+            if !missing.is_empty() {
+                warn!(paths = ?missing, "No node has such a path; its [[ua_server.access]] is for nothing yet.");
+            }
+            nameless = missing;
+        }
         if structure.changed().await.is_err() {
             return std::future::pending().await;
         }

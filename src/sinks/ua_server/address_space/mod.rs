@@ -162,7 +162,7 @@ impl Nodes {
         self.first = first;
     }
 
-    fn id(&self, path: &str) -> NodeId {
+    pub(super) fn id(&self, path: &str) -> NodeId {
         NodeId::new(self.namespace, path)
     }
 
