@@ -38,6 +38,9 @@ pub enum RegisterError {
     Folder { name: TagName, owner: String, other: TagName },
 }
 
+/// A tag that is new or another, or without a spec: that was taken away.
+pub type TagChange = (TagId, Option<Arc<TagSpec>>);
+
 #[derive(Default)]
 pub(super) struct Table {
     rows: Vec<Row>,
@@ -170,7 +173,7 @@ impl Table {
         ended.map(retire).collect()
     }
 
-    pub(super) fn since(&self, since: u64) -> (u64, Vec<(TagId, Option<Arc<TagSpec>>)>) {
+    pub(super) fn since(&self, since: u64) -> (u64, Vec<TagChange>) {
         let changed = self.rows.iter().filter(|row| row.changed > since);
         let spec = |row: &Row| (row.state != State::Retired).then(|| row.spec.clone());
         (self.changes, changed.map(|row| (row.current.tag, spec(row))).collect())
