@@ -3,6 +3,8 @@
 //! Nodes are added and never taken away, as in the hub. Whatever value they have is not here but in the hub; only the
 //! properties (EURange, EnumStrings, EngineeringUnits) hold theirs.
 
+use super::events::nodes as events;
+use super::methods::{self, Method};
 use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
@@ -20,8 +22,7 @@ use std::sync::Arc;
 pub(super) enum Target {
     Tag(TagId),
     Image(Camera),
-    /// A method.
-    Snapshot(Camera),
+    Method(Method),
 }
 
 /// What has been made so far.
@@ -32,6 +33,7 @@ pub(super) struct Nodes {
     tags: Vec<NodeId>,
     folders: HashSet<String>,
     cameras: usize,
+    conditions: usize,
 }
 
 /// The name that the original sample gave to the picture.
@@ -42,11 +44,21 @@ const TAGS: &str = "Tags";
 
 impl Nodes {
     pub(super) fn new(namespace: u16, address_space: &mut AddressSpace) -> Self {
-        let mut nodes =
-            Self { namespace, targets: HashMap::new(), tags: Vec::new(), folders: HashSet::new(), cameras: 0 };
+        let mut nodes = Self {
+            namespace,
+            targets: HashMap::new(),
+            tags: Vec::new(),
+            folders: HashSet::new(),
+            cameras: 0,
+            conditions: 0,
+        };
         for name in [CAMERAS, TAGS] {
             nodes.folder(address_space, name, name, ObjectId::ObjectsFolder.into());
         }
+        events::add_base(address_space, namespace);
+        let reload = nodes.id(&format!("{}/{}", events::DEVICE, methods::RELOAD));
+        methods::add_reload(address_space, &reload, nodes.name(methods::RELOAD), &nodes.id(events::DEVICE));
+        nodes.targets.insert(reload, Target::Method(Method::Reload));
         nodes
     }
 
@@ -66,6 +78,10 @@ impl Nodes {
         for (tag, spec) in hub.tags_from(self.tags.len()) {
             let id = self.add_tag(address_space, tag, &spec);
             self.tags.push(id);
+        }
+        for condition in hub.conditions().iter().skip(self.conditions) {
+            events::add_condition(address_space, condition, self.namespace);
+            self.conditions += 1;
         }
     }
 
@@ -107,7 +123,10 @@ impl Nodes {
         self.targets.insert(id, Target::Image(camera.clone()));
         let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), snapshot::NAME));
         snapshot::add_node(address_space, &method, self.name(snapshot::NAME), &parent);
-        self.targets.insert(method, Target::Snapshot(camera));
+        self.targets.insert(method, Target::Method(Method::Snapshot(camera.clone())));
+        let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), methods::RESTART));
+        methods::add_restart(address_space, &method, self.name(methods::RESTART), &parent);
+        self.targets.insert(method, Target::Method(Method::Restart(camera)));
         self.cameras += 1;
     }
 
@@ -120,6 +139,7 @@ impl Nodes {
                 .has_type_definition(ObjectTypeId::BaseObjectType)
                 .organized_by(self.id(CAMERAS))
                 .insert(address_space);
+            events::add_notifier(address_space, &self.id(CAMERAS), &id);
         }
         id
     }

@@ -4,13 +4,17 @@
 //!     ├── Camera Device ── Camera Image          the first camera, where users of the original sample look for it
 //!     ├── Cameras ── <name> ── Camera Image      every camera, the first too (there it is the same node)
 //!     │                     ├─ Snapshot         a method: a picture of another size or quality
+//!     │                     ├─ Restart          a method: closes and opens the device
+//!     │                     ├─ CameraLost       a condition
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
+//!     ├── Device ── Events, ReloadConfiguration, UplinkDown ...   what happened, a method, conditions
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
 //! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
-//! - `snapshot.rs` is the method of that name.
+//! - `methods.rs` are our methods and who may call them; `snapshot.rs` is the one of that name.
+//! - `events/` are events, and conditions as alarms; `standard.rs` does for them what must be done in namespace 0.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not.
 //! - `endpoints.rs` says which security is offered where, and which limits hold.
 //!
@@ -20,22 +24,29 @@
 mod address_space;
 mod config;
 mod endpoints;
+mod events;
 mod filter;
 mod images;
 mod items;
+mod methods;
 mod node_manager;
 mod snapshot;
+mod standard;
 
 use crate::base::{Stop, net};
 use crate::hub::{Hub, Latest};
 use crate::opcua::certificate::CertificateError;
 use crate::opcua::{certificate, data_value};
+use ::opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
 use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
+use events::delivery::Delivery;
+use events::filters::Sessions;
 use node_manager::{HubNodes, Sampling};
+use standard::StandardNodes;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,16 +114,23 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let listener = tokio::net::TcpListener::from_std(setup.take_listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
-    let (latest, structure) = (hub.latest(), hub.structure());
-    let (server, handle) = build(setup, hub, sampling)?;
+    let (latest, structure, events) = (hub.latest(), hub.structure(), hub.events());
+    let sessions = Arc::<Sessions>::default();
+    let delivery = Arc::new(Delivery::new(hub.clone(), sessions.clone()));
+    let (server, handle) = build(setup, hub, sampling, &delivery, sessions)?;
     let nodes = handle
         .node_managers()
         .get_of_type::<InMemoryNodeManager<HubNodes>>()
         .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    let standard = handle
+        .node_managers()
+        .get_of_type::<InMemoryNodeManager<StandardNodes>>()
+        .ok_or_else(|| RunError::Crate("the node manager of the standard is not there".into()))?;
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
-    let follow = follow(hub, structure, &nodes);
+    let follow = follow(hub, structure, &nodes, &standard);
+    let events = events::run(hub, events, &delivery, &nodes, &handle);
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
     let images = pump.run(handle.subscriptions().clone());
@@ -125,6 +143,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         () = sweep => {}
         () = refresh => {}
         () = images => {}
+        () = events => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
@@ -133,7 +152,17 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     Ok(())
 }
 
-fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+fn build(
+    setup: &Setup,
+    hub: &Hub,
+    sampling: Sampling,
+    delivery: &Arc<Delivery>,
+    sessions: Arc<Sessions>,
+) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+    let (hub_of_standard, delivery) = (hub.clone(), delivery.clone());
+    let standard = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
+        StandardNodes::new(hub_of_standard, delivery, context, address_space)
+    });
     let hub = hub.clone();
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
         HubNodes::new(hub, sampling, &context, address_space)
@@ -156,6 +185,11 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
+        .with_type_tree_getter(sessions)
+        // Those that the builder begins with, in their order, the first with our additions.
+        .without_node_managers()
+        .with_node_manager(standard)
+        .with_node_manager(DiagnosticsNodeManagerBuilder)
         .with_node_manager(nodes);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
     builder.build().map_err(RunError::Crate)
@@ -215,8 +249,14 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
 }
 
 /// Adds nodes for new tags and cameras, for ever.
-async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
+async fn follow(
+    hub: &Hub,
+    mut structure: tokio::sync::watch::Receiver<u64>,
+    nodes: &InMemoryNodeManager<HubNodes>,
+    standard: &InMemoryNodeManager<StandardNodes>,
+) {
     loop {
+        standard.inner().add_new(hub, &mut standard.address_space().write(), nodes.inner().namespace());
         nodes.inner().add_new(hub, &mut nodes.address_space().write());
         if structure.changed().await.is_err() {
             return std::future::pending().await;

@@ -9,7 +9,6 @@ use super::address_space::{Nodes, Target};
 use super::filter::{Deadband, deadband, deadband_of_item};
 use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Sampling as ItemSampling, saw_session};
-use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
 use crate::model::{Array, DataType, TagId, Value};
@@ -69,6 +68,10 @@ impl HubNodes {
 
     pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
         self.read_nodes().node_id_of(tag).cloned()
+    }
+
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
     }
 
     pub(super) fn items(&self) -> &Items {
@@ -202,7 +205,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                     Answer::Tag(tag)
                 }
                 // A method has no Value, so what is left are nodes with values of their own.
-                Ok(Some(Target::Snapshot(_)) | None) => {
+                Ok(Some(Target::Method(_)) | None) => {
                     Answer::Now(address_space.read(context, node, max_age, timestamps))
                 }
             };
@@ -235,7 +238,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                     Err(status) => item.set_status(status),
                     Ok(Some(Target::Image(camera))) => images.push((camera, item)),
                     Ok(Some(Target::Tag(tag))) => tags.push((tag, item)),
-                    Ok(Some(Target::Snapshot(_)) | None) => {
+                    Ok(Some(Target::Method(_)) | None) => {
                         let whole =
                             ParsedReadValueId { index_range: NumericRange::None, ..item.item_to_monitor().clone() };
                         let value = address_space.read(context, &whole, 0.0, TimestampsToReturn::Both);
@@ -298,7 +301,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         for method in methods {
             let target = self.read_nodes().target(method.method_id()).cloned();
             match target {
-                Some(Target::Snapshot(camera)) => snapshot::call(&camera, method).await,
+                Some(Target::Method(target)) => target.call(&self.hub, method).await,
                 _ => method.set_status(StatusCode::BadMethodInvalid),
             }
         }
@@ -319,7 +322,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 // The crate would say BadUserAccessDenied, as if another user might (OPC 10000-4, 5.11.4).
                 let is_read_only = |target: &Target| match target {
                     Target::Tag(tag) => !self.hub.spec(*tag).writable,
-                    Target::Image(_) | Target::Snapshot(_) => true,
+                    Target::Image(_) | Target::Method(_) => true,
                 };
                 if written.attribute_id == AttributeId::Value
                     && self.read_nodes().target(&written.node_id).is_some_and(is_read_only)
