@@ -1,4 +1,4 @@
-//! Our own methods, and who may call them.
+//! Our own methods, and the role that each needs unless the configuration says otherwise (asked before they come here).
 //!
 //!     Cameras/<name>/Snapshot(Width, Height, Quality, Format) -> Picture     viewer     snapshot.rs
 //!     Cameras/<name>/Restart()                                               operator
@@ -7,7 +7,6 @@
 use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
-use crate::model::Role;
 use crate::opcua::status_code;
 use ::opcua::nodes::MethodBuilder;
 use ::opcua::server::address_space::AddressSpace;
@@ -32,15 +31,6 @@ pub(super) enum Method {
 }
 
 impl Method {
-    /// The least that may call it.
-    pub(super) fn role(&self) -> Role {
-        match self {
-            Method::Snapshot(_) => Role::Viewer,
-            Method::Restart(_) => Role::Operator,
-            Method::Reload => Role::Admin,
-        }
-    }
-
     pub(super) async fn call(&self, hub: &Hub, call: &mut MethodCall) {
         match self {
             Method::Snapshot(camera) => snapshot::call(camera, call).await,

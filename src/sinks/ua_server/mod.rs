@@ -14,7 +14,7 @@
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `methods.rs` are our methods and who may call them; `snapshot.rs` is the one of that name.
-//! - `events/` are events, and conditions as alarms; `standard.rs` does for them what must be done in namespace 0.
+//! - `events/` are events, and conditions as alarms.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not.
 //! - `endpoints.rs` says which security is offered where, and which limits hold.
 //!
@@ -31,22 +31,23 @@ mod items;
 mod methods;
 mod node_manager;
 mod snapshot;
-mod standard;
 
 use crate::base::{Stop, net};
 use crate::hub::{Hub, Latest};
 use crate::opcua::certificate::CertificateError;
 use crate::opcua::{certificate, data_value};
 use ::opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
-use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
+use ::opcua::server::node_manager::memory::{
+    CoreNodeManager, CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder,
+};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
 use events::delivery::Delivery;
 use events::filters::Sessions;
+use events::manager::ConditionMethods;
 use node_manager::{HubNodes, Sampling};
-use standard::StandardNodes;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,14 +123,14 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         .node_managers()
         .get_of_type::<InMemoryNodeManager<HubNodes>>()
         .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
-    let standard = handle
-        .node_managers()
-        .get_of_type::<InMemoryNodeManager<StandardNodes>>()
-        .ok_or_else(|| RunError::Crate("the node manager of the standard is not there".into()))?;
+    events::comparisons::install(handle.info());
+    if let Some(standard) = handle.node_managers().get_of_type::<CoreNodeManager>() {
+        events::nodes::add_history(&mut standard.address_space().write());
+    }
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
-    let follow = follow(hub, structure, &nodes, &standard);
+    let follow = follow(hub, structure, &nodes);
     let events = events::run(hub, events, &delivery, &nodes, &handle);
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
@@ -159,10 +160,8 @@ fn build(
     delivery: &Arc<Delivery>,
     sessions: Arc<Sessions>,
 ) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let (hub_of_standard, delivery) = (hub.clone(), delivery.clone());
-    let standard = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        StandardNodes::new(hub_of_standard, delivery, context, address_space)
-    });
+    let (hub_of_methods, delivery) = (hub.clone(), delivery.clone());
+    let methods = move |context| ConditionMethods::new(hub_of_methods, delivery, context);
     let hub = hub.clone();
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
         HubNodes::new(hub, sampling, &context, address_space)
@@ -186,9 +185,10 @@ fn build(
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
         .with_type_tree_getter(sessions)
-        // Those that the builder begins with, in their order, the first with our additions.
+        // The first that owns a node answers for it.
         .without_node_managers()
-        .with_node_manager(standard)
+        .with_node_manager(methods)
+        .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
         .with_node_manager(DiagnosticsNodeManagerBuilder)
         .with_node_manager(nodes);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
@@ -249,14 +249,8 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
 }
 
 /// Adds nodes for new tags and cameras, for ever.
-async fn follow(
-    hub: &Hub,
-    mut structure: tokio::sync::watch::Receiver<u64>,
-    nodes: &InMemoryNodeManager<HubNodes>,
-    standard: &InMemoryNodeManager<StandardNodes>,
-) {
+async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
     loop {
-        standard.inner().add_new(hub, &mut standard.address_space().write(), nodes.inner().namespace());
         nodes.inner().add_new(hub, &mut nodes.address_space().write());
         if structure.changed().await.is_err() {
             return std::future::pending().await;

@@ -10,12 +10,12 @@ use ::opcua::server::node_manager::{HistoryNode, RequestContext};
 use ::opcua::types::{DateTime, HistoryEvent, HistoryEventFieldList, ReadEventDetails, StatusCode};
 
 /// Answers for each node.
-pub(in crate::sinks::ua_server) fn read(
+pub(super) fn read(
     hub: &Hub,
     namespace: u16,
     context: &RequestContext,
     details: &ReadEventDetails,
-    nodes: &mut [&mut &mut HistoryNode],
+    nodes: &mut [&mut HistoryNode],
 ) -> Result<(), StatusCode> {
     let types = Reader(context.type_tree.read());
     let (_, filter) = ParsedEventFilter::new(details.filter.clone(), &types);

@@ -1,60 +1,88 @@
 //! The methods of conditions (OPC 10000-9, 5.5.3 to 5.5.7 and 5.7.3).
 //!
 //! Clients call them by the ids that the standard gives the methods of the types, on an instance, or for a refresh on
-//! ConditionType; those ids belong to the namespace of the standard, so `standard.rs` brings the calls here.
+//! ConditionType; those ids belong to the namespace of the standard, so `manager.rs` brings the calls here. A refresh needs
+//! a viewer, all else an operator (asked before they come here).
 
 use super::delivery::{Delivery, To};
 use super::filters::Reader;
-use super::nodes::condition_id;
+use super::nodes::{METHODS, condition_id};
 use super::refresh;
 use crate::hub::{Act, ActError, Hub};
-use crate::model::Role;
 use ::opcua::server::MonitoredItemHandle;
 use ::opcua::server::node_manager::{MethodCall, RequestContext};
-use ::opcua::types::{AttributeId, MethodId, StatusCode, Variant};
+use ::opcua::types::{AttributeId, MethodId, NodeId, ObjectTypeId, StatusCode, Variant};
+use std::cmp::Ordering;
 
-/// Who may call which, if it is one of ours.
-pub(in crate::sinks::ua_server) fn role(method: MethodId) -> Option<Role> {
-    match method {
-        MethodId::ConditionType_ConditionRefresh | MethodId::ConditionType_ConditionRefresh2 => Some(Role::Viewer),
-        MethodId::AcknowledgeableConditionType_Acknowledge
-        | MethodId::ConditionType_AddComment
-        | MethodId::ConditionType_Enable
-        | MethodId::ConditionType_Disable => Some(Role::Operator),
-        _ => None,
-    }
+/// Which of ours a node is.
+pub(super) fn ours(id: &NodeId) -> Option<MethodId> {
+    id.as_method_id().ok().filter(|method| METHODS.contains(method))
 }
 
 /// Answers a call of one of them.
-pub(in crate::sinks::ua_server) fn call(
+pub(super) fn call(hub: &Hub, delivery: &Delivery, namespace: u16, context: &RequestContext, call: &mut MethodCall) {
+    let status = match ours(call.method_id()) {
+        _ if !context.authenticator.is_user_executable(&context.token, call.method_id()) => {
+            StatusCode::BadUserAccessDenied
+        }
+        Some(method) => answer(hub, delivery, namespace, context, method, call).err().unwrap_or(StatusCode::Good),
+        None => StatusCode::BadMethodInvalid,
+    };
+    call.set_status(status);
+}
+
+fn answer(
     hub: &Hub,
     delivery: &Delivery,
     namespace: u16,
     context: &RequestContext,
     method: MethodId,
-    call: &mut MethodCall,
-) {
-    let outcome = match (method, call.arguments()) {
-        (MethodId::ConditionType_ConditionRefresh, [Variant::UInt32(subscription)]) => {
-            let to = To::Subscription(*subscription);
-            send_conditions(hub, delivery, namespace, context, *subscription, to)
+    call: &MethodCall,
+) -> Result<(), StatusCode> {
+    let mut conditions = hub.conditions().into_iter();
+    let condition = conditions.find(|condition| condition_id(condition, namespace) == *call.object_id());
+    let arguments = call.arguments();
+    check_count(arguments.len(), argument_count(method))?;
+    if is_refresh(method) {
+        // On ConditionType, whatever the instance (OPC 10000-9, 5.5.7); some call it on an instance.
+        if condition.is_none() && *call.object_id() != ObjectTypeId::ConditionType {
+            return Err(StatusCode::BadMethodInvalid);
         }
-        (MethodId::ConditionType_ConditionRefresh2, [Variant::UInt32(subscription), Variant::UInt32(item)]) => {
-            let handle = MonitoredItemHandle { subscription_id: *subscription, monitored_item_id: *item };
-            send_conditions(hub, delivery, namespace, context, *subscription, To::Item(handle))
-        }
-        (MethodId::ConditionType_ConditionRefresh | MethodId::ConditionType_ConditionRefresh2, _) => {
-            Err(StatusCode::BadInvalidArgument)
-        }
-        _ => act(method, call.arguments()).and_then(|act| {
-            let mut conditions = hub.conditions().into_iter();
-            let condition = conditions.find(|condition| condition_id(condition, namespace) == *call.object_id());
-            let condition = condition.ok_or(StatusCode::BadNodeIdUnknown)?;
-            let user = if context.token.is_anonymous() { "" } else { &context.token.0 };
-            hub.act(condition.kind, &condition.source, act, user).map_err(status)
-        }),
-    };
-    call.set_status(outcome.err().unwrap_or(StatusCode::Good));
+        return match arguments {
+            [Variant::UInt32(subscription)] => {
+                let to = To::Subscription(*subscription);
+                send_conditions(hub, delivery, namespace, context, *subscription, to)
+            }
+            [Variant::UInt32(subscription), Variant::UInt32(item)] => {
+                let handle = MonitoredItemHandle { subscription_id: *subscription, monitored_item_id: *item };
+                send_conditions(hub, delivery, namespace, context, *subscription, To::Item(handle))
+            }
+            _ => Err(StatusCode::BadInvalidArgument),
+        };
+    }
+    let condition = condition.ok_or(StatusCode::BadMethodInvalid)?;
+    let user = if context.token.is_anonymous() { "" } else { &context.token.0 };
+    hub.act(condition.kind, &condition.source, act(method, arguments)?, user).map_err(status)
+}
+
+fn is_refresh(method: MethodId) -> bool {
+    matches!(method, MethodId::ConditionType_ConditionRefresh | MethodId::ConditionType_ConditionRefresh2)
+}
+
+fn argument_count(method: MethodId) -> usize {
+    match method {
+        MethodId::ConditionType_Enable | MethodId::ConditionType_Disable => 0,
+        MethodId::ConditionType_ConditionRefresh => 1,
+        _ => 2,
+    }
+}
+
+fn check_count(found: usize, wanted: usize) -> Result<(), StatusCode> {
+    match found.cmp(&wanted) {
+        Ordering::Less => Err(StatusCode::BadArgumentsMissing),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StatusCode::BadTooManyArguments),
+    }
 }
 
 fn act(method: MethodId, arguments: &[Variant]) -> Result<Act, StatusCode> {

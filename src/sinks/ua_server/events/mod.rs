@@ -7,17 +7,19 @@
 //! - `nodes.rs` makes the types, the notifiers (Server, Cameras, each camera, Device) and the conditions' instances.
 //! - `delivery.rs` brings notices to the monitored items: to those on the notifiers above their source, or to one
 //!   subscription that asks for a refresh; none is lost because a client chose a short queue.
-//! - `filters.rs` helps the crate to understand event filters.
-//! - `methods.rs` are the methods of conditions: acknowledge, comment, refresh.
+//! - `filters.rs` and `comparisons.rs` help the crate to understand event filters.
+//! - `methods.rs` are the methods of conditions: acknowledge, comment, refresh; `manager.rs` gets their calls.
 //! - `history.rs` answers who asks later what happened.
 //!
 //! All state is in the hub: a server that is started again, or a session that comes later, finds it there.
 
+pub(super) mod comparisons;
 pub(super) mod delivery;
 pub(super) mod filters;
-pub(super) mod history;
+mod history;
 mod kinds;
-pub(super) mod methods;
+pub(super) mod manager;
+mod methods;
 pub(super) mod nodes;
 mod notice;
 
@@ -47,6 +49,7 @@ pub(super) async fn run(
 ) {
     let namespace = nodes.inner().namespace();
     let subscriptions = handle.subscriptions();
+    show(hub, &[], nodes, handle);
     loop {
         let mut happenings = Vec::new();
         let mut lost = 0;
@@ -65,16 +68,15 @@ pub(super) async fn run(
             warn!(lost, "Events came faster than they could be passed on.");
             news.insert(0, News::all(Notice::overflow(hub.now())));
         }
-        show(hub, &happenings, nodes, handle);
+        if !happenings.is_empty() {
+            show(hub, &happenings, nodes, handle);
+        }
         delivery.pump(subscriptions, &Reader(handle.type_tree().read()), &news);
     }
 }
 
 /// Brings the variables up to date.
 fn show(hub: &Hub, happenings: &[Happening], nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
-    if happenings.is_empty() {
-        return;
-    }
     let namespace = nodes.inner().namespace();
     let mut values: Vec<(NodeId, DataValue)> = vec![nodes::recent(hub, namespace)];
     for happening in happenings {

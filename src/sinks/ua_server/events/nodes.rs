@@ -84,6 +84,13 @@ pub(in crate::sinks::ua_server) fn add_base(address_space: &mut AddressSpace, na
     add_notifier(address_space, &ObjectId::Server.into(), &NodeId::new(namespace, CAMERAS));
 }
 
+/// In the address space of the standard: what happened on Server can be asked for later.
+pub(in crate::sinks::ua_server) fn add_history(standard: &mut AddressSpace) {
+    if let Some(NodeType::Object(server)) = standard.find_mut(ObjectId::Server) {
+        server.set_event_notifier(EventNotifier::SUBSCRIBE_TO_EVENTS | EventNotifier::HISTORY_READ);
+    }
+}
+
 /// Makes an object one on which events can be monitored, below another (OPC 10000-3, 7.16: HasNotifier).
 pub(in crate::sinks::ua_server) fn add_notifier(address_space: &mut AddressSpace, above: &NodeId, object: &NodeId) {
     if let Some(NodeType::Object(node)) = address_space.find_mut(object) {
@@ -142,16 +149,6 @@ pub(super) const METHODS: [MethodId; 6] = [
     MethodId::ConditionType_ConditionRefresh2,
 ];
 
-/// In the address space of the standard: each instance has the methods of its type, except those that are called on the type.
-pub(in crate::sinks::ua_server) fn add_methods(standard: &mut AddressSpace, hub: &Hub, namespace: u16) {
-    for condition in hub.conditions() {
-        let instance = condition_id(&condition, namespace);
-        for method in &METHODS[..4] {
-            standard.insert_reference(&instance, &(*method).into(), ReferenceTypeId::HasComponent);
-        }
-    }
-}
-
 /// The instance of a condition below its source, with all its variables.
 pub(in crate::sinks::ua_server) fn add_condition(
     address_space: &mut AddressSpace,
@@ -165,6 +162,10 @@ pub(in crate::sinks::ua_server) fn add_condition(
         .component_of(source.clone())
         .insert(address_space);
     address_space.insert_reference(&source, &id, ReferenceTypeId::HasCondition);
+    // An instance shares the methods of its type, which are nodes of the crate's; a refresh is called on the type.
+    for method in &METHODS[..4] {
+        address_space.insert_reference(&id, &(*method).into(), ReferenceTypeId::HasComponent);
+    }
     for (path, value) in condition_fields(condition, namespace) {
         add_field(address_space, condition, path, value, namespace);
     }

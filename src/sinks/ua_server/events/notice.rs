@@ -1,7 +1,7 @@
 //! An event with all its fields, as an event filter selects them (OPC 10000-4, 7.22.3).
 
-use super::kinds;
 use super::nodes::{condition_id, notifiers, source_node};
+use super::{comparisons, kinds};
 use crate::model::{Condition, ConditionKind, Event as Raised, EventId, Happening, Timestamp};
 use crate::opcua::date_time;
 use ::opcua::nodes::Event;
@@ -104,6 +104,9 @@ impl Event for Notice {
         browse_path: &[QualifiedName],
     ) -> Variant {
         // Of BaseEventType the path is taken without regard to the type (OPC 10000-4, 7.4.4.5); so for no type at all.
+        if let Some(value) = comparisons::value(browse_path, self, self.notifiers.is_none()) {
+            return value;
+        }
         if !type_definition_id.is_null() && !self.types.contains(type_definition_id) {
             return Variant::Empty;
         }
