@@ -129,7 +129,7 @@ fn set_up_ua_server(
     if let Some(port) = options.ua_port {
         ua_config.listen.set_port(port);
     }
-    ua_server::Setup::new(ua_config, &config.device.name, data_dir).map_err(|error| match error {
+    ua_server::Setup::new(ua_config, &config.device.name, cameras::specs(), data_dir).map_err(|error| match error {
         ua_server::SetupError::Bind(bind) => {
             let what = format!("{bind}; choose another with `listen`, or with --ua-port");
             let fault: Fault = source.fault("[ua_server]", &span, "listen", what);

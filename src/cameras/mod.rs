@@ -36,6 +36,7 @@ pub use device::{CameraError, Mode, PixelFormat};
 pub use difference::Meter;
 pub use encode::Encoder;
 pub use snapshot::{SnapshotError, find, snapshot};
+pub use status::specs;
 
 use crate::base::{Clock, Spawner, Tasks, duration};
 use crate::hub::frames::{Comparison, Traits};

@@ -60,6 +60,22 @@ const COUNTERS: Duration = Duration::from_secs(1);
 const METER: Duration = Duration::from_millis(250);
 const METER_AGE: Duration = Duration::from_secs(1);
 
+/// The tags that every camera has, named without the camera.
+pub fn specs() -> Vec<TagSpec> {
+    let spec = |(tag, data_type, description): &(&str, DataType, &str)| {
+        let name = TagName::new(tag).expect("the names above are single words");
+        let spec = TagSpec::new(name, *data_type).described(*description);
+        match *tag {
+            "InUse" => spec.states(vec!["idle".into(), "in use".into()]),
+            "Difference" => spec.unit("%").range(0.0, 100.0),
+            "FrameRate" => spec.unit("1/s"),
+            "Formats" => TagSpec { is_array: true, ..spec },
+            _ => spec,
+        }
+    };
+    TAGS.iter().map(spec).collect()
+}
+
 pub(super) struct Status {
     hub: Hub,
     name: String,
@@ -95,15 +111,9 @@ struct Window {
 impl Status {
     /// Registers `cameras/<name>/...`.
     pub(super) fn register(hub: &Hub, name: &str, device: &str) -> Result<Self, SpawnError> {
-        let specs = TAGS.iter().map(|(tag, data_type, description)| {
-            let name = TagName::new(&format!("cameras/{name}/{tag}"))?;
-            let spec = TagSpec::new(name, *data_type).described(*description);
-            Ok(match *tag {
-                "Difference" => spec.unit("%").range(0.0, 100.0),
-                "FrameRate" => spec.unit("1/s"),
-                "Formats" => TagSpec { is_array: true, ..spec },
-                _ => spec,
-            })
+        let specs = specs().into_iter().map(|spec| {
+            let name = TagName::new(&format!("cameras/{name}/{}", spec.name))?;
+            Ok(TagSpec { name, ..spec })
         });
         let specs = specs.collect::<Result<Vec<_>, SpawnError>>()?;
         let tags = hub.register(&format!("camera {name}"), specs)?;

@@ -26,7 +26,7 @@ const OURS: u16 = u16::MAX;
 const PASSES: &str = "passes";
 
 /// Has filters decoded here from the next connection on.
-pub(in crate::sinks::ua_server) fn install(info: &ServerInfo) {
+pub(super) fn install(info: &ServerInfo) {
     let mut loaders = TypeLoaderCollection::new_empty();
     loaders.add_type_loader(Rewriter);
     loaders.add_type_loader(GeneratedTypeLoader);

@@ -10,7 +10,7 @@
 //! The crate's own way to notify an item on Server and one on another node is not used: an event is to reach all
 //! notifiers above its source, and some reach one subscription only.
 
-use super::filters::Sessions;
+use super::filters::Subscribers;
 use super::notice::Notice;
 use crate::hub::Hub;
 use ::opcua::nodes::TypeTree;
@@ -53,7 +53,7 @@ impl News {
 
 pub(in crate::sinks::ua_server) struct Delivery {
     hub: Hub,
-    sessions: Arc<Sessions>,
+    sessions: Arc<Subscribers>,
     queues: Mutex<HashMap<MonitoredItemHandle, Queue>>,
     /// Somebody else than the task that empties the queues has put something in.
     stirred: Notify,
@@ -117,8 +117,13 @@ impl Queue {
 }
 
 impl Delivery {
-    pub(in crate::sinks::ua_server) fn new(hub: Hub, sessions: Arc<Sessions>) -> Self {
+    pub(in crate::sinks::ua_server) fn new(hub: Hub) -> Self {
+        let sessions = Arc::default();
         Self { hub, sessions, queues: Mutex::default(), stirred: Notify::new() }
+    }
+
+    pub(in crate::sinks::ua_server) fn subscribers(&self) -> &Arc<Subscribers> {
+        &self.sessions
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<MonitoredItemHandle, Queue>> {

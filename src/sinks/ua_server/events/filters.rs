@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 /// The sessions that may have subscriptions. The crate shows subscriptions by session only, and no list of sessions; but it
 /// asks for the types of each session that begins to have some.
 #[derive(Default)]
-pub(in crate::sinks::ua_server) struct Sessions {
+pub(in crate::sinks::ua_server) struct Subscribers {
     state: Mutex<State>,
 }
 
@@ -28,7 +28,7 @@ struct State {
     count: u64,
 }
 
-impl Sessions {
+impl Subscribers {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code that holds the sessions panics")
     }
@@ -54,7 +54,7 @@ impl Sessions {
     }
 }
 
-impl TypeTreeForUser for Sessions {
+impl TypeTreeForUser for Subscribers {
     fn get_type_tree_for_user<'a>(&'a self, context: &'a RequestContext) -> Box<dyn TypeTreeReadContext + 'a> {
         Box::new(Reader(context.type_tree.read()))
     }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_session_that_is_announced_again_is_not_forgotten() {
-        let sessions = Sessions::default();
+        let sessions = Subscribers::default();
         sessions.add(5);
         let first = sessions.all()[0];
         sessions.add(5);

@@ -36,7 +36,7 @@ impl ConditionMethods {
 
     fn namespace(&self) -> u16 {
         let types = self.context.type_tree.read();
-        let index = types.namespaces().get_index(crate::sinks::ua_server::node_manager::NAMESPACE);
+        let index = types.namespaces().get_index(crate::sinks::ua_server::address_space::NAMESPACE);
         index.expect("our namespace is added before the server starts")
     }
 }

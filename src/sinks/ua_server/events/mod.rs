@@ -13,9 +13,9 @@
 //!
 //! All state is in the hub: a server that is started again, or a session that comes later, finds it there.
 
-pub(super) mod comparisons;
+mod comparisons;
 pub(super) mod delivery;
-pub(super) mod filters;
+mod filters;
 mod history;
 mod kinds;
 pub(super) mod manager;
@@ -27,7 +27,7 @@ use super::node_manager::HubNodes;
 use crate::hub::{Events, Hub};
 use crate::model::{Condition, Happening};
 use ::opcua::server::ServerHandle;
-use ::opcua::server::node_manager::memory::InMemoryNodeManager;
+use ::opcua::server::node_manager::memory::{CoreNodeManager, InMemoryNodeManager};
 use ::opcua::types::{DataValue, NodeId, NumericRange};
 use delivery::{Delivery, News, To};
 use filters::Reader;
@@ -38,6 +38,14 @@ use tracing::warn;
 
 /// How often it is looked whether an item has room for what waits for it; the shortest publishing interval.
 const RETRY: Duration = Duration::from_millis(20);
+
+/// What is done to the crate's server before it runs.
+pub(super) fn set_up(handle: &ServerHandle) {
+    comparisons::install(handle.info());
+    if let Some(standard) = handle.node_managers().get_of_type::<CoreNodeManager>() {
+        nodes::add_history(&mut standard.address_space().write());
+    }
+}
 
 /// Passes on what happens, for ever.
 pub(super) async fn run(

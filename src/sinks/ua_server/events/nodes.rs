@@ -85,7 +85,7 @@ pub(in crate::sinks::ua_server) fn add_base(address_space: &mut AddressSpace, na
 }
 
 /// In the address space of the standard: what happened on Server can be asked for later.
-pub(in crate::sinks::ua_server) fn add_history(standard: &mut AddressSpace) {
+pub(super) fn add_history(standard: &mut AddressSpace) {
     if let Some(NodeType::Object(server)) = standard.find_mut(ObjectId::Server) {
         server.set_event_notifier(EventNotifier::SUBSCRIBE_TO_EVENTS | EventNotifier::HISTORY_READ);
     }
