@@ -1,9 +1,7 @@
 """Events, alarms and conditions, and the methods for operation, seen by asyncua, the old `opcua` package and node-opcua."""
 
 import datetime
-import json
 import sys
-import time
 
 import pytest
 from asyncua import ua
@@ -349,16 +347,16 @@ def test_a_short_queue_loses_nothing_and_an_overflow_is_said(line):
         slow, _, _ = alarms(client, interval=300)
         one, _, _ = alarms(client, interval=300, queuesize=1)
         silent, subscription, _ = alarms(client, interval=50, queuesize=10)
-        subscription.aio_obj  # noqa: B018
         texts = [str(n) for n in range(8)]
         for text in texts:
             condition.call_method(ADD_COMMENT, event_id(current.read_value()), ua.LocalizedText(text))
         for events in (slow, one):
             wait_until("all comments", lambda events=events: [e.Comment.Text for e in events.events] == texts)
+        wait_until("the first comments", lambda: len(silent.events) == 8)
         parameters = ua.SetPublishingModeParameters()
         parameters.SubscriptionIds = [subscription.aio_obj.subscription_id]
+        parameters.PublishingEnabled = False
         client.tloop.post(client.aio_obj.uaclient.set_publishing_mode(parameters))
-        wait_until("the first comments", lambda: len(silent.events) == 8)
         for n in range(300):
             condition.call_method(ADD_COMMENT, event_id(current.read_value()), ua.LocalizedText(str(n)))
         parameters.PublishingEnabled = True
@@ -379,15 +377,18 @@ def test_what_happened_can_be_read_later(line):
         said = "\n".join(lines.read_value())
         assert "ConfigurationApplied" in said and "UpdateInstalled" in said and "CameraLost of cameras/line1" in said
         server = client.nodes.server
-        history = server.read_event_history()
+        began, now = datetime.datetime(2026, 1, 1), datetime.datetime.now(datetime.timezone.utc)
+        history = server.read_event_history(began, now)
         assert [e.Message.Text for e in history] and len(history) == len(lines.read_value())
         update = [e for e in history if name(e) == "UpdateInstalledEventType"][0]
         assert update.SourceName == "system" and "0.0.1" in update.Message.Text and update.Severity == 200
-        newest_first = server.read_event_history(starttime=None, endtime=datetime.datetime.now(datetime.timezone.utc))
+        newest_first = server.read_event_history(endtime=now, numvalues=1000)
         assert [e.EventId for e in newest_first] == [e.EventId for e in history][::-1]
-        alarms_only = server.read_event_history(evtypes=ua.ObjectIds.AlarmConditionType)
+        alarms_only = server.read_event_history(began, now, evtypes=ua.ObjectIds.AlarmConditionType)
         assert [e.ConditionName for e in alarms_only] == ["CameraLost"]
-        assert len(server.read_event_history(numvalues=2)) == 2
+        assert len(server.read_event_history(began, numvalues=2)) == 2
+        with pytest.raises(ua.uaerrors.BadHistoryOperationInvalid):
+            server.read_event_history(began)
     assert (line.vedette.data / "version").read_text().count(".") == 2
 
 

@@ -53,7 +53,8 @@ impl TypeLoader for Rewriter {
     }
 }
 
-fn rewrite(mut filter: EventFilter) -> EventFilter {
+/// A filter as the crate evaluates it right.
+pub(super) fn rewrite(mut filter: EventFilter) -> EventFilter {
     for clause in filter.select_clauses.iter_mut().flatten() {
         clause.browse_path.get_or_insert_default();
     }
@@ -94,7 +95,7 @@ fn let_pass(elements: &mut Vec<ContentFilterElement>) {
             Operand::ElementOperand(other) => (1..elements.len()).contains(&(other.index as usize)),
             _ => true,
         };
-        !operands.is_empty() && operands.iter().all(is_inside)
+        is_counted(element.filter_operator, operands.len()) && operands.iter().all(is_inside)
     };
     if elements.is_empty() || !elements.iter().all(is_sound) {
         return;
@@ -114,19 +115,32 @@ fn is_ours_to_do(element: &ContentFilterElement) -> bool {
         _ => false,
     };
     let is_no_number = |operand: &Operand| matches!(operand, Operand::LiteralOperand(LiteralOperand { value }) if number(value).is_none());
-    let count = operands.len();
-    let is_counted = match element.filter_operator {
-        FilterOperator::Between => count == 3,
-        FilterOperator::InList => count >= 2,
+    let is_comparison = matches!(
+        element.filter_operator,
         FilterOperator::Equals
-        | FilterOperator::GreaterThan
-        | FilterOperator::LessThan
-        | FilterOperator::GreaterThanOrEqual
-        | FilterOperator::LessThanOrEqual
-        | FilterOperator::Like => count == 2,
-        _ => false,
-    };
-    is_counted && operands.iter().all(is_simple) && operands.iter().any(is_no_number)
+            | FilterOperator::GreaterThan
+            | FilterOperator::LessThan
+            | FilterOperator::GreaterThanOrEqual
+            | FilterOperator::LessThanOrEqual
+            | FilterOperator::Like
+            | FilterOperator::Between
+            | FilterOperator::InList
+    );
+    is_comparison
+        && is_counted(element.filter_operator, operands.len())
+        && operands.iter().all(is_simple)
+        && operands.iter().any(is_no_number)
+}
+
+/// OPC 10000-4, 7.7.3, as far as the crate evaluates it.
+fn is_counted(operator: FilterOperator, operands: usize) -> bool {
+    match operator {
+        FilterOperator::IsNull | FilterOperator::Not | FilterOperator::OfType => operands == 1,
+        FilterOperator::Between => operands == 3,
+        FilterOperator::InList => operands >= 2,
+        FilterOperator::InView | FilterOperator::RelatedTo => false,
+        _ => operands == 2,
+    }
 }
 
 fn operands(element: &ContentFilterElement) -> Option<Vec<Operand>> {

@@ -2,6 +2,7 @@
 //!
 //! They fit one answer, so there are no continuation points. Nothing here survives a restart.
 
+use super::comparisons;
 use super::filters::Reader;
 use super::notice::Notice;
 use crate::hub::Hub;
@@ -18,9 +19,9 @@ pub(super) fn read(
     nodes: &mut [&mut HistoryNode],
 ) -> Result<(), StatusCode> {
     let types = Reader(context.type_tree.read());
-    let (_, filter) = ParsedEventFilter::new(details.filter.clone(), &types);
+    let (_, filter) = ParsedEventFilter::new(comparisons::rewrite(details.filter.clone()), &types);
     let filter = filter?;
-    let Span { from, to, is_backward } = span(&details.start_time, &details.end_time)?;
+    let Span { from, to, is_backward } = span(details)?;
     let mut notices: Vec<Notice> = hub.recent().iter().map(|happening| Notice::of(happening, namespace)).collect();
     notices.retain(|notice| (from..=to).contains(notice.time()));
     if is_backward {
@@ -45,14 +46,38 @@ struct Span {
     is_backward: bool,
 }
 
-/// Two of start, end and count say what is wanted; an end before the start is read backward (OPC 10000-11, 6.5.3.2).
-fn span(start: &DateTime, end: &DateTime) -> Result<Span, StatusCode> {
-    let (start, end) = (*start, *end);
+/// Two of start, end and count say what is wanted; an end before the start, or no start, is read backward
+/// (OPC 10000-11, 6.5.3.2).
+fn span(details: &ReadEventDetails) -> Result<Span, StatusCode> {
+    let (start, end) = (details.start_time, details.end_time);
+    let is_counted = details.num_values_per_node > 0;
     Ok(match (start.is_null(), end.is_null()) {
-        (true, true) => return Err(StatusCode::BadHistoryOperationInvalid),
-        (false, true) => Span { from: start, to: DateTime::endtimes(), is_backward: false },
-        (true, false) => Span { from: DateTime::epoch(), to: end, is_backward: true },
         (false, false) if end < start => Span { from: end, to: start, is_backward: true },
         (false, false) => Span { from: start, to: end, is_backward: false },
+        (false, true) if is_counted => Span { from: start, to: DateTime::endtimes(), is_backward: false },
+        (true, false) if is_counted => Span { from: DateTime::epoch(), to: end, is_backward: true },
+        _ => return Err(StatusCode::BadHistoryOperationInvalid),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_of_three_say_what_is_wanted() {
+        let (early, late) = (DateTime::ymd(2026, 1, 1), DateTime::ymd(2026, 2, 1));
+        let null = DateTime::null();
+        let span = |start_time, end_time, num_values_per_node| {
+            let details = ReadEventDetails { num_values_per_node, start_time, end_time, ..ReadEventDetails::default() };
+            span(&details).map(|span| (span.from, span.to, span.is_backward))
+        };
+        assert_eq!(span(early, late, 0), Ok((early, late, false)));
+        assert_eq!(span(late, early, 0), Ok((early, late, true)));
+        assert_eq!(span(early, null, 5), Ok((early, DateTime::endtimes(), false)));
+        assert_eq!(span(null, late, 5), Ok((DateTime::epoch(), late, true)));
+        for (start, end, count) in [(null, null, 5), (early, null, 0), (null, late, 0)] {
+            assert_eq!(span(start, end, count), Err(StatusCode::BadHistoryOperationInvalid));
+        }
+    }
 }

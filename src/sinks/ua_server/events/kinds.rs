@@ -101,7 +101,7 @@ mod tests {
         let base = NodeId::from(ObjectTypeId::BaseEventType);
         for kind in EVENTS {
             let types = types_of_event(kind, 2);
-            assert!(types[0].namespace == 2 && types[1] == NodeId::from(parent(kind)), "{kind:?}");
+            assert!(types[0].namespace == 2 && types[1] == parent(kind), "{kind:?}");
             assert_eq!(types.last(), Some(&base));
         }
         assert_eq!(types_of_condition(ConditionKind::CameraLost)[0], NodeId::from(ObjectTypeId::OffNormalAlarmType));
