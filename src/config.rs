@@ -30,7 +30,7 @@ pub struct Config {
 }
 
 /// `[device]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Device {
     /// The device's name: the UA server's application name and the Sparkplug edge node. Default: "vedette".
@@ -194,7 +194,7 @@ impl Source {
     }
 
     /// Where a table begins that the configuration does not keep the place of.
-    fn header(&self, table: &str) -> Range<usize> {
+    pub fn header(&self, table: &str) -> Range<usize> {
         let start = self.text.find(table).unwrap_or(0);
         start..start
     }

@@ -23,6 +23,14 @@ pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);
 }
 
+/// Tells systemd that the service takes in its configuration (`Type=notify-reload`); it is done with [`notify_ready`].
+pub fn notify_reloading() {
+    match sd_notify::NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "Could not notify systemd."),
+    }
+}
+
 /// Tells systemd that the service is about to stop.
 pub fn notify_stopping() {
     notify(&[sd_notify::NotifyState::Stopping]);

@@ -32,6 +32,13 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
+impl BindError {
+    /// It is this process that has the port.
+    pub fn is_ours(&self) -> bool {
+        self.holder.as_ref().is_some_and(|(_, pid)| *pid == std::process::id())
+    }
+}
+
 /// Listens on `address`, ready to be handed to tokio.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
     // std sets SO_REUSEADDR, so a restart does not wait for old connections to die.

@@ -437,10 +437,32 @@ def test_a_camera_is_restarted_and_says_if_that_does_not_help(line):
             camera.call_method("2:Restart", 1)
 
 
-def test_a_reload_is_answered(line):
+def test_a_reload_is_answered_and_takes_conditions_with_it(make, tmp_path):
+    line = Line(make, tmp_path, '[mqtt]\nbroker = "mqtt://127.0.0.1:1"')
+    line.vedette.start()
+    line.unplug()
     with line.vedette.client() as client:
-        applied, message = child(client.nodes.objects, "Device").call_method("2:ReloadConfiguration")
-        assert isinstance(applied, bool) and message
+        device = child(client.nodes.objects, "Device")
+        names = lambda node: {c.read_browse_name().Name for c in node.get_children()}  # noqa: E731
+        wait_until("the alarm of the uplink", lambda: state(child(device, "UplinkDown"))[0])
+        lost = of_camera(client, "line1", "CameraLost")
+        wait_until("the alarm of the camera", lambda: state(lost)[0])
+        (events, _, _), (over, _, _) = subscribe(client), alarms(client)
+        text = line.vedette.config.read_text()
+        line.vedette.config.write_text(text.replace("[cameras]", "[camera]"))
+        applied, message = device.call_method("2:ReloadConfiguration")
+        assert applied is False and "vedette.toml" in message
+        wait_until("that it was refused", lambda: events.of(kind="ConfigurationRefusedEventType"))
+        head, rest = text.split("[[camera]]", 1)
+        rest = "[[camera]]" + rest.split("[[camera]]", 1)[1]
+        line.vedette.config.write_text((head + rest).split("[mqtt]")[0])
+        applied, message = device.call_method("2:ReloadConfiguration")
+        assert applied is True, message
+        wait_until("that it was applied", lambda: events.of(kind="ConfigurationAppliedEventType"))
+        wait_until("both are over", lambda: {e.ConditionName for e in over.events if not e.Retain} ==
+                   {"CameraLost", "UplinkDown"})
+        wait_until("no more instance", lambda: "UplinkDown" not in names(device))
+        wait_until("no more camera", lambda: names(child(client.nodes.objects, "Cameras")) == {"line2"})
 
 
 def test_the_tree_shows_types_notifiers_and_conditions(line):

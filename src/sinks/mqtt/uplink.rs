@@ -78,6 +78,7 @@ pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, mut dial: impl Di
         last_cause = Some(cause);
         stop.sleep(backoff.wait()).await;
     }
+    hub.withdraw_condition(ConditionKind::UplinkDown, SOURCE);
 }
 
 struct Uplink<'a> {
@@ -214,7 +215,7 @@ impl Uplink<'_> {
         while let Some(batch) = every.try_next() {
             self.session.samples(&batch);
         }
-        let specs = self.hub.tags_from(0);
+        let specs = self.hub.tags();
         let tags: Vec<TagId> = specs.iter().map(|(tag, _)| *tag).collect();
         let current = self.hub.read_many(&tags);
         let mut queued: Vec<Sample> = Vec::new();

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 
 /// `[ua_server]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address and port. Default: "0.0.0.0:4840", every interface.

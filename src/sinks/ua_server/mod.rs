@@ -10,7 +10,7 @@
 //!     ├── Device ── Events, ReloadConfiguration, UplinkDown ...   what happened, a method, conditions
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
-//! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
+//! - `address_space.rs` makes these nodes, at start and when tags or cameras come and go; `removal.rs` takes them away.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `methods.rs` are our methods; `snapshot.rs` is the one of that name.
@@ -54,7 +54,7 @@ use node_manager::{HubNodes, Sampling};
 use server_nodes::{ServerNodes, Sessions, UnknownNodes};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -66,8 +66,8 @@ pub struct Setup {
     /// What every camera has below its name: the declarations of CameraType.
     camera_tags: Vec<TagSpec>,
     pki: PathBuf,
-    /// The first listener; after a restart of the server a new one is bound.
-    listener: Mutex<Option<TcpListener>>,
+    /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
+    listener: TcpListener,
     pub address: SocketAddr,
 }
 
@@ -80,36 +80,35 @@ pub enum SetupError {
 }
 
 impl Setup {
-    /// Binds the port and makes or checks the certificate below `data_dir`/pki.
-    /// `camera_tags` are the tags that every camera has, without the camera's name.
+    /// Binds the port and makes or checks the certificate below `data_dir`/pki. `camera_tags` are the tags that every camera
+    /// has, without the camera's name; `before` is what runs now, whose port it may take over.
     pub fn new(
         config: Config,
         device_name: &str,
         camera_tags: Vec<TagSpec>,
         data_dir: &std::path::Path,
+        before: Option<&Setup>,
     ) -> Result<Self, SetupError> {
         let pki = data_dir.join("pki");
         let uri = endpoints::application_uri(device_name);
         let hosts = endpoints::host_names(&config.listen);
         certificate::ensure(&pki, &certificate::Application { name: device_name, uri: &uri, hosts })?;
-        let listener = net::listen(config.listen)?;
+        let listener = match before.filter(|before| before.config.listen == config.listen) {
+            Some(before) => before.listener()?,
+            None => net::listen(config.listen)?,
+        };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self {
-            config,
-            device_name: device_name.into(),
-            camera_tags,
-            pki,
-            listener: Mutex::new(Some(listener)),
-            address,
-        })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, listener, address })
     }
 
-    fn take_listener(&self) -> Result<TcpListener, SetupError> {
-        let first = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match first {
-            Some(listener) => Ok(listener),
-            None => Ok(net::listen(self.address)?),
-        }
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn listener(&self) -> Result<TcpListener, SetupError> {
+        self.listener
+            .try_clone()
+            .map_err(|source| net::BindError { address: self.address, source, holder: None }.into())
     }
 }
 
@@ -131,7 +130,7 @@ enum RunError {
 }
 
 async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
-    let listener = tokio::net::TcpListener::from_std(setup.take_listener()?).map_err(RunError::Listen)?;
+    let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
     let (latest, structure, events) = (hub.latest(), hub.structure(), hub.events());
@@ -276,10 +275,10 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
     }
 }
 
-/// Adds nodes for new tags and cameras, for ever.
+/// Makes and takes away nodes as tags and cameras come and go, for ever.
 async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
     loop {
-        nodes.inner().add_new(hub, &mut nodes.address_space().write());
+        nodes.inner().update(hub, &mut nodes.address_space().write());
         if structure.changed().await.is_err() {
             return std::future::pending().await;
         }

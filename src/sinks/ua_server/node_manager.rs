@@ -72,7 +72,7 @@ impl HubNodes {
         let indices = add_namespaces(context, address_space, &uris);
         let namespaces: Vec<(u16, &str)> = indices.into_iter().zip(uris).collect();
         let mut nodes = Nodes::new(&namespaces, camera_tags, address_space);
-        nodes.add_new(&hub, address_space);
+        nodes.update(&hub, address_space);
         let namespaces = namespaces.into_iter().map(|(index, uri)| (index, uri.to_owned())).collect();
         let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
         Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, sessions, namespaces }
@@ -95,8 +95,8 @@ impl HubNodes {
         &self.items
     }
 
-    pub(super) fn add_new(&self, hub: &Hub, address_space: &mut AddressSpace) {
-        self.nodes.write().expect("no code that holds the nodes panics").add_new(hub, address_space);
+    pub(super) fn update(&self, hub: &Hub, address_space: &mut AddressSpace) {
+        self.nodes.write().expect("no code that holds the nodes panics").update(hub, address_space);
     }
 
     fn read_nodes(&self) -> std::sync::RwLockReadGuard<'_, Nodes> {

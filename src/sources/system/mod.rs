@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 /// `[system]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Time between two readings. Default: "5s".
@@ -137,6 +137,14 @@ impl System {
         }
         let fault = clock::fault(now, Path::new(clock::TIMESYNC));
         self.hub.set_condition(ConditionKind::ClockNotSet, SOURCE, fault);
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        for kind in [ConditionKind::DiskNearlyFull, ConditionKind::ClockNotSet] {
+            self.hub.withdraw_condition(kind, SOURCE);
+        }
     }
 }
 

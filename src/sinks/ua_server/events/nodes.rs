@@ -36,7 +36,7 @@ pub(super) fn notifiers(source: &str, namespace: u16) -> Vec<NodeId> {
     notifiers
 }
 
-pub(super) fn condition_id(condition: &Condition, namespace: u16) -> NodeId {
+pub(in crate::sinks::ua_server) fn condition_id(condition: &Condition, namespace: u16) -> NodeId {
     let source = match condition.source.strip_prefix("cameras/") {
         Some(camera) => format!("{CAMERAS}/{camera}"),
         None => DEVICE.to_owned(),
