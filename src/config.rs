@@ -122,6 +122,8 @@ impl Config {
         }
         if let Some(table) = &self.ua_server {
             add("[ua_server]", table.span(), table.get_ref().check());
+            let limits = "[ua_server.limits]";
+            add(limits, source.header(limits), table.get_ref().limits.check());
         }
         if let Some(table) = &self.mqtt {
             add("[mqtt]", table.span(), table.get_ref().validate());

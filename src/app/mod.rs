@@ -152,6 +152,15 @@ pub fn cameras(path: &Path) -> Result<Vec<CameraConfig>, Faults> {
     Ok(config.camera.into_iter().map(Spanned::into_inner).collect())
 }
 
+/// The folder with certificates and trust list. The configuration is only read if it is needed.
+pub fn pki(config: &Path, data_dir: Option<&Path>) -> Result<PathBuf, Faults> {
+    let data_dir = match data_dir {
+        Some(data_dir) => data_dir.to_owned(),
+        None => config::load(config)?.0.device.data_dir,
+    };
+    Ok(data_dir.join(ua_server::PKI))
+}
+
 fn prepare(options: &Options) -> Result<Plan, StartError> {
     let plan = Plan::load(options)?;
     logs::start(options.log.as_deref().or(plan.device.log.as_deref()))?;

@@ -270,7 +270,8 @@ fn set_up(
     config: &ua_server::Config,
     before: Option<&ua_server::Setup>,
 ) -> Result<Arc<ua_server::Setup>, ua_server::SetupError> {
-    ua_server::Setup::new(config.clone(), &plan.device.name, cameras::specs(), &plan.data_dir, before).map(Arc::new)
+    let name = &plan.device.name;
+    ua_server::Setup::new(config.clone(), name, cameras::specs(), &plan.data_dir, before, Clock::real()).map(Arc::new)
 }
 
 fn serve(setup: Arc<ua_server::Setup>, hub: &Hub) -> (Arc<ua_server::Setup>, Tasks) {

@@ -4,12 +4,14 @@
 //! - [`backoff`]: how long to wait before trying again.
 //! - [`duration`]: reading durations from a configuration.
 //! - [`tasks`]: named tasks and threads that are restarted when they fail and stopped in order.
+//! - [`interfaces`]: the addresses of this machine.
 //! - [`logs`]: sentences on stderr, for a terminal or for journald.
 //! - [`net`]: binding a port, and saying who has it when it is taken.
 
 pub mod backoff;
 pub mod clock;
 pub mod duration;
+pub mod interfaces;
 pub mod logs;
 pub mod net;
 pub mod tasks;

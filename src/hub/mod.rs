@@ -227,6 +227,9 @@ impl Hub {
         // A sample from after now was taken before the clock was set back.
         let fresh = now.saturating_sub(max_age).saturating_add(TICK)..=now;
         let owners = self.read_table().stale(tags, &fresh);
+        if owners.is_empty() {
+            return;
+        }
         let exchanges = owners.into_iter().map(|(owner, tags)| async move {
             let (done, answer) = oneshot::channel();
             if owner.send(Request::Refresh { tags, done }).await.is_ok() {
