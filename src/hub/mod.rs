@@ -114,6 +114,7 @@ impl Hub {
         let tags = self.write_table().retire();
         self.degrade(&tags, &quality);
         let cameras = self.retire_cameras(&quality);
+        self.withdraw_conditions_of_cameras();
         if cameras || !tags.is_empty() {
             self.0.structure.send_modify(|count| *count += 1);
         }

@@ -4,14 +4,18 @@
 //!     ├── Camera Device ── Camera Image          the first camera, where users of the original sample look for it
 //!     ├── Cameras ── <name> ── Camera Image      every camera, the first too (there it is the same node)
 //!     │                     ├─ Snapshot         a method: a picture of another size or quality
+//!     │                     ├─ Restart          a method: closes and opens the device
+//!     │                     ├─ CameraLost       a condition
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
+//!     ├── Device ── Events, ReloadConfiguration, UplinkDown ...   what happened, a method, conditions
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
 //! - `gate/` owns the port: who may come in, and at what pace. Behind it the UA crate's server has a port of its own.
 //! - `address_space/` makes these nodes, and takes them away, as tags and cameras come and go.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
-//! - `snapshot.rs` is the method of that name.
+//! - `methods.rs` are our methods; `snapshot.rs` is the one of that name.
+//! - `events/` are events, and conditions as alarms.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
 //! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
@@ -27,12 +31,14 @@ mod access;
 mod address_space;
 mod config;
 mod endpoints;
+mod events;
 mod filter;
 mod found;
 mod gate;
 mod images;
 mod items;
 mod limits;
+mod methods;
 mod node_manager;
 mod pki;
 mod ranges;
@@ -54,6 +60,8 @@ use ::opcua::types::{BuildInfo, DateTime};
 use access::{Access, Authenticator, Guard};
 use address_space::Nodes;
 pub use config::Config;
+use events::delivery::Delivery;
+use events::manager::ConditionMethods;
 use gate::Gate;
 use node_manager::{HubNodes, Sampling};
 use pki::{Pki, PkiError};
@@ -155,9 +163,10 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
-    let (latest, structure) = (hub.latest(), hub.structure());
+    let (latest, structure, events) = (hub.latest(), hub.structure(), hub.events());
     let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
-    let (server, handle) = build(setup, hub, sampling, &access)?;
+    let delivery = Arc::new(Delivery::new(hub.clone()));
+    let (server, handle) = build(setup, hub, sampling, &access, &delivery)?;
     let guard = handle.node_managers().get_of_type::<Guard>();
     let nodes = guard.ok_or_else(|| RunError::Crate("our node manager is not there".into()))?.nodes().clone();
     let server_nodes = handle
@@ -165,10 +174,12 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
         .get_of_type::<ServerNodes>()
         .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
     server_nodes::tidy(&handle);
+    events::set_up(&handle);
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
     let follow = follow(hub, structure, &nodes);
+    let events = events::run(hub, events, &delivery, &nodes, &handle);
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
     let rights = rights(access.clone(), &nodes);
@@ -195,6 +206,7 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
         () = refresh => {}
         () = images => {}
         () = server_nodes.run() => {}
+        () = events => {}
         () = setup.users.follow() => {}
         () = rights => {}
         () = setup.pki.replaced(hub) => {}
@@ -232,9 +244,11 @@ fn build(
     hub: &Hub,
     sampling: Sampling,
     access: &Access,
+    delivery: &Arc<Delivery>,
 ) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
     let authenticator = Arc::new(Authenticator::new(access.clone(), hub.clone()));
     let (guard, access) = (access.clone(), access.clone());
+    let (hub_of_methods, of_methods) = (hub.clone(), delivery.clone());
     let (hub, limits, sessions) = (hub.clone(), setup.config.limits.clone(), Arc::new(Sessions::default()));
     let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
@@ -260,8 +274,10 @@ fn build(
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
         .with_authenticator(authenticator)
+        .with_type_tree_getter(delivery.subscribers().clone())
         // The first that owns a node answers for it.
         .without_node_managers()
+        .with_node_manager(move |context| ConditionMethods::new(hub_of_methods, of_methods, context))
         .with_node_manager(move |context| ServerNodes::new(context, sessions))
         .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
         .with_node_manager(nodes)

@@ -12,7 +12,7 @@ use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Owner, Sampling as ItemSampling, Wanted, saw_session};
 use super::limits::Limits;
 use super::server_nodes::Sessions;
-use super::{ranges, snapshot, writes};
+use super::{ranges, writes};
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
 use crate::model::{Sample, TagId, TagSpec};
@@ -104,6 +104,10 @@ impl HubNodes {
             }
             items.give(sample, &data_value(sample), |value, item| batch.data_value_to_item(value, item));
         }
+    }
+
+    pub(super) fn namespace(&self) -> u16 {
+        self.read_nodes().namespace()
     }
 
     pub(super) fn items(&self) -> &Items {
@@ -235,7 +239,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                     Answer::Tag
                 }
                 // A method has no Value, so what is left are nodes with values of their own.
-                Ok(Some(Target::Snapshot(_)) | None) => {
+                Ok(Some(Target::Method(_)) | None) => {
                     let whole = ParsedReadValueId { index_range: NumericRange::None, ..(**node).clone() };
                     Answer::Now(address_space.read(context, &whole, 0.0, TimestampsToReturn::Both))
                 }
@@ -279,7 +283,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                         Err(status) => item.set_status(status),
                         Ok(()) => tags.push((tag, item)),
                     },
-                    Ok(Some(Target::Snapshot(_)) | None) => {
+                    Ok(Some(Target::Method(_)) | None) => {
                         let whole =
                             ParsedReadValueId { index_range: NumericRange::None, ..item.item_to_monitor().clone() };
                         let value = address_space.read(context, &whole, 0.0, TimestampsToReturn::Both);
@@ -358,7 +362,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         for method in methods {
             let target = self.read_nodes().target(method.method_id()).cloned();
             match target {
-                Some(Target::Snapshot(camera)) => snapshot::call(&camera, method).await,
+                Some(Target::Method(target)) => target.call(&self.hub, method).await,
                 _ => method.set_status(StatusCode::BadMethodInvalid),
             }
         }
@@ -380,7 +384,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 // The crate would say BadUserAccessDenied, as if another user might (OPC 10000-4, 5.11.4).
                 let is_read_only = |target: &Target| match target {
                     Target::Tag(tag) => !self.hub.spec(*tag).writable,
-                    Target::Image(_) | Target::Snapshot(_) => true,
+                    Target::Image(_) | Target::Method(_) => true,
                 };
                 if written.attribute_id == AttributeId::Value
                     && self.read_nodes().target(&written.node_id).is_some_and(is_read_only)

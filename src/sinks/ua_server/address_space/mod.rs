@@ -15,6 +15,8 @@ mod removal;
 mod units;
 mod variables;
 
+use super::events::nodes as events;
+use super::methods::{self, Method};
 use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
@@ -32,8 +34,7 @@ pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
 pub(super) enum Target {
     Tag(TagId),
     Image(Camera),
-    /// A method.
-    Snapshot(Camera),
+    Method(Method),
 }
 
 /// What has been made so far.
@@ -49,6 +50,7 @@ pub(super) struct Nodes {
     cameras: HashSet<String>,
     /// The picture that is also below `Camera Device`.
     first: Option<NodeId>,
+    conditions: HashSet<NodeId>,
     camera_type: NodeId,
 }
 
@@ -73,12 +75,21 @@ impl Nodes {
             folders: HashSet::new(),
             cameras: HashSet::new(),
             first: None,
+            conditions: HashSet::new(),
             camera_type,
         };
         for name in [CAMERAS, TAGS] {
             nodes.folder(address_space, name, name, ObjectId::ObjectsFolder.into(), ReferenceTypeId::Organizes);
         }
+        events::add_base(address_space, namespace);
+        let reload = nodes.id(&format!("{}/{}", events::DEVICE, methods::RELOAD));
+        methods::add_reload(address_space, &reload, nodes.name(methods::RELOAD), &nodes.id(events::DEVICE));
+        nodes.targets.insert(reload, Target::Method(Method::Reload));
         nodes
+    }
+
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
     }
 
     pub(super) fn target(&self, id: &NodeId) -> Option<&Target> {
@@ -116,6 +127,23 @@ impl Nodes {
             }
         }
         self.set_first(address_space, cameras.first());
+        self.update_conditions(hub, address_space);
+    }
+
+    fn update_conditions(&mut self, hub: &Hub, address_space: &mut AddressSpace) {
+        let conditions = hub.conditions();
+        let wanted: HashSet<NodeId> =
+            conditions.iter().map(|condition| events::condition_id(condition, self.namespace)).collect();
+        let gone: Vec<NodeId> = self.conditions.difference(&wanted).cloned().collect();
+        for id in gone {
+            self.conditions.remove(&id);
+            self.remove(address_space, &id);
+        }
+        for condition in conditions {
+            if self.conditions.insert(events::condition_id(&condition, self.namespace)) {
+                events::add_condition(address_space, &condition, self.namespace);
+            }
+        }
     }
 
     /// With the folders that have nothing in them any more.
@@ -138,7 +166,7 @@ impl Nodes {
 
     fn remove_camera(&mut self, address_space: &mut AddressSpace, name: &str) {
         self.cameras.remove(name);
-        for own in [CAMERA_IMAGE, snapshot::NAME] {
+        for own in [CAMERA_IMAGE, snapshot::NAME, methods::RESTART] {
             self.remove(address_space, &self.id(&format!("{CAMERAS}/{name}/{own}")));
         }
     }
@@ -178,7 +206,10 @@ impl Nodes {
         self.targets.insert(id, Target::Image(camera.clone()));
         let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), snapshot::NAME));
         snapshot::add_node(address_space, &method, self.name(snapshot::NAME), &parent);
-        self.targets.insert(method, Target::Snapshot(camera));
+        self.targets.insert(method, Target::Method(Method::Snapshot(camera.clone())));
+        let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), methods::RESTART));
+        methods::add_restart(address_space, &method, self.name(methods::RESTART), &parent);
+        self.targets.insert(method, Target::Method(Method::Restart(camera)));
     }
 
     /// The object of a camera, whether its tags or its picture come first.
@@ -190,6 +221,7 @@ impl Nodes {
                 .has_type_definition(self.camera_type.clone())
                 .organized_by(self.id(CAMERAS))
                 .insert(address_space);
+            events::add_notifier(address_space, &self.id(CAMERAS), &id);
         }
         id
     }
