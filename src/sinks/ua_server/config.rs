@@ -1,6 +1,7 @@
 //! `[ua_server]`: what the configuration says about the server.
 
 use super::access::{AccessRule, Anonymous};
+use super::found::{self, DiscoveryServer, Mdns, Reverse};
 use super::limits::Limits;
 use crate::model::Role;
 use serde::Deserialize;
@@ -25,6 +26,14 @@ pub struct Config {
     pub require_crls: bool,
     /// How much one client, and all of them, may cost.
     pub limits: Limits,
+    /// Announce the server by multicast DNS: true, on the interfaces that `listen` is about; false; or a list of interfaces.
+    /// On loopback it is announced only if that is in the list. Default: true.
+    pub mdns: Mdns,
+    /// Register with a local discovery server: its URL, or true for the one of this machine at port 4840, if there is one
+    /// and that port is not this server's own; or false. Default: true.
+    pub discovery_server: DiscoveryServer,
+    /// `[[ua_server.reverse]]`: clients to connect to, because they cannot.
+    pub reverse: Vec<Reverse>,
 }
 
 impl Default for Config {
@@ -36,6 +45,9 @@ impl Default for Config {
             access: Vec::new(),
             require_crls: false,
             limits: Limits::default(),
+            mdns: Mdns::Switch(true),
+            discovery_server: DiscoveryServer::Switch(true),
+            reverse: Vec::new(),
         }
     }
 }
@@ -55,6 +67,7 @@ impl Config {
                 ),
             ));
         }
+        faults.extend(found::check(&self.mdns, &self.discovery_server, &self.reverse));
         faults
     }
 

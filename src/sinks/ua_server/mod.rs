@@ -15,6 +15,7 @@
 //! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
 //! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
+//! - `found/` makes it known: mDNS, discovery server, reverse connect.
 //! - `pki.rs` keeps our own certificate and the trust list.
 //! - `access/` says who may come in, and who may do what with which node.
 //! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
@@ -27,6 +28,7 @@ mod address_space;
 mod config;
 mod endpoints;
 mod filter;
+mod found;
 mod gate;
 mod images;
 mod items;
@@ -60,6 +62,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -148,7 +151,7 @@ enum RunError {
 }
 
 /// Until the stop, or until another certificate counts.
-async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
+async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
     let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
@@ -174,6 +177,9 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let behind_address = behind.local_addr().map_err(RunError::Listen)?;
     let key_bytes = key_bytes(&handle)?;
     let gate = Gate::new(&setup.config, hub.clone(), setup.pki.trust.clone(), behind_address, key_bytes);
+    // Beside the rest, because its good-bye takes longer than the stop.
+    let mut found = JoinSet::new();
+    found.spawn(found::run(setup.clone(), gate.clone(), stop.clone()));
     let gate = async {
         advertise(&handle, behind_address.port(), setup.address.port()).await;
         gate.run(&listener, stop).await;
@@ -196,7 +202,13 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     }
     handle.cancel();
     // Sessions get a moment to be closed; whoever does not listen is cut off.
-    let _ = tokio::time::timeout(Duration::from_secs(2), serve).await;
+    let said_good_bye = async {
+        // Who starts again at once is not gone.
+        if stop.is_stopped() {
+            found.join_next().await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(serve, said_good_bye) }).await;
     Ok(())
 }
 

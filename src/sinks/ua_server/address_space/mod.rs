@@ -99,8 +99,8 @@ impl Nodes {
                 self.remove(address_space, &id);
             }
         }
-        let gone: Vec<String> =
-            self.cameras.iter().filter(|name| cameras.iter().all(|camera| camera.name() != *name)).cloned().collect();
+        let is_gone = |name: &&String| cameras.iter().all(|camera| camera.name() != *name);
+        let gone: Vec<String> = self.cameras.iter().filter(is_gone).cloned().collect();
         for name in gone {
             self.remove_camera(address_space, &name);
         }
