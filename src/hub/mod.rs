@@ -34,7 +34,7 @@ pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
 pub use sources::Running;
-pub use table::{RegisterError, Registration, Request, WriteRequest};
+pub use table::{RegisterError, Registration, Request, TagChange, WriteRequest};
 
 use crate::base::Clock;
 use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
@@ -175,9 +175,9 @@ impl Hub {
         self.read_table().specs()
     }
 
-    /// What became of the tags since an earlier call, which gave the number `since`; 0 for all. New ones and those that
-    /// are now another, with their spec; those that were taken away, without. And the number for the next call.
-    pub fn tags_since(&self, since: u64) -> (u64, Vec<(TagId, Option<Arc<TagSpec>>)>) {
+    /// What became of the tags since an earlier call, which gave the number `since`; 0 for all. And the number for the
+    /// next call.
+    pub fn tags_since(&self, since: u64) -> (u64, Vec<TagChange>) {
         self.read_table().since(since)
     }
 
