@@ -7,7 +7,7 @@
 //!     └── Controls         Optional: only cameras that have some
 //!         └── <Control>    OptionalPlaceholder: named as the driver names it
 
-use super::super::snapshot;
+use crate::sinks::ua_server::snapshot;
 use super::variables::{self, below, modelling_rule};
 use super::{CAMERA_IMAGE, CONTROLS};
 use crate::model::{Range, TagSpec};

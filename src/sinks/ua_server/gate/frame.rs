@@ -8,9 +8,9 @@ pub(super) const HEADER: usize = 8;
 /// The largest chunk that either side may send; what the UA crate negotiates as well.
 pub(super) const BUFFER: usize = 65_535;
 /// Bytes of one response; the largest ByteString with room around it.
-pub(in super::super) const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 /// A response of that size in chunks of 64 KiB.
-pub(in super::super) const RESPONSE_CHUNKS: usize = 1024;
+pub const RESPONSE_CHUNKS: usize = 1024;
 /// The least that a side must be able to take (OPC 10000-6, 7.1.2.3).
 const LEAST_BUFFER: u32 = 8192;
 /// OPC 10000-6, 7.1.2.3: a server answers longer ones with BadTcpEndpointUrlInvalid.
