@@ -176,8 +176,8 @@ impl Hub {
         self.read_table().specs()
     }
 
-    /// What became of the tags since an earlier call, which gave the number `since`; 0 for all. New ones and those that
-    /// are now another, with their spec; those that were taken away, without. And the number for the next call.
+    /// What became of the tags since an earlier call, which gave the number `since`; 0 for all. And the number for the
+    /// next call.
     pub fn tags_since(&self, since: u64) -> (u64, Vec<TagChange>) {
         self.read_table().since(since)
     }

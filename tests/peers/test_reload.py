@@ -3,12 +3,13 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from asyncua import ua
-from conftest import DEMO, child, free_port, wait_until
+from conftest import BINARY, DEMO, child, free_port, wait_until
 from pysparkplug import MessageType
 from test_mqtt import GROUP, MQTT, Host
 
@@ -98,12 +99,22 @@ def test_a_bad_edit_is_refused_with_its_line_and_the_old_configuration_goes_on(v
         reload(vedette, DEMO, NOTHING)
 
 
-def test_what_cannot_change_while_it_runs_is_refused(make):
+def test_the_data_folder_cannot_change_while_it_runs(make):
     vedette = make()
-    vedette.config.write_text(vedette.config.read_text().replace("[device]", f'[device]\ndata_dir = "{vedette.data}"'))
+    text = vedette.config.read_text().replace("[device]", f'[device]\ndata_dir = "{vedette.data}"')
+    vedette.config.write_text(text)
+    other = text.replace(str(vedette.data), "/elsewhere")
+    with vedette.log.open("ab") as log:
+        command = [BINARY, "run", "--config", vedette.config]
+        vedette.process = subprocess.Popen(command, stdout=log, stderr=log)
+    wait_until("it serves", lambda: vedette.says("Serving OPC UA"))
+    reload(vedette, other, REFUSED)
+    assert ":3: [device] data_dir: cannot change from" in vedette.text()
+    vedette.stop()
+    # What is said on the command line comes first, so there it changes nothing.
+    vedette.config.write_text(text)
     vedette.start()
-    # The command line comes first, so this changes nothing.
-    reload(vedette, vedette.config.read_text().replace(str(vedette.data), "/elsewhere"), NOTHING)
+    reload(vedette, other, NOTHING)
 
 
 def test_sources_come_change_and_go_while_a_session_goes_on(vedette):

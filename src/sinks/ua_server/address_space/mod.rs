@@ -263,3 +263,55 @@ impl Nodes {
         id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Clock;
+    use crate::model::{DataType, TagName};
+    use ::opcua::server::address_space::NodeType;
+
+    fn data_type(address_space: &AddressSpace, id: &NodeId) -> Option<NodeId> {
+        match address_space.find_node(id)? {
+            NodeType::Variable(variable) => Some(variable.data_type()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn nodes_follow_their_tags() {
+        let hub = Hub::new(Clock::real());
+        let mut address_space = AddressSpace::new();
+        address_space.add_namespace(NAMESPACE, 2);
+        let mut nodes = Nodes::new(&[(2, NAMESPACE)], &[], &mut address_space);
+        let spec = |name: &str, data_type| TagSpec::new(TagName::new(name).unwrap(), data_type);
+        let number = hub.register("one", vec![spec("a/b/x", DataType::Double).range(0.0, 1.0)]).unwrap();
+        let other = hub.register("other", vec![spec("a/y", DataType::Double)]).unwrap();
+        nodes.update(&hub, &mut address_space);
+        let id = nodes.id("Tags/a/b/x");
+        let range = variables::below(&id, "EURange");
+        assert_eq!(data_type(&address_space, &id), Some(NodeId::new(0, DataType::Double as u32)));
+        assert!(address_space.node_exists(&range));
+
+        let tag = number.tags()[0];
+        drop(number);
+        let text = hub.register("two", vec![spec("a/b/x", DataType::String)]).unwrap();
+        nodes.update(&hub, &mut address_space);
+        assert_eq!(text.tags(), [tag]);
+        assert_eq!(data_type(&address_space, &id), Some(NodeId::new(0, DataType::String as u32)));
+        assert!(!address_space.node_exists(&range), "it was of the number");
+
+        drop(text);
+        hub.retire();
+        nodes.update(&hub, &mut address_space);
+        assert!(!address_space.node_exists(&id) && nodes.target(&id).is_none());
+        assert!(!address_space.node_exists(&nodes.id("Tags/a/b")), "it is empty");
+        assert!(address_space.node_exists(&nodes.id("Tags/a")), "another tag is there");
+        assert_eq!(nodes.node_id_of(tag), Some(&id), "so that who monitors it is told");
+
+        drop(other);
+        hub.retire();
+        nodes.update(&hub, &mut address_space);
+        assert!(!address_space.node_exists(&nodes.id("Tags/a")) && address_space.node_exists(&nodes.id("Tags")));
+    }
+}
