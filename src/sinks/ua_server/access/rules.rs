@@ -110,7 +110,7 @@ fn default(action: Action, path: Option<&str>, node: &NodeId) -> Role {
 /// From which role on a method of ours may be called, by its BrowseName.
 pub(in crate::sinks::ua_server) fn default_call_role(method: &str) -> Role {
     match method {
-        super::super::snapshot::NAME => Role::Viewer,
+        crate::sinks::ua_server::snapshot::NAME => Role::Viewer,
         "ReloadConfiguration" => Role::Admin,
         _ => Role::Operator,
     }

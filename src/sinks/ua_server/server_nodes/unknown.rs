@@ -16,12 +16,12 @@ use ::opcua::types::{BrowseDirection, NodeClass, NodeId, StatusCode, TimestampsT
 use async_trait::async_trait;
 
 /// Stands last among the node managers.
-pub(in super::super) struct UnknownNodes {
+pub(in crate::sinks::ua_server) struct UnknownNodes {
     context: ServerContext,
 }
 
 impl UnknownNodes {
-    pub(in super::super) fn new(context: ServerContext) -> Self {
+    pub(in crate::sinks::ua_server) fn new(context: ServerContext) -> Self {
         Self { context }
     }
 
