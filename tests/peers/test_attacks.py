@@ -274,8 +274,9 @@ def bombs(wire: Wire) -> dict[str, bytes]:
     """Small on the wire, large or deep for whoever decodes it."""
     write = ua.WriteRequest()
     write.Parameters.NodesToWrite = [ua.WriteValue(TIME, ua.AttributeIds.Value, None, ua.DataValue())]
-    # Ends with the mask of an empty DataValue.
-    head = wire.encode(write)[:-1]
+    # Ends with a DataValue: a mask for value and status, a null Variant, a status.
+    head = wire.encode(write).removesuffix(b"\x03\x00\x00\x00\x00\x00")
+    assert head.endswith(b"\xff\xff\xff\xff"), "the IndexRange"
     room = 250_000 - len(head)
     read = wire.encode(read_request())[:-4]
     # The AdditionalHeader is the last of the RequestHeader: three zeros before MaxAge, TimestampsToReturn, NodesToRead.

@@ -94,6 +94,7 @@ impl Gate {
 
     /// Lets clients in until the stop. When this is dropped all connections end.
     pub(super) async fn run(&self, listener: &TcpListener, stop: &Stop) {
+        allow_files();
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -136,6 +137,15 @@ impl Shared {
                 stream::say_good_bye(&stream, &refusal).await;
             }
         }
+    }
+}
+
+/// A connection takes three files, and the usual limit of 1024 is for programs that use select(2).
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "Cannot have more open files than usual.");
     }
 }
 
