@@ -216,6 +216,9 @@ fn ask_twice(name: &UserName) -> Result<String, String> {
 /// What SIGINT's key sends.
 const INTERRUPT: u8 = 3;
 
+/// A terminal's longest line (N_TTY).
+const LINE: usize = 4096;
+
 /// A line from the terminal, unseen. Ctrl-C ends the line instead of the program, which would leave the terminal mute.
 fn ask(prompt: &str) -> Result<String, String> {
     let failed = |error: rustix::io::Errno| format!("cannot ask for the password: {error}");
@@ -226,9 +229,15 @@ fn ask(prompt: &str) -> Result<String, String> {
     mute.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
     termios::tcsetattr(&stdin, OptionalActions::Flush, &mute).map_err(failed)?;
     eprint!("{prompt}");
-    let line = one_line();
+    // A terminal gives one line at a time, also one that does not end with a newline.
+    let mut line = [0; LINE];
+    let read = rustix::io::read(&stdin, &mut line);
     eprintln!();
     termios::tcsetattr(&stdin, OptionalActions::Flush, &before).map_err(failed)?;
-    let line = line?;
-    if line.as_bytes().contains(&INTERRUPT) { Err("interrupted; nothing was changed".into()) } else { Ok(line) }
+    let line = &line[..read.map_err(failed)?];
+    if line.is_empty() || line.contains(&INTERRUPT) {
+        return Err("interrupted; nothing was changed".into());
+    }
+    let line = std::str::from_utf8(line).map_err(|_| "the password is no UTF-8".to_owned())?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
