@@ -15,6 +15,7 @@ name = "vedette-test"
 [ua_server]
 listen = "127.0.0.1:{port}"
 insecure_on_loopback = true
+anonymous = "ROLE"
 [cameras]
 discover = false
 linger = "300ms"
@@ -61,12 +62,12 @@ def name(event) -> str:
 class Line:
     """The firmware with a camera whose program can be taken away and put back: unplugged, plugged in."""
 
-    def __init__(self, make, folder, more=""):
+    def __init__(self, make, folder, more="", role="admin"):
         self.program = folder / "camera"
         self.hidden = folder / "unplugged"
         self.program.write_text(f"#!{sys.executable}\n{CAMERA}")
         self.program.chmod(0o755)
-        config = CONFIG.replace("PROGRAM", str(self.program)).replace("SYSTEM", more)
+        config = CONFIG.replace("PROGRAM", str(self.program)).replace("SYSTEM", more).replace("ROLE", role)
         self.vedette = make(config)
 
     def unplug(self):
@@ -463,6 +464,52 @@ def test_a_reload_is_answered_and_takes_conditions_with_it(make, tmp_path):
                    {"CameraLost", "UplinkDown"})
         wait_until("no more instance", lambda: "UplinkDown" not in names(device))
         wait_until("no more camera", lambda: names(child(client.nodes.objects, "Cameras")) == {"line2"})
+
+
+def test_each_method_wants_its_role(make, tmp_path):
+    denied = ua.uaerrors.BadUserAccessDenied
+    for role in ("viewer", "operator"):
+        (tmp_path / role).mkdir()
+        line = Line(make, tmp_path / role, role=role)
+        line.vedette.start()
+        with line.vedette.client() as client:
+            camera, condition = of_camera(client, "line2"), of_camera(client, "line2", "CameraLost")
+            assert camera.call_method("2:Snapshot")
+            events, subscription, _ = subscribe(client)
+            refresh(client, subscription)
+            wait_until("the conditions", lambda: len(events.events) == 2)
+            with pytest.raises(denied):
+                child(client.nodes.objects, "Device").call_method("2:ReloadConfiguration")
+            if role == "viewer":
+                for method, arguments in ((DISABLE, []), (ACKNOWLEDGE, [event_id(b"x" * 16), ua.LocalizedText("?")])):
+                    with pytest.raises(denied):
+                        condition.call_method(method, *arguments)
+                with pytest.raises(denied):
+                    camera.call_method("2:Restart")
+            else:
+                camera.call_method("2:Restart")
+                condition.call_method(DISABLE)
+
+
+def test_of_what_one_may_not_read_one_does_not_hear(make, tmp_path):
+    rules = '[[ua_server.access]]\npath = "Cameras/line1"\nread = "admin"\ncall = "admin"'
+    line = Line(make, tmp_path, rules, role="operator")
+    line.vedette.start()
+    line.unplug()
+    wait_until("the loss", lambda: line.vedette.says("Camera lost"))
+    with line.vedette.client() as client:
+        events, subscription, _ = subscribe(client)
+        line.plug_in()
+        with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+            of_camera(client, "line1", "CameraLost").call_method(DISABLE)
+        of_camera(client, "line2", "CameraLost").call_method(DISABLE)
+        wait_until("that of the other camera", lambda: events.of("line2"))
+        refresh(client, subscription)
+        wait_until("the end of the refresh", lambda: "RefreshEndEventType" in events.of())
+        assert events.of("line1") == []
+        began, now = datetime.datetime(2026, 1, 1), datetime.datetime.now(datetime.timezone.utc)
+        sources = {event.SourceName for event in client.nodes.server.read_event_history(began, now)}
+        assert "line2" in sources and "line1" not in sources
 
 
 def test_the_tree_shows_types_notifiers_and_conditions(line):

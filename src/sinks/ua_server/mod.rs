@@ -165,7 +165,7 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
     let (latest, structure, events) = (hub.latest(), hub.structure(), hub.events());
     let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
-    let delivery = Arc::new(Delivery::new(hub.clone()));
+    let delivery = Arc::new(Delivery::new(hub.clone(), access.clone()));
     let (server, handle) = build(setup, hub, sampling, &access, &delivery)?;
     let guard = handle.node_managers().get_of_type::<Guard>();
     let nodes = guard.ok_or_else(|| RunError::Crate("our node manager is not there".into()))?.nodes().clone();

@@ -13,6 +13,7 @@
 use super::filters::Subscribers;
 use super::notice::Notice;
 use crate::hub::Hub;
+use crate::sinks::ua_server::access::{Access, Action};
 use ::opcua::nodes::TypeTree;
 use ::opcua::server::{MonitoredItem, MonitoredItemHandle, Subscription, SubscriptionCache};
 use ::opcua::types::{AttributeId, NodeId};
@@ -53,6 +54,7 @@ impl News {
 
 pub(in crate::sinks::ua_server) struct Delivery {
     hub: Hub,
+    access: Access,
     sessions: Arc<Subscribers>,
     queues: Mutex<HashMap<MonitoredItemHandle, Queue>>,
     /// Somebody else than the task that empties the queues has put something in.
@@ -117,9 +119,13 @@ impl Queue {
 }
 
 impl Delivery {
-    pub(in crate::sinks::ua_server) fn new(hub: Hub) -> Self {
+    pub(in crate::sinks::ua_server) fn new(hub: Hub, access: Access) -> Self {
         let sessions = Arc::default();
-        Self { hub, sessions, queues: Mutex::default(), stirred: Notify::new() }
+        Self { hub, access, sessions, queues: Mutex::default(), stirred: Notify::new() }
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(in crate::sinks::ua_server) fn subscribers(&self) -> &Arc<Subscribers> {
@@ -154,6 +160,15 @@ impl Delivery {
                 self.sessions.forget(session);
                 continue;
             };
+            // Not under the lock of its subscriptions: the crate takes the session's own first.
+            let owner = session_subscriptions.lock().session().clone();
+            let role = owner.read().user_token().and_then(|token| self.access.role(token));
+            // Of what one may not read one does not hear, on whatever node one listens.
+            let is_allowed = |notice: &Notice| match (role, notice.about()) {
+                (_, None) => true,
+                (Some(role), Some(node)) => self.access.role_may(role, Action::Read, node),
+                (None, Some(_)) => false,
+            };
             let mut session_subscriptions = session_subscriptions.lock();
             for id in session_subscriptions.subscription_ids() {
                 let Some(subscription) = session_subscriptions.get_mut(id) else { continue };
@@ -163,7 +178,7 @@ impl Delivery {
                 let items: Vec<Item> = subscription.items().filter(is_ours).map(|item| Item::of(id, item)).collect();
                 for item in items {
                     let mut queue = queues.remove(&item.handle).unwrap_or_default();
-                    for one in news.iter().filter(|one| one.is_for(&item)) {
+                    for one in news.iter().filter(|one| one.is_for(&item) && is_allowed(&one.notice)) {
                         queue.add(&one.notice, item.discard_oldest);
                     }
                     self.hand_over(&mut queue, &item, subscription, types);

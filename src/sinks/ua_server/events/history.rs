@@ -6,13 +6,15 @@ use super::comparisons;
 use super::filters::Reader;
 use super::notice::Notice;
 use crate::hub::Hub;
+use crate::sinks::ua_server::access::{Access, Action};
 use ::opcua::nodes::{Event, ParsedEventFilter};
 use ::opcua::server::node_manager::{HistoryNode, RequestContext};
-use ::opcua::types::{DateTime, HistoryEvent, HistoryEventFieldList, ReadEventDetails, StatusCode};
+use ::opcua::types::{DateTime, HistoryEvent, HistoryEventFieldList, NodeId, ReadEventDetails, StatusCode};
 
 /// Answers for each node.
 pub(super) fn read(
     hub: &Hub,
+    access: &Access,
     namespace: u16,
     context: &RequestContext,
     details: &ReadEventDetails,
@@ -23,7 +25,8 @@ pub(super) fn read(
     let filter = filter?;
     let Span { from, to, is_backward } = span(details)?;
     let mut notices: Vec<Notice> = hub.recent().iter().map(|happening| Notice::of(happening, namespace)).collect();
-    notices.retain(|notice| (from..=to).contains(notice.time()));
+    let may = |node: &NodeId| access.may(&context.token, Action::Read, node);
+    notices.retain(|notice| (from..=to).contains(notice.time()) && notice.about().is_none_or(may));
     if is_backward {
         notices.reverse();
     }

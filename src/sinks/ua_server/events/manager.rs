@@ -110,6 +110,6 @@ impl NodeManager for ConditionMethods {
         nodes: &mut [&mut HistoryNode],
         _: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        history::read(&self.hub, self.namespace(), context, details, nodes)
+        history::read(&self.hub, self.delivery.access(), self.namespace(), context, details, nodes)
     }
 }

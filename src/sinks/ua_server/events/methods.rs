@@ -9,6 +9,7 @@ use super::filters::Reader;
 use super::nodes::{METHODS, condition_id};
 use super::refresh;
 use crate::hub::{Act, ActError, Hub};
+use crate::sinks::ua_server::access::Action;
 use ::opcua::server::MonitoredItemHandle;
 use ::opcua::server::node_manager::{MethodCall, RequestContext};
 use ::opcua::types::{AttributeId, MethodId, NodeId, ObjectTypeId, StatusCode, Variant};
@@ -61,6 +62,13 @@ fn answer(
         };
     }
     let condition = condition.ok_or(StatusCode::BadMethodInvalid)?;
+    let may = |action| delivery.access().may(&context.token, action, call.object_id());
+    if !may(Action::Browse) {
+        return Err(StatusCode::BadNodeIdUnknown);
+    }
+    if !may(Action::Call) {
+        return Err(StatusCode::BadUserAccessDenied);
+    }
     let user = if context.token.is_anonymous() { "" } else { &context.token.0 };
     hub.act(condition.kind, &condition.source, act(method, arguments)?, user).map_err(status)
 }

@@ -81,6 +81,15 @@ impl Notice {
         Self { types, time: date_time(now), fields, condition: None, notifiers: None }
     }
 
+    /// The node that it is about; `None` if it is about the queue, or the refresh.
+    pub(super) fn about(&self) -> Option<&NodeId> {
+        let node = self.fields.iter().find_map(|(name, value)| match value {
+            Variant::NodeId(node) if *name == "SourceNode" => Some(&**node),
+            _ => None,
+        });
+        node.filter(|_| self.notifiers.is_some())
+    }
+
     /// Whether an item on this node is to get it.
     pub(super) fn is_for(&self, node: &NodeId) -> bool {
         self.notifiers.as_ref().is_none_or(|notifiers| notifiers.contains(node))
