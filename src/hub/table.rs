@@ -48,6 +48,9 @@ pub(super) struct Table {
     changes: u64,
 }
 
+/// A tag that came or became another, with its spec, or that was taken away.
+pub type TagChange = (TagId, Option<Arc<TagSpec>>);
+
 struct Row {
     spec: Arc<TagSpec>,
     owner: Arc<str>,

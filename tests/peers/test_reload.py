@@ -310,3 +310,27 @@ def test_a_stop_does_not_wait_for_a_reload(vedette):
     vedette.process.send_signal(signal.SIGHUP)
     vedette.process.send_signal(signal.SIGTERM)
     assert vedette.process.wait(15) == 0
+
+
+def test_a_client_that_has_its_own_server_changed_gets_its_answer(make):
+    text = DEMO.replace('anonymous = "operator"', 'anonymous = "admin"')
+    vedette = make(text).start()
+    client = vedette.client()
+    client.connect()
+    device = child(client.nodes.objects, "Device")
+    index = client.get_namespace_index("urn:vedette:nodes")
+    call = lambda: device.call_method(f"{index}:ReloadConfiguration")
+    assert call() == [True, "nothing in the configuration has changed"]
+    vedette.config.write_text("[ua_server]\nlisten = 4840\n")
+    applied, message = call()
+    assert not applied and "vedette.toml:2: [ua_server] listen: " in message
+    vedette.config.write_text(text.replace("{port}", str(vedette.port)).replace('"admin"', '"viewer"'))
+    assert call() == [True, "[ua_server] changed"]
+    wait_until("it serves", lambda: vedette.text().count("Serving OPC UA.") == 2)
+    with vedette.client() as other:
+        assert is_good(other, "Tags/demo/sine")
+    try:
+        client.disconnect()
+    except Exception:
+        # Its connection is gone, which is what it was told.
+        pass
