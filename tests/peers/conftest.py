@@ -206,6 +206,11 @@ def broker(tmp_path):
     broker.kill()
 
 
+def line_of(text: str, words: str) -> int:
+    """The last line of a configuration that begins with these words, from 1."""
+    return max(number for number, line in enumerate(text.splitlines(), 1) if line.startswith(words))
+
+
 def picture(data: bytes) -> Image.Image:
     """Decoded to the last byte, by somebody else's decoder."""
     image = Image.open(io.BytesIO(data))
