@@ -28,8 +28,12 @@ pub(super) const TOTALS: TableDefinition<&str, u64> = TableDefinition::new("tota
 
 /// Read again and again while a range is read; the rest comes from the page cache of the system.
 const CACHE: usize = 1 << 20;
-/// A row costs about so much on top of its value: key, offsets, share of the pages above, room in the page.
-const ROW_OVERHEAD: u64 = 48;
+/// What a row takes of the file, about: its key and offsets, and room in its pages. A page has 4 KiB, and a value that is
+/// larger gets a power of two of them for itself.
+fn room(value: usize) -> u64 {
+    let bytes = value as u64 + 40;
+    if bytes > 1300 { bytes.next_power_of_two().max(4096) } else { bytes * 3 / 2 }
+}
 
 pub(super) struct Archive(Database);
 
@@ -154,7 +158,7 @@ impl Archive {
                     let times = block::times(records);
                     let next = known.len() as u32;
                     let column = *known.entry(times).or_insert_with_key(|times| {
-                        meta.bytes += times.len() as u64 + ROW_OVERHEAD;
+                        meta.bytes += room(times.len());
                         next
                     });
                     let (first, last) = (records[0].time().ticks(), records[records.len() - 1].time().ticks());
@@ -163,7 +167,7 @@ impl Archive {
                     body.extend(block::encode(records));
                     blocks.insert((number, id, part as u32), with_crc(&body).as_slice())?;
                     meta.samples += records.len() as u64;
-                    meta.bytes += body.len() as u64 + ROW_OVERHEAD;
+                    meta.bytes += room(body.len());
                     meta.first = meta.first.min(first);
                     meta.last = meta.last.max(last);
                     let newest = records.iter().map(|record| record.server_time.ticks()).max();

@@ -23,8 +23,9 @@ use super::wire::{Damaged, Reader, put_signed, put_varint};
 use crate::model::{DataType, Status, Timestamp, Value};
 use std::sync::Arc;
 
-/// Records in a block at most: what a reader has in memory of each tag.
-pub(super) const MOST: usize = 1024;
+/// Records in a block at most: what a reader has in memory of each tag. Few enough that even noise fits into one page of
+/// redb, which gives larger values a power of two of pages.
+pub(super) const MOST: usize = 256;
 
 /// Second, millisecond, microsecond, tick.
 const UNITS: [i64; 4] = [10_000_000, 10_000, 10, 1];

@@ -11,7 +11,7 @@
 //!
 //!     journal-<generation>   journal.rs: what came since the archive was written last. One append and one sync for each group
 //!     archive.redb           archive.rs: generations, each the content of one journal: sorted by tag and time, in blocks of
-//!                            up to 1024 samples (block.rs)
+//!                            up to 256 samples (block.rs)
 //!     pictures/              pictures.rs: one file for each
 //!     *.damaged              what could not be read any more, moved aside; one of a kind is kept
 //!
@@ -140,7 +140,7 @@ impl Store {
 
     /// Writes until the stop, and what is pending after that.
     pub fn run(&self, stop: &Stop) {
-        writer::run(&self.0, stop);
+        writer::run(self.0.clone(), stop);
     }
 
     /// Takes samples in. Never waits; what does not fit is counted as lost.

@@ -13,6 +13,7 @@ use crate::model::Timestamp;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -30,7 +31,7 @@ const RESERVE: u64 = 4 << 20;
 
 pub(super) const ARCHIVE: &str = "archive.redb";
 
-pub(super) fn run(shared: &Shared, stop: &Stop) {
+pub(super) fn run(shared: Arc<Shared>, stop: &Stop) {
     let mut writer = Writer::new(shared);
     while !stop.is_stopped() {
         writer.tick();
@@ -39,16 +40,16 @@ pub(super) fn run(shared: &Shared, stop: &Stop) {
     writer.tick();
 }
 
-pub(super) struct Writer<'a> {
-    shared: &'a Shared,
+pub(super) struct Writer {
+    shared: Arc<Shared>,
     journal: Option<Journal>,
     /// When the journal was begun.
     began: Instant,
     retained: Option<Instant>,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, journal: None, began: Instant::now(), retained: None }
     }
 
