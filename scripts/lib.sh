@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts in this folder share. Sourced, never run.
 #
-# Two rules hold for every script: what it needs it installs itself, from Debian's packages, rustup or PyPI with
+# Two rules hold for every script: what it needs it installs itself, from Debian's packages, rustup, PyPI or npm with
 # pinned versions; and everything it downloads or builds lies below target/, so `rm -r target` undoes all of it but
 # the Debian packages.
 
@@ -75,4 +75,20 @@ venv() {
     "$folder/bin/pip" --quiet --disable-pip-version-check --cache-dir "$TARGET/pip-cache" \
         install --requirement "$requirements" >&2 || die "pip could not install ${requirements#"$ROOT"/}"
     printf '%s\n' "$hash" >"$folder/requirements.sha256"
+}
+
+# node_peers: node-opcua at target/node/node_modules with exactly the pinned packages, made again when the pins change.
+node_peers() {
+    local folder=$TARGET/node pins=$ROOT/tests/peers/node
+    # Whoever has Node from elsewhere keeps it; Debian's npm would not go with it.
+    command -v npm >/dev/null || need_apt nodejs npm
+    cmp -s "$pins/package-lock.json" "$folder/package-lock.json" && [[ -f $folder/complete ]] && return
+    say "making target/node from tests/peers/node/package-lock.json"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$pins/package.json" "$pins/package-lock.json" "$folder"
+    # None of these packages needs the scripts that packages may run while they are installed.
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+        die "npm could not install tests/peers/node/package-lock.json"
+    touch "$folder/complete"
 }

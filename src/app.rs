@@ -8,10 +8,13 @@
 //! Nothing here can fail after the start: a lost device, a broker that is away, a fault inside a protocol crate are
 //! each the business of the task that meets it.
 
+mod version;
+
 use crate::base::{self, Clock, Tasks, logs};
 use crate::cameras::CameraConfig;
 use crate::config::{Config, Fault, Faults, Source};
 use crate::hub::Hub;
+use crate::model::EventKind;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::simulator::Simulator;
 use crate::sources::system::System;
@@ -74,6 +77,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     for start in starters {
         start(&sources);
     }
+    hub.raise(EventKind::ConfigurationApplied, "configuration", "The configuration was applied at start");
+    version::note(&plan.data_dir, &hub);
     base::notify_ready();
     info!(device = %plan.config.device.name, version = env!("CARGO_PKG_VERSION"), "Vedette is up.");
 
@@ -124,7 +129,7 @@ fn set_up_ua_server(
     if let Some(port) = options.ua_port {
         ua_config.listen.set_port(port);
     }
-    ua_server::Setup::new(ua_config, &config.device.name, data_dir).map_err(|error| match error {
+    ua_server::Setup::new(ua_config, &config.device.name, cameras::specs(), data_dir).map_err(|error| match error {
         ua_server::SetupError::Bind(bind) => {
             let what = format!("{bind}; choose another with `listen`, or with --ua-port");
             let fault: Fault = source.fault("[ua_server]", &span, "listen", what);
@@ -161,10 +166,14 @@ fn register(plan: &Plan, hub: &Hub, clock: &Clock, tasks: &Tasks) -> Result<Vec<
     if let Some(table) = system {
         let system = System::register(table.get_ref().clone(), plan.data_dir.clone(), hub);
         let system = shared(system.map_err(|error| failed(&error))?);
+        let hub = hub.clone();
         starters.push(Box::new(move |tasks| {
             tasks.spawn("system", move |stop| {
-                let system = system.clone();
-                async move { system.lock().await.run(&stop).await }
+                let (system, hub) = (system.clone(), hub.clone());
+                async move {
+                    let _running = hub.source_runs("system", &stop);
+                    system.lock().await.run(&stop).await
+                }
             });
         }));
     }
@@ -175,10 +184,14 @@ fn register(plan: &Plan, hub: &Hub, clock: &Clock, tasks: &Tasks) -> Result<Vec<
             Faults(vec![plan.source.fault("[[simulator]]", &table.span(), "name", error.to_string())])
         };
         let simulator = shared(simulator.map_err(|error| fault(&error))?);
+        let (hub, source) = (hub.clone(), name.clone());
         starters.push(Box::new(move |tasks| {
             tasks.spawn(format!("simulator {name}"), move |stop| {
-                let simulator = simulator.clone();
-                async move { simulator.lock().await.run(&stop).await }
+                let (simulator, hub, source) = (simulator.clone(), hub.clone(), source.clone());
+                async move {
+                    let _running = hub.source_runs(&source, &stop);
+                    simulator.lock().await.run(&stop).await
+                }
             });
         }));
     }

@@ -8,6 +8,8 @@
 //! there is looked at whenever a device came or went (plug.rs nudges), and twice a second for those that do not announce
 //! themselves, so that a camera that was unplugged is bad within a second even if nobody watches it.
 //!
+//! A restart that somebody asks for closes the device wherever this thread is in the picture above, and begins at idle.
+//!
 //! A frame is measured at most once, if somebody who is due has a deadband (and once a second, for the live meter), and
 //! then encoded at most once, if somebody still wants it (hub::frames). What the camera is and does it says on its tags (status.rs).
 
@@ -58,6 +60,11 @@ impl Capture {
         let mut glanced = Instant::now();
         while !stop.is_stopped() {
             let is_wanted = self.port.wait_for_demand(GLANCE).leases > 0;
+            self.status.tell();
+            if self.port.is_restart_asked() {
+                self.restart();
+                retry.reset();
+            }
             let is_nudged = self.port.take_nudge();
             if is_nudged {
                 retry.reset();
@@ -102,6 +109,16 @@ impl Capture {
                 }
             }
         }
+    }
+
+    /// The device is closed, as it was asked for. Whatever was wrong with it may be over: the next reader finds out.
+    fn restart(&mut self) {
+        info!(camera = self.port.name(), "Restarting the camera, as asked.");
+        match self.device.probe() {
+            Ok(()) => self.port.set_quality(Quality::GOOD),
+            Err(error) => self.fail(&error),
+        }
+        self.port.restarted();
     }
 
     /// Is the device (still, again) there? A loss is not taken back before it is time to try again, so that it is seen also
@@ -171,6 +188,10 @@ impl Capture {
             let now = Instant::now();
             let leases = session.port.demand().leases;
             session.status.tick(leases);
+            session.status.tell();
+            if session.port.is_restart_asked() {
+                return Ok(());
+            }
             if leases > 0 {
                 session.last_wanted = now;
             } else if now.duration_since(session.last_wanted) >= session.linger {

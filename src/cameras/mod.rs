@@ -5,7 +5,8 @@
 //!
 //! - `device.rs` says what a camera is, and what can be wrong with one.
 //! - `plug.rs` finds cameras, at start and when they are plugged in.
-//! - `capture.rs` is the life of a camera: idle, streaming, failed, back again. `status.rs` is what it says of itself.
+//! - `capture.rs` is the life of a camera: idle, streaming, failed, back again. `status.rs` is what it says of itself;
+//!   `news.rs` when that is an event.
 //! - `ladder.rs` chooses who makes the JPEG: the camera, a hardware encoder, or encode.rs.
 //! - `controls/` serves a camera's controls as tags, whether it captures or not.
 //! - `encode.rs` makes JPEGs of raw frames, laid out by `layout.rs`; `jpeg/` mends those that a camera makes.
@@ -22,6 +23,7 @@ mod encode;
 pub mod jpeg;
 mod ladder;
 mod layout;
+mod news;
 mod pipe;
 mod plug;
 mod scale;
@@ -34,6 +36,7 @@ pub use device::{CameraError, Mode, PixelFormat};
 pub use difference::Meter;
 pub use encode::Encoder;
 pub use snapshot::{SnapshotError, find, snapshot};
+pub use status::specs;
 
 use crate::base::{Clock, Spawner, Tasks, duration};
 use crate::hub::frames::{Comparison, Traits};

@@ -4,11 +4,16 @@
 //! - what this program knows whatever happens (State, Reason, counters): stays good;
 //! - what the device said of itself (Driver, Format): bad with the reason while the device is not there;
 //! - what is measured while it streams (FrameRate, Difference): the same.
+//!
+//! That it came or went is also an event, and its loss the condition CameraLost, as far as `news.rs` finds it worth telling.
 
 use super::SpawnError;
 use super::device::{CameraError, Description, Mode};
+use super::news::{Health, News};
 use crate::hub::{Hub, Registration};
-use crate::model::{Array, DataType, Quality, Sample, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::model::{
+    Array, ConditionKind, DataType, EventKind, Quality, Sample, TagId, TagName, TagSpec, Timestamp, Value,
+};
 use std::time::{Duration, Instant};
 
 macro_rules! status_tags {
@@ -55,8 +60,26 @@ const COUNTERS: Duration = Duration::from_secs(1);
 const METER: Duration = Duration::from_millis(250);
 const METER_AGE: Duration = Duration::from_secs(1);
 
+/// The tags that every camera has, named without the camera.
+pub fn specs() -> Vec<TagSpec> {
+    let spec = |(tag, data_type, description): &(&str, DataType, &str)| {
+        let name = TagName::new(tag).expect("the names above are single words");
+        let spec = TagSpec::new(name, *data_type).described(*description);
+        match *tag {
+            "InUse" => spec.states(vec!["idle".into(), "in use".into()]),
+            "Difference" => spec.unit("%").range(0.0, 100.0),
+            "FrameRate" => spec.unit("1/s"),
+            "Formats" => TagSpec { is_array: true, ..spec },
+            _ => spec,
+        }
+    };
+    TAGS.iter().map(spec).collect()
+}
+
 pub(super) struct Status {
     hub: Hub,
+    name: String,
+    news: News,
     tags: Registration,
     state: &'static str,
     reason: String,
@@ -88,20 +111,16 @@ struct Window {
 impl Status {
     /// Registers `cameras/<name>/...`.
     pub(super) fn register(hub: &Hub, name: &str, device: &str) -> Result<Self, SpawnError> {
-        let specs = TAGS.iter().map(|(tag, data_type, description)| {
-            let name = TagName::new(&format!("cameras/{name}/{tag}"))?;
-            let spec = TagSpec::new(name, *data_type).described(*description);
-            Ok(match *tag {
-                "Difference" => spec.unit("%").range(0.0, 100.0),
-                "FrameRate" => spec.unit("1/s"),
-                "Formats" => TagSpec { is_array: true, ..spec },
-                _ => spec,
-            })
+        let specs = specs().into_iter().map(|spec| {
+            let name = TagName::new(&format!("cameras/{name}/{}", spec.name))?;
+            Ok(TagSpec { name, ..spec })
         });
         let specs = specs.collect::<Result<Vec<_>, SpawnError>>()?;
         let tags = hub.register(&format!("camera {name}"), specs)?;
         let status = Self {
             hub: hub.clone(),
+            name: name.into(),
+            news: News::default(),
             tags,
             state: "",
             reason: String::new(),
@@ -121,7 +140,13 @@ impl Status {
             (Tag::LastError, Value::string("")),
         ]);
         status.count(0);
+        hub.declare_condition(ConditionKind::CameraLost, &status.source());
         Ok(status)
+    }
+
+    /// What events and conditions of this camera are about.
+    fn source(&self) -> String {
+        format!("cameras/{}", self.name)
     }
 
     fn id(&self, tag: Tag) -> TagId {
@@ -162,7 +187,26 @@ impl Status {
             (Tag::Reason, Value::string(reason)),
             (Tag::LastError, Value::string(&*self.last_error)),
         ]);
+        self.news.see(Health::of(state), Instant::now());
+        self.tell();
         true
+    }
+
+    /// Raises what is news by now.
+    pub(super) fn tell(&mut self) {
+        let Some((health, changes)) = self.news.due(Instant::now()) else { return };
+        let Self { name, reason, .. } = self;
+        let (kind, mut message) = match health {
+            Health::Well => (EventKind::CameraConnected, format!("Camera {name} is connected")),
+            Health::NoSignal => (EventKind::CameraNoSignal, format!("Camera {name} has no signal: {reason}")),
+            Health::Lost => (EventKind::CameraDisconnected, format!("Camera {name} is lost: {reason}")),
+        };
+        if changes > 0 {
+            message.push_str(&format!(" (after {changes} changes that were not told)"));
+        }
+        let off_normal = (health != Health::Well).then_some(message.as_str());
+        self.hub.set_condition(ConditionKind::CameraLost, &self.source(), off_normal);
+        self.hub.raise(kind, self.source(), message);
     }
 
     /// What the device said is not known any more.

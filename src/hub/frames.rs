@@ -18,12 +18,14 @@
 //! While the camera is not able to deliver, its [`Quality`] is bad with the reason; every lease gets that as its next
 //! item, a new one at once. The port decides when it is good again.
 
+mod restart;
+
 use super::{Hub, lock};
 use crate::model::{LumaGrid, Picture, Quality, Status};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// A picture, or why there is none.
 pub type Shot = Result<Picture, Quality>;
@@ -104,6 +106,8 @@ struct State {
     last: Option<(Instant, Picture)>,
     /// The device may have come or gone.
     is_nudged: bool,
+    /// Who waits for the device to be closed and begun anew.
+    restarts: Vec<oneshot::Sender<()>>,
 }
 
 struct Due {
@@ -160,6 +164,7 @@ impl Hub {
                 quality: Quality::GOOD,
                 last: None,
                 is_nudged: false,
+                restarts: Vec::new(),
             }),
             demand: Condvar::new(),
         });
@@ -290,12 +295,12 @@ impl Port {
 
     /// Blocks until somebody holds a lease or nudges, `timeout` at most.
     pub fn wait_for_demand(&self, timeout: Duration) -> Demand {
-        self.wait_while(timeout, |state| state.leases.is_empty() && !state.is_nudged)
+        self.wait_while(timeout, |state| state.leases.is_empty() && !state.is_nudged && state.restarts.is_empty())
     }
 
     /// Blocks until somebody nudges, `timeout` at most.
     pub fn wait_for_nudge(&self, timeout: Duration) {
-        self.wait_while(timeout, |state| !state.is_nudged);
+        self.wait_while(timeout, |state| !state.is_nudged && state.restarts.is_empty());
     }
 
     fn wait_while(&self, timeout: Duration, condition: impl Fn(&State) -> bool) -> Demand {
@@ -388,6 +393,7 @@ impl Drop for Port {
     fn drop(&mut self) {
         let reason = format!("camera {} has stopped", self.name());
         self.set_quality(Quality::new(Status::BAD_SHUTDOWN, reason));
+        lock(&self.0.state).restarts.clear();
     }
 }
 

@@ -7,7 +7,9 @@
 //! - [`Hub`] is a cheap handle; all of them see one table. Tags are registered by the source that owns them, with
 //!   [`Hub::register`], and stay registered while the process lives: a source that ends leaves its tags behind, bad.
 //! - [`frames`] is the same for pictures: leased on demand, latest wins.
-//! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on.
+//! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on, and
+//!   [`Hub::set_condition`] that something is off normal, or no longer.
+//! - [`Hub::reload`] asks whoever took [`Hub::reloads`] to read the configuration anew.
 //!
 //! Invariants: a publish never waits for a sink. The table's lock is held for the copy of a batch and never across an
 //! await. A tag's samples reach every reader in the order in which they were published. A write is answered once,
@@ -16,20 +18,27 @@
 //! Most values change when their source says so. A tag whose value can change without that (a register of a device that
 //! only a read shows) is called live, and whoever wants its value now, or goes on wanting it, asks for a refresh.
 
+mod commands;
+mod conditions;
 mod events;
 mod every;
 pub mod frames;
 mod latest;
+mod sources;
 mod table;
 
+pub use commands::{Outcome, Reload};
+pub use conditions::{Act, ActError};
 pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
+pub use sources::Running;
 pub use table::{RegisterError, Registration, Request, WriteRequest};
 
 use crate::base::Clock;
 use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use futures_util::future::join_all;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use table::Table;
@@ -53,19 +62,27 @@ struct Inner {
     /// Counts registrations, so that sinks see new tags and cameras.
     structure: watch::Sender<u64>,
     cameras: RwLock<Vec<frames::Camera>>,
-    events: tokio::sync::broadcast::Sender<Arc<crate::model::Event>>,
+    log: events::Log,
+    conditions: Mutex<Vec<conditions::Row>>,
+    /// Sources that are lost, by name.
+    lost: Mutex<BTreeSet<Arc<str>>>,
+    reloads: Mutex<Option<tokio::sync::mpsc::Sender<Reload>>>,
 }
 
 impl Hub {
     pub fn new(clock: Clock) -> Self {
+        let log = events::Log::new(clock.now().into());
         Self(Arc::new(Inner {
             clock,
+            log,
             table: RwLock::default(),
             latest: Mutex::default(),
             every: Mutex::default(),
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
-            events: events::channel(),
+            conditions: Mutex::default(),
+            lost: Mutex::default(),
+            reloads: Mutex::default(),
         }))
     }
 

@@ -37,8 +37,27 @@ impl EventKind {
     }
 }
 
+/// Tells apart all events and changes of conditions there ever were on this device: the start of the process, by its clock,
+/// and a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventId {
+    pub start: Timestamp,
+    pub number: u64,
+}
+
+impl EventId {
+    /// As others see it; no meaning is promised.
+    pub fn bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.start.ticks().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.number.to_be_bytes());
+        bytes
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    pub id: EventId,
     pub kind: EventKind,
     /// What it happened to, as a path: `cameras/line1`, `mqtt`, `ua_server`, `configuration`.
     pub source: Arc<str>,

@@ -8,10 +8,12 @@
 //! - [`Timestamp`]: 100 ns ticks, the resolution of OPC UA.
 //! - [`TagName`], [`TagSpec`], [`TagId`]: a tag's name, its description, and its place in the hub.
 //! - [`Sample`]: one value of one tag at one time. What flows.
-//! - [`Event`]: something that happened once. [`Role`]: what somebody may do.
+//! - [`Event`]: something that happened once. [`Condition`]: something that is off normal for a while.
+//! - [`Role`]: what somebody may do.
 //! - [`Picture`]: one encoded image of a camera. What flows on demand.
 //! - [`LumaGrid`]: a picture's brightness on a small grid, to tell how much two pictures differ.
 
+mod condition;
 mod event;
 mod frame;
 mod luma;
@@ -22,7 +24,8 @@ mod tag;
 mod time;
 mod value;
 
-pub use event::{Event, EventKind};
+pub use condition::{Condition, ConditionKind, Happening};
+pub use event::{Event, EventId, EventKind};
 pub use frame::Picture;
 pub use luma::LumaGrid;
 pub use quality::{Quality, Status};

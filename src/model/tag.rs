@@ -91,8 +91,9 @@ pub struct TagSpec {
     /// Engineering unit as people write it: `°C`, `%`, `B`. Empty if the value has none.
     pub unit: String,
     pub range: Option<Range>,
-    /// The names of the values 0, 1, 2... of an unsigned number that is a choice of states; a gap is an empty name. Empty
-    /// if the value is none. Becomes `EnumStrings` in OPC UA.
+    /// The names of the values 0, 1, 2... of an unsigned number that is a choice of states; a gap is an empty name. Of a
+    /// Boolean: what false and what true mean. Empty if the value is none. Becomes `EnumStrings`, or `FalseState` and
+    /// `TrueState`, in OPC UA.
     pub states: Vec<Arc<str>>,
     /// The value may change without a sample: readers have to ask for one first.
     pub live: bool,

@@ -60,6 +60,11 @@ macro_rules! data_types {
                 match self { $(DataType::$name => stringify!($name)),* }
             }
 
+            /// A subtype of OPC UA's Number (OPC 10000-3, 8.30), and so one that can have a range and a unit.
+            pub fn is_number(self) -> bool {
+                (DataType::SByte as u32..=DataType::Double as u32).contains(&(self as u32))
+            }
+
             /// The built-in type with this identifier (1..=25), if there is one.
             pub fn from_id(id: u32) -> Option<Self> {
                 match id { $($id => Some(DataType::$name),)* _ => None }

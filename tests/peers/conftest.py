@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from asyncua.sync import Client, ThreadLoop
+from identities import make_identity
+from node_opcua import Node
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +145,27 @@ def make(tmp_path):
 @pytest.fixture
 def vedette(make) -> Vedette:
     return make().start()
+
+
+@pytest.fixture(scope="session")
+def node_identity(tmp_path_factory):
+    return make_identity(tmp_path_factory.mktemp("node-identity"))
+
+
+@pytest.fixture
+def node(tmp_path, node_identity):
+    """Makes node-opcua clients of a Vedette; all are stopped at the end."""
+    made = []
+
+    def factory(vedette: Vedette, **options) -> Node:
+        folder = tmp_path / f"node{len(made)}"
+        folder.mkdir()
+        made.append(Node(vedette.url, folder, **{"identity": str(node_identity), **options}))
+        return made[-1]
+
+    yield factory
+    for node in made:
+        node.kill()
 
 
 class Broker:

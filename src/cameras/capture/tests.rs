@@ -2,7 +2,7 @@ use super::*;
 use crate::base::{Clock, Tasks};
 use crate::cameras::device::{Description, Stream};
 use crate::hub::frames::{Comparison, Traits};
-use crate::model::{TagName, Value};
+use crate::model::{EventKind, Happening, TagName, Value};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -124,6 +124,14 @@ impl Rig {
         }
     }
 
+    fn events(&self) -> Vec<EventKind> {
+        let events = self.hub.recent().into_iter().filter_map(|happening| match happening {
+            Happening::Event(event) => Some(event.kind),
+            Happening::Condition(_) => None,
+        });
+        events.collect()
+    }
+
     async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !condition(self) {
@@ -184,6 +192,11 @@ async fn unplugged_while_idle_is_seen_and_so_is_the_return() {
     rig.until("bad", |rig| rig.hub.cameras()[0].quality().is_bad()).await;
     rig.device.unplug(false);
     rig.until("good", |rig| rig.hub.cameras()[0].quality().is_good()).await;
+    rig.until("an event for each", |rig| rig.events().len() == 3 || rig.events()[0] != EventKind::CameraConnected)
+        .await;
+    let lost = rig.hub.conditions().remove(0);
+    assert_eq!((lost.is_active, lost.is_acked), (false, false), "it was lost, and nobody has seen that");
+    assert_eq!(rig.events().last(), Some(&EventKind::CameraConnected));
     assert_eq!(rig.device.0.opened.load(Ordering::SeqCst), 0, "looking is not opening");
     rig.tasks.stop(Duration::from_secs(20)).await;
 }
@@ -209,5 +222,37 @@ async fn a_fault_does_not_outlive_its_cause_when_the_camera_is_only_read() {
     rig.device.fails_with(None);
     rig.until("read again", |rig| rig.hub.cameras()[0].quality().is_good()).await;
     camera.snapshot(Duration::ZERO, Duration::from_secs(20)).await.unwrap();
+    rig.tasks.stop(Duration::from_secs(20)).await;
+}
+
+#[tokio::test]
+async fn a_restart_closes_and_opens_the_device_and_leases_go_on() {
+    let rig = rig(Duration::ZERO);
+    let camera = rig.hub.cameras().remove(0);
+    let mut lease = camera.lease(Duration::ZERO);
+    lease.next().await.unwrap();
+    camera.restart(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(rig.device.0.opened.load(Ordering::SeqCst), 2);
+    lease.next().await.unwrap();
+    drop(lease);
+    rig.until("closed", |rig| !rig.device.is_open()).await;
+    camera.restart(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(rig.device.0.opened.load(Ordering::SeqCst), 3, "an idle one is opened to see that it works");
+    rig.tasks.stop(Duration::from_secs(20)).await;
+    let error = camera.restart(Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(error.status, crate::model::Status::BAD_TIMEOUT, "its thread is busy elsewhere or gone");
+}
+
+#[tokio::test]
+async fn a_restart_says_what_is_wrong_and_does_not_wait_for_the_next_attempt() {
+    let rig = rig(Duration::ZERO);
+    let camera = rig.hub.cameras().remove(0);
+    rig.device.fails_with(Some(CameraError::Busy { device: "scripted".into() }));
+    let mut lease = camera.lease(Duration::ZERO);
+    lease.next().await.unwrap_err();
+    let error = camera.restart(Duration::from_secs(20)).await.unwrap_err();
+    assert_eq!(error.status, crate::model::Status::BAD_RESOURCE_UNAVAILABLE);
+    rig.device.fails_with(None);
+    camera.restart(Duration::from_secs(20)).await.unwrap();
     rig.tasks.stop(Duration::from_secs(20)).await;
 }

@@ -129,7 +129,8 @@ impl Control {
             Kind::Number { low, high, .. } => spec.range(*low as f64, *high as f64),
             Kind::Menu(names) => spec.states(names.clone()),
             Kind::Button => spec.described("Write true to press it"),
-            Kind::Boolean | Kind::Bitmask(_) | Kind::Text(_) => spec,
+            Kind::Boolean => spec.states(vec!["off".into(), "on".into()]),
+            Kind::Bitmask(_) | Kind::Text(_) => spec,
         }
     }
 

@@ -13,7 +13,7 @@ use super::session::{Message, Session, Topics, is_reserved};
 use super::writes::Writes;
 use crate::base::{Backoff, Stop};
 use crate::hub::{Every, Hub};
-use crate::model::{Sample, TagId};
+use crate::model::{ConditionKind, EventKind, Sample, TagId};
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -32,6 +32,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// A connection that lasts so long was a good one: the next wait is short again.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// What events and conditions of the uplink are about.
+const SOURCE: &str = "mqtt";
+
 /// Connects for ever. Returns when asked to stop, and not before.
 pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, mut dial: impl Dial) {
     let node = setup.config.node.clone().unwrap_or_else(|| SparkplugId::nearest(&setup.device_name));
@@ -45,8 +48,10 @@ pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, mut dial: impl Di
         client_id,
         session: Session::new(topics),
         connected: None,
+        is_lost: false,
         warned: 0,
     };
+    hub.declare_condition(ConditionKind::UplinkDown, SOURCE);
     let mut bd_seq = Some(open_bd_seq(&setup.data_dir).await);
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let mut last_cause = None;
@@ -64,6 +69,7 @@ pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, mut dial: impl Di
         }
         let cause = error.to_string();
         if last_cause.as_ref() != Some(&cause) {
+            uplink.lost(&cause);
             match uplink.connected {
                 Some(_) => warn!(%error, "Lost the MQTT broker; trying again until it is back."),
                 None => warn!(%error, "Cannot reach the MQTT broker; trying again until it answers."),
@@ -83,6 +89,8 @@ struct Uplink<'a> {
     session: Session,
     /// Since when, if this connection came to its birth.
     connected: Option<Instant>,
+    /// It has been said that the broker is lost.
+    is_lost: bool,
     /// How many tags were looked through for names that Sparkplug reserves.
     warned: usize,
 }
@@ -116,6 +124,24 @@ impl Uplink<'_> {
         Ok(())
     }
 
+    /// Says that there is no connection, and why; once until there is one again.
+    fn lost(&mut self, cause: &str) {
+        let message = format!("No connection to {}: {cause}", self.setup.config.broker);
+        self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, Some(&message));
+        if !std::mem::replace(&mut self.is_lost, true) {
+            self.hub.raise(EventKind::UplinkLost, SOURCE, message);
+        }
+    }
+
+    /// Says that there is one again. The first one is no event.
+    fn back(&mut self) {
+        self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, None);
+        if std::mem::take(&mut self.is_lost) {
+            let message = format!("Connected to {} again", self.setup.config.broker);
+            self.hub.raise(EventKind::UplinkBack, SOURCE, message);
+        }
+    }
+
     /// From the birth to the end of the connection. May be dropped at any await: the client is left usable, at worst
     /// with its last message on the way.
     async fn converse(&mut self, client: &mut impl Client) -> ClientError {
@@ -137,6 +163,7 @@ impl Uplink<'_> {
         let birth = self.birth(&mut every);
         client.publish(birth).await?;
         self.connected = Some(Instant::now());
+        self.back();
         info!(broker = %self.setup.config.broker, "Connected to the MQTT broker.");
         let mut born = Instant::now();
         let mut birth_due: Option<Instant> = None;

@@ -23,6 +23,8 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
         config.endpoints.insert("none".into(), ServerEndpoint::new_none("/", &users));
     }
     config.discovery_urls = vec!["/".into()];
+    // Count sessions, subscriptions and refused requests.
+    config.diagnostics = true;
 
     // The crate's defaults fit numbers, not pictures: 64 KiB for a ByteString, five chunks of 64 KiB for a message.
     let limits = &mut config.limits;

@@ -11,11 +11,12 @@
 //! no source timestamp: the crate lets it pass, and nothing is stamped in the future.
 
 use super::items::{Nulls, exists};
+use super::ranges;
 use crate::hub::frames::{Camera, Lease, Shot, Terms};
 use crate::model::{Quality, Sample, TagId, Timestamp, Value};
 use crate::opcua::{data_value, date_time};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
-use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, Variant};
+use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, NumericRange, Variant};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub(super) enum Command {
         session: u32,
         node: NodeId,
         camera: Camera,
+        range: NumericRange,
         wish: Wish,
         /// There are only so many.
         permit: OwnedSemaphorePermit,
@@ -109,6 +111,7 @@ struct Item {
     session: u32,
     since: Instant,
     camera: Camera,
+    range: NumericRange,
     /// Followed by the task.
     wish: watch::Sender<Wish>,
     /// Runs while the item is enabled.
@@ -149,14 +152,13 @@ impl Pump {
             // Ended tasks are aborted ones; nothing is to be learned from them.
             while tasks.try_join_next().is_some() {}
             let mut sample = |handle, item: &Item, lease, stamp| {
-                let task =
-                    deliver(subscriptions.clone(), handle, item.node.clone(), lease, item.wish.subscribe(), stamp);
-                tasks.spawn(task)
+                let to = To { handle, node: item.node.clone(), range: item.range.clone() };
+                tasks.spawn(deliver(subscriptions.clone(), to, lease, item.wish.subscribe(), stamp))
             };
             match command {
-                Command::Add { handle, session, node, camera, wish, permit, lease } => {
+                Command::Add { handle, session, node, camera, range, wish, permit, lease } => {
                     let (since, wish) = (Instant::now(), watch::Sender::new(wish));
-                    let mut item = Item { node, session, since, camera, wish, task: None, _permit: permit };
+                    let mut item = Item { node, session, since, camera, range, wish, task: None, _permit: permit };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
@@ -186,11 +188,18 @@ impl Pump {
     }
 }
 
+/// Where pictures go.
+struct To {
+    handle: MonitoredItemHandle,
+    node: NodeId,
+    /// The crate applies it.
+    range: NumericRange,
+}
+
 /// Brings each picture of the lease to the item, for ever.
 async fn deliver(
     subscriptions: Arc<SubscriptionCache>,
-    handle: MonitoredItemHandle,
-    node: NodeId,
+    to: To,
     mut lease: Lease,
     mut wish: watch::Receiver<Wish>,
     mut last: Last,
@@ -216,8 +225,8 @@ async fn deliver(
             Err(quality) => value.value = nulls.null(quality.status),
         }
         let mut notifier = subscriptions.data_notifier();
-        if let Some(mut items) = notifier.notify_for(&node, AttributeId::Value) {
-            items.data_value_to_item(value, &handle);
+        if let Some(mut items) = notifier.notify_for(&to.node, AttributeId::Value) {
+            items.data_value_to_item(ranges::for_item(value, &to.range), &to.handle);
         }
     }
 }

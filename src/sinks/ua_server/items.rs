@@ -8,10 +8,13 @@
 //! - Without a data change filter an item compares values and not statuses, though the standard's default trigger is
 //!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
 //!   [`Nulls`] tells them apart by the two ways there are to say null.
+//! - A clock that is set back would silence items: `stamps.rs`. An IndexRange may end in a panic: `ranges.rs`.
 
+use super::ranges;
+use super::stamps::Stamps;
 use crate::model::{Quality, Status, TagId};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
-use ::opcua::types::{DataValue, Variant};
+use ::opcua::types::{DataValue, NumericRange, Variant};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -43,10 +46,19 @@ struct State {
 
 struct Item {
     tag: TagId,
-    session: u32,
     since: Instant,
-    sampling: Sampling,
+    wanted: Wanted,
     nulls: Nulls,
+    stamps: Stamps,
+}
+
+/// What an item was created with.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) session: u32,
+    pub(super) sampling: Sampling,
+    pub(super) range: NumericRange,
+    pub(super) has_deadband: bool,
 }
 
 /// What a client asked for.
@@ -87,26 +99,21 @@ impl Items {
     }
 
     /// An item begins; `bad` is the status of its initial value if that is bad.
-    pub(super) fn add(
-        &self,
-        handle: MonitoredItemHandle,
-        session: u32,
-        tag: TagId,
-        sampling: Sampling,
-        bad: Option<Status>,
-    ) {
+    pub(super) fn add(&self, handle: MonitoredItemHandle, tag: TagId, wanted: Wanted, bad: Option<Status>) {
         let now = Instant::now();
+        let interval = wanted.sampling.interval();
         let mut state = self.lock();
-        state.add(handle, Item { tag, session, since: now, sampling, nulls: Nulls::after(bad) });
-        let interval = sampling.interval();
+        let (nulls, stamps) = (Nulls::after(bad), Stamps::default());
+        state.add(handle, Item { tag, since: now, wanted, nulls, stamps });
         state.queue.insert((now + interval.max(SETTLE) + MARGIN, tag, interval));
         self.earlier.notify_one();
     }
 
-    pub(super) fn set_sampling(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling) {
+    pub(super) fn modify(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling, has_deadband: bool) {
         let mut state = self.lock();
         if let Some(item) = state.remove(handle) {
-            state.add(handle, Item { session, sampling, ..item });
+            let wanted = Wanted { session, sampling, has_deadband, range: item.wanted.range };
+            state.add(handle, Item { wanted, ..item });
         }
     }
 
@@ -117,7 +124,8 @@ impl Items {
     /// An item that was disabled wants the current value (OPC 10000-4, 5.13.1.3).
     pub(super) fn resend(&self, handle: MonitoredItemHandle) {
         let mut state = self.lock();
-        if let Some((tag, interval)) = state.items.get(&handle).map(|item| (item.tag, item.sampling.interval())) {
+        if let Some((tag, interval)) = state.items.get(&handle).map(|item| (item.tag, item.wanted.sampling.interval()))
+        {
             state.queue.insert((Instant::now() + SETTLE, tag, interval));
             self.earlier.notify_one();
         }
@@ -200,10 +208,9 @@ impl Items {
             } else {
                 item.nulls.reset();
             }
-            if item.sampling == Sampling::Publishing {
-                value.source_timestamp = None;
-            }
-            values.push((*handle, value));
+            let stamp = value.source_timestamp.filter(|_| item.wanted.sampling != Sampling::Publishing);
+            value.source_timestamp = item.stamps.next(stamp, value.value.as_ref(), item.wanted.has_deadband);
+            values.push((*handle, ranges::for_item(value, &item.wanted.range)));
         }
         values
     }
@@ -215,7 +222,7 @@ impl Items {
         let known: Vec<_> = {
             let state = self.lock();
             let old = state.items.iter().filter(|(_, item)| is_old(item));
-            old.map(|(handle, item)| (*handle, item.session)).collect()
+            old.map(|(handle, item)| (*handle, item.wanted.session)).collect()
         };
         for (handle, session) in known {
             if !exists(subscriptions, session, handle) {
@@ -229,7 +236,7 @@ impl State {
     fn add(&mut self, handle: MonitoredItemHandle, item: Item) {
         let tag = self.tags.entry(item.tag).or_default();
         tag.items.push(handle);
-        let interval = item.sampling.interval();
+        let interval = item.wanted.sampling.interval();
         if !interval.is_zero() {
             tag.watches.entry(interval).or_default().items += 1;
         }
@@ -240,7 +247,7 @@ impl State {
         let item = self.items.remove(&handle)?;
         if let Some(tag) = self.tags.get_mut(&item.tag) {
             tag.items.retain(|other| *other != handle);
-            let interval = item.sampling.interval();
+            let interval = item.wanted.sampling.interval();
             if let Some(watch) = tag.watches.get_mut(&interval) {
                 watch.items -= 1;
                 if watch.items == 0 {
@@ -320,14 +327,18 @@ mod tests {
         MonitoredItemHandle { subscription_id: 1, monitored_item_id: id }
     }
 
+    fn wanted(sampling: Sampling) -> Wanted {
+        Wanted { session: 1, sampling, range: NumericRange::None, has_deadband: false }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_change_is_sent_again_when_the_interval_is_over_and_again_if_it_changed_meanwhile() {
         let (items, tag) = (Items::default(), TagId(7));
         items.sent(&[tag], Instant::now());
         assert_eq!(items.next_due(), None, "nobody monitors it");
 
-        items.add(handle(1), 1, tag, Sampling::Interval(SECOND), None);
-        items.add(handle(2), 1, tag, Sampling::Interval(SECOND), None);
+        items.add(handle(1), tag, wanted(Sampling::Interval(SECOND)), None);
+        items.add(handle(2), tag, wanted(Sampling::Interval(SECOND)), None);
         items.wait().await;
         assert_eq!(items.due(Instant::now()), [tag], "once after the beginning");
         assert_eq!(items.next_due(), None);
@@ -342,7 +353,7 @@ mod tests {
         assert_eq!(items.next_due(), None);
 
         items.remove(handle(1));
-        items.set_sampling(handle(2), 1, Sampling::Interval(2 * SECOND));
+        items.modify(handle(2), 1, Sampling::Interval(2 * SECOND), false);
         items.sent(&[tag], start);
         assert_eq!(items.next_due(), Some(start + 2 * SECOND + MARGIN));
         items.remove(handle(2));
@@ -354,8 +365,8 @@ mod tests {
     #[test]
     fn each_item_gets_the_value_as_it_needs_it() {
         let (items, tag) = (Items::default(), TagId(7));
-        items.add(handle(1), 1, tag, Sampling::Interval(SECOND), None);
-        items.add(handle(2), 1, tag, Sampling::Publishing, Some(Status::BAD_TIMEOUT));
+        items.add(handle(1), tag, wanted(Sampling::Interval(SECOND)), None);
+        items.add(handle(2), tag, wanted(Sampling::Publishing), Some(Status::BAD_TIMEOUT));
         let value = DataValue::new_now(5);
         let got = items.values(tag, &value, &Quality::GOOD);
         assert_eq!(got[0], (handle(1), value.clone()));

@@ -11,7 +11,9 @@
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
-//! - `items.rs` looks after monitored items on tags where the UA crate does not.
+//! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
+//! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
+//! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
 //! - `endpoints.rs` says which security is offered where, and which limits hold.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
@@ -24,18 +26,24 @@ mod filter;
 mod images;
 mod items;
 mod node_manager;
+mod ranges;
+mod server_nodes;
 mod snapshot;
+mod stamps;
+mod writes;
 
 use crate::base::{Stop, net};
 use crate::hub::{Hub, Latest};
+use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::CertificateError;
-use crate::opcua::{certificate, data_value};
-use ::opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
+use crate::opcua::{certificate, data_value, date_time};
+use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
 use node_manager::{HubNodes, Sampling};
+use server_nodes::{ServerNodes, Sessions, UnknownNodes};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +55,8 @@ use tracing::{error, info};
 pub struct Setup {
     config: Config,
     device_name: String,
+    /// What every camera has below its name: the declarations of CameraType.
+    camera_tags: Vec<TagSpec>,
     pki: PathBuf,
     /// The first listener; after a restart of the server a new one is bound.
     listener: Mutex<Option<TcpListener>>,
@@ -63,14 +73,27 @@ pub enum SetupError {
 
 impl Setup {
     /// Binds the port and makes or checks the certificate below `data_dir`/pki.
-    pub fn new(config: Config, device_name: &str, data_dir: &std::path::Path) -> Result<Self, SetupError> {
+    /// `camera_tags` are the tags that every camera has, without the camera's name.
+    pub fn new(
+        config: Config,
+        device_name: &str,
+        camera_tags: Vec<TagSpec>,
+        data_dir: &std::path::Path,
+    ) -> Result<Self, SetupError> {
         let pki = data_dir.join("pki");
         let uri = endpoints::application_uri(device_name);
         let hosts = endpoints::host_names(&config.listen);
         certificate::ensure(&pki, &certificate::Application { name: device_name, uri: &uri, hosts })?;
         let listener = net::listen(config.listen)?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), pki, listener: Mutex::new(Some(listener)), address })
+        Ok(Self {
+            config,
+            device_name: device_name.into(),
+            camera_tags,
+            pki,
+            listener: Mutex::new(Some(listener)),
+            address,
+        })
     }
 
     fn take_listener(&self) -> Result<TcpListener, SetupError> {
@@ -109,6 +132,11 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         .node_managers()
         .get_of_type::<InMemoryNodeManager<HubNodes>>()
         .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    let server_nodes = handle
+        .node_managers()
+        .get_of_type::<ServerNodes>()
+        .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
+    server_nodes::tidy(&handle);
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
@@ -125,6 +153,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         () = sweep => {}
         () = refresh => {}
         () = images => {}
+        () = server_nodes.run() => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
@@ -134,9 +163,10 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
 }
 
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let hub = hub.clone();
+    let (hub, sessions) = (hub.clone(), Arc::new(Sessions::default()));
+    let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, &context, address_space)
+        HubNodes::new(hub, sampling, &camera_tags, seen, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
@@ -148,7 +178,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
             product_name: "Vedette".into(),
             software_version: env!("CARGO_PKG_VERSION").into(),
             build_number: env!("CARGO_PKG_VERSION").into(),
-            build_date: DateTime::null(),
+            build_date: build_date(),
         })
         .pki_dir(setup.pki.clone())
         .certificate_path(certificate::CERTIFICATE)
@@ -156,9 +186,21 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
-        .with_node_manager(nodes);
+        // The first that owns a node answers for it.
+        .without_node_managers()
+        .with_node_manager(move |context| ServerNodes::new(context, sessions))
+        .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
+        .with_node_manager(nodes)
+        .with_node_manager(UnknownNodes::new);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
     builder.build().map_err(RunError::Crate)
+}
+
+/// When this program was built: the time that its file has.
+fn build_date() -> DateTime {
+    let file = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified());
+    let since_1970 = file.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since_1970.map_or_else(DateTime::null, |since| date_time(Timestamp::UNIX_EPOCH.saturating_add(since)))
 }
 
 /// How long changes are gathered before they are handed to the subscriptions; no client samples faster.

@@ -5,22 +5,22 @@
 //! the camera takes, and reads of several images run at once.
 
 use super::NodesLock;
-use super::address_space::{Nodes, Target};
-use super::filter::{Deadband, deadband, deadband_of_item};
+use super::address_space::{NAMESPACE, Nodes, Target};
+use super::filter::{self, Deadband, deadband, deadband_of_item};
 use super::images::{Command, Last, Wish, image_value};
-use super::items::{Items, Sampling as ItemSampling, saw_session};
-use super::snapshot;
+use super::items::{Items, Sampling as ItemSampling, Wanted, saw_session};
+use super::server_nodes::Sessions;
+use super::{ranges, snapshot, writes};
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
-use crate::model::{Array, DataType, TagId, Value};
-use crate::opcua::{data_value, status_code, value};
+use crate::model::{TagId, TagSpec};
+use crate::opcua::data_value;
 use ::opcua::server::CreateMonitoredItem;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
 use ::opcua::server::diagnostics::NamespaceMetadata;
 use ::opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
 use ::opcua::server::node_manager::{
-    MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, ParsedWriteValue, RequestContext,
-    ServerContext, WriteNode,
+    MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext, ServerContext, WriteNode,
 };
 use ::opcua::sync::RwLock;
 use ::opcua::types::{
@@ -33,9 +33,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub(super) use super::images::Sampling;
-
-/// All our nodes are in this namespace; its index is 2, after OPC UA's own and the application's.
-pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
 
 /// How long a read may wait for a camera that has to start first.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,16 +52,35 @@ pub(super) struct HubNodes {
     sampling: Sampling,
     items: Items,
     image_items: Arc<Semaphore>,
-    namespace: u16,
+    sessions: Arc<Sessions>,
+    /// Index and URI of the application's namespace and of ours.
+    namespaces: Vec<(u16, String)>,
 }
 
 impl HubNodes {
-    pub(super) fn new(hub: Hub, sampling: Sampling, context: &ServerContext, address_space: &mut AddressSpace) -> Self {
-        let namespace = add_namespaces(context, address_space, &[NAMESPACE])[0];
-        let mut nodes = Nodes::new(namespace, address_space);
+    /// `camera_tags`: what every camera has below its name.
+    pub(super) fn new(
+        hub: Hub,
+        sampling: Sampling,
+        camera_tags: &[TagSpec],
+        sessions: Arc<Sessions>,
+        context: &ServerContext,
+        address_space: &mut AddressSpace,
+    ) -> Self {
+        // The application's own is always 1 (OPC 10000-5, 6.3.1).
+        let uris = [context.info.application_uri.as_ref(), NAMESPACE];
+        let indices = add_namespaces(context, address_space, &uris);
+        let namespaces: Vec<(u16, &str)> = indices.into_iter().zip(uris).collect();
+        let mut nodes = Nodes::new(&namespaces, camera_tags, address_space);
         nodes.add_new(&hub, address_space);
+        let namespaces = namespaces.into_iter().map(|(index, uri)| (index, uri.to_owned())).collect();
         let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
-        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, namespace }
+        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, sessions, namespaces }
+    }
+
+    fn saw(&self, context: &RequestContext) {
+        saw_session(context.session_id);
+        self.sessions.saw(context);
     }
 
     pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
@@ -102,14 +118,10 @@ impl HubNodes {
     /// Begins sampling of an image and gives the item its first picture.
     async fn monitor_image(&self, context: &RequestContext, camera: Camera, item: &mut CreateMonitoredItem) {
         let deadband = deadband(item.filter());
-        match deadband {
-            // It is for numbers (OPC 10000-4, 7.22.2), and a picture is none.
-            Deadband::Absolute => return item.set_status(StatusCode::BadFilterNotAllowed),
-            // Not a number; the crate looks only whether it is less than 0 or more than 100.
-            Deadband::Percent(percent) if !percent.is_finite() => {
-                return item.set_status(StatusCode::BadDeadbandFilterInvalid);
-            }
-            Deadband::Percent(_) | Deadband::None => {}
+        // A picture is no number, but a percent deadband means its difference.
+        let is_number = matches!(deadband, Deadband::Percent(_));
+        if let Err(status) = filter::check(item, is_number) {
+            return item.set_status(status);
         }
         let Ok(permit) = self.image_items.clone().try_acquire_owned() else {
             return item.set_status(StatusCode::BadTooManyMonitoredItems);
@@ -128,29 +140,14 @@ impl HubNodes {
                 _ => Last::None,
             };
             if let Ok(shot) = first {
-                item.set_initial_value(image_value(&shot));
+                item.set_initial_value(ranges::for_item(image_value(&shot), &item.item_to_monitor().index_range));
             }
             Some((lease, last))
         };
         item.set_status(StatusCode::Good);
         let session = context.session_id;
-        self.command(Command::Add { handle, session, node, camera, wish, permit, lease }).await;
-    }
-
-    async fn write_tag(&self, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
-        // The standard lets a server refuse what it cannot store (OPC 10000-4, 5.11.4): parts of values, and a status
-        // that its sources do not have. A timestamp is not stored but not refused, because common clients send one.
-        if written.index_range != NumericRange::None || written.value.status.is_some_and(|status| !status.is_good()) {
-            return StatusCode::BadWriteNotSupported;
-        }
-        let Some(variant) = &written.value.value else { return StatusCode::BadTypeMismatch };
-        let Ok(value) = value(variant) else { return StatusCode::BadTypeMismatch };
-        let spec = self.hub.spec(tag);
-        let value = if spec.is_array && spec.data_type == DataType::Byte { as_byte_array(value) } else { value };
-        match self.hub.write(tag, value).await {
-            Ok(()) => StatusCode::Good,
-            Err(quality) => status_code(quality.status),
-        }
+        let range = item.item_to_monitor().index_range.clone();
+        self.command(Command::Add { handle, session, node, camera, range, wish, permit, lease }).await;
     }
 }
 
@@ -163,11 +160,13 @@ impl InMemoryNodeManagerImpl for HubNodes {
     }
 
     fn namespaces(&self) -> Vec<NamespaceMetadata> {
-        vec![NamespaceMetadata {
-            namespace_uri: NAMESPACE.to_owned(),
-            namespace_index: self.namespace,
+        // Only for the NamespaceArray; what Server/Namespaces says are nodes of ours.
+        let metadata = |(index, uri): &(u16, String)| NamespaceMetadata {
+            namespace_uri: uri.clone(),
+            namespace_index: *index,
             ..NamespaceMetadata::default()
-        }]
+        };
+        self.namespaces.iter().map(metadata).collect()
     }
 
     async fn read_values(
@@ -178,7 +177,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         max_age: f64,
         timestamps: TimestampsToReturn,
     ) -> Vec<DataValue> {
-        saw_session(context.session_id);
+        self.saw(context);
         // Pictures and live tags take long, so all are asked for at once; the rest is there already.
         enum Answer {
             Now(DataValue),
@@ -203,7 +202,8 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 }
                 // A method has no Value, so what is left are nodes with values of their own.
                 Ok(Some(Target::Snapshot(_)) | None) => {
-                    Answer::Now(address_space.read(context, node, max_age, timestamps))
+                    let whole = ParsedReadValueId { index_range: NumericRange::None, ..(**node).clone() };
+                    Answer::Now(address_space.read(context, &whole, 0.0, TimestampsToReturn::Both))
                 }
             };
             nodes.iter().map(&mut answer).collect()
@@ -226,7 +226,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         address_space: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
-        saw_session(context.session_id);
+        self.saw(context);
         let (mut images, mut tags) = (Vec::new(), Vec::new());
         {
             let address_space = address_space.read();
@@ -234,13 +234,21 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 match self.resolve(context, &address_space, item.item_to_monitor()) {
                     Err(status) => item.set_status(status),
                     Ok(Some(Target::Image(camera))) => images.push((camera, item)),
-                    Ok(Some(Target::Tag(tag))) => tags.push((tag, item)),
+                    Ok(Some(Target::Tag(tag))) => match filter::check(item, self.hub.spec(tag).data_type.is_number()) {
+                        Err(status) => item.set_status(status),
+                        Ok(()) => tags.push((tag, item)),
+                    },
                     Ok(Some(Target::Snapshot(_)) | None) => {
                         let whole =
                             ParsedReadValueId { index_range: NumericRange::None, ..item.item_to_monitor().clone() };
                         let value = address_space.read(context, &whole, 0.0, TimestampsToReturn::Both);
-                        item.set_initial_value(value);
-                        item.set_status(StatusCode::Good);
+                        match filter::check(item, value.value.as_ref().is_some_and(filter::is_number)) {
+                            Err(status) => item.set_status(status),
+                            Ok(()) => {
+                                item.set_initial_value(ranges::for_item(value, &whole.index_range));
+                                item.set_status(StatusCode::Good);
+                            }
+                        }
                     }
                 }
             }
@@ -251,11 +259,17 @@ impl InMemoryNodeManagerImpl for HubNodes {
         self.hub.refresh(&monitored, Duration::ZERO).await;
         for (tag, item) in tags {
             let sample = self.hub.read(tag);
+            let wanted = Wanted {
+                session: context.session_id,
+                sampling: item_sampling(item.sampling_interval()),
+                range: item.item_to_monitor().index_range.clone(),
+                has_deadband: deadband(item.filter()) != Deadband::None,
+            };
             // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
-            item.set_initial_value(data_value(&sample));
+            item.set_initial_value(ranges::for_item(data_value(&sample), &wanted.range));
             item.set_status(StatusCode::Good);
             let bad = sample.quality.is_bad().then_some(sample.quality.status);
-            self.items.add(item.handle(), context.session_id, tag, item_sampling(item.sampling_interval()), bad);
+            self.items.add(item.handle(), tag, wanted, bad);
         }
     }
 
@@ -263,8 +277,9 @@ impl InMemoryNodeManagerImpl for HubNodes {
         for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
             let handle = item.handle();
             let revised = item.update().revised_sampling_interval;
-            self.items.set_sampling(handle, context.session_id, item_sampling(revised));
             let deadband = deadband_of_item(&context.subscriptions, context.session_id, handle);
+            let has_deadband = deadband != Deadband::None;
+            self.items.modify(handle, context.session_id, item_sampling(revised), has_deadband);
             let wish = image_wish(context, handle.subscription_id, revised, deadband);
             self.command(Command::Modify { handle, wish }).await;
         }
@@ -293,7 +308,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         _: &RwLock<AddressSpace>,
         methods: &mut [&mut &mut MethodCall],
     ) -> Result<(), StatusCode> {
-        saw_session(context.session_id);
+        self.saw(context);
         // One after the other: a picture may have megabytes, and a request many calls.
         for method in methods {
             let target = self.read_nodes().target(method.method_id()).cloned();
@@ -311,6 +326,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
         address_space: &RwLock<AddressSpace>,
         nodes: &mut [&mut WriteNode],
     ) -> Result<(), StatusCode> {
+        self.saw(context);
         let targets: Vec<Result<TagId, StatusCode>> = {
             let address_space = &mut *address_space.write();
             let type_tree = context.type_tree.read();
@@ -337,20 +353,13 @@ impl InMemoryNodeManagerImpl for HubNodes {
         // One after the other, in the order of the request: two writes to one tag must not overtake each other.
         for (node, target) in nodes.iter_mut().zip(targets) {
             let status = match target {
-                Ok(tag) => self.write_tag(tag, node.value()).await,
+                Ok(tag) => writes::write(&self.hub, tag, node.value()).await,
                 Err(status) => status,
             };
             node.set_status(status);
         }
         Ok(())
     }
-}
-
-/// A ByteString is as good as an array of Byte (OPC 10000-4, 5.11.4).
-fn as_byte_array(value: Value) -> Value {
-    let Value::ByteString(bytes) = value else { return value };
-    let bytes = bytes.iter().flat_map(|bytes| bytes.iter()).map(|&byte| Value::Byte(byte));
-    Array::new(DataType::Byte, bytes.collect::<Vec<_>>(), None).expect("all are of type Byte").into()
 }
 
 /// MaxAge: what is not finite or beyond the standard's "any age" counts as for ever, what is negative as nothing.
@@ -381,11 +390,11 @@ fn sampling_interval(context: &RequestContext, subscription: u32, requested: f64
 }
 
 /// Applies IndexRange and TimestampsToReturn, as the Read service wants them.
-fn finish(mut value: DataValue, range: &NumericRange, timestamps: TimestampsToReturn) -> DataValue {
+pub(super) fn finish(mut value: DataValue, range: &NumericRange, timestamps: TimestampsToReturn) -> DataValue {
     if *range != NumericRange::None
         && let Some(whole) = value.value.take().filter(|whole| *whole != Variant::Empty)
     {
-        match whole.range_of(range) {
+        match ranges::part(&whole, range) {
             Ok(part) => value.value = Some(part),
             Err(status) => value = DataValue::new_now_status(Variant::Empty, status),
         }
@@ -411,18 +420,6 @@ mod tests {
         assert_eq!(milliseconds(1500.0), Duration::from_millis(1500));
         assert_eq!([f64::NAN, -1.0].map(milliseconds), [Duration::ZERO; 2]);
         assert!(milliseconds(f64::INFINITY) > Duration::from_secs(1 << 30));
-    }
-
-    #[test]
-    fn bytes_may_be_written_as_a_byte_string() {
-        let array = |values: &[u8]| {
-            let values: Vec<_> = values.iter().map(|&byte| Value::Byte(byte)).collect();
-            Value::from(Array::new(DataType::Byte, values, None).unwrap())
-        };
-        assert_eq!(as_byte_array(Value::bytes([1, 2])), array(&[1, 2]));
-        assert_eq!(as_byte_array(Value::ByteString(None)), array(&[]));
-        assert_eq!(as_byte_array(array(&[3])), array(&[3]));
-        assert_eq!(as_byte_array(Value::Int32(4)), Value::Int32(4));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Values for the first evening: waves, counters, noise, and a set-point that can be written.
 //!
-//! Each `[[simulator]]` makes the tags `<name>/sine`, `ramp`, `random`, `counter`, `set_point` and `set_point_echo`. The
-//! waves follow the clock, not a count of ticks, so that a late tick shows as a gap and not as a slower wave.
+//! Each `[[simulator]]` makes the tags `<name>/sine`, `ramp`, `random`, `counter`, `set_point` and `set_point_echo`, and one
+//! tag of each further kind to try a client on, which keeps what is written: `switch`, `mode`, `text`, `bytes` and
+//! `profile`. The waves follow the clock, not a count of ticks, so that a late tick shows as a gap and not as a slower
+//! wave. To try load there can be any number of further ones, `<name>/waves/1` and on, each with a phase of its own.
 
 use crate::base::{Stop, duration};
 use crate::hub::{Hub, RegisterError, Registration, WriteRequest};
-use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagNameError, TagSpec, Timestamp, Value};
+use crate::model::{Array, DataType, Quality, Sample, Status, TagId, TagName, TagNameError, TagSpec, Timestamp, Value};
 use serde::Deserialize;
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -23,7 +25,13 @@ pub struct Config {
     /// One turn of the sine, one rise of the ramp. Default: "60s".
     #[serde(default = "default_period", deserialize_with = "duration::deserialize")]
     pub period: Duration,
+    /// Further sine waves. Default: 0.
+    #[serde(default)]
+    pub waves: u32,
 }
+
+/// More than any client of such a device looks at.
+const MOST_WAVES: u32 = 100_000;
 
 const fn default_interval() -> Duration {
     Duration::from_secs(1)
@@ -45,6 +53,9 @@ impl Config {
         }
         if self.period.is_zero() {
             faults.push(("period", "it must not be zero; use \"60s\", for example".into()));
+        }
+        if self.waves > MOST_WAVES {
+            faults.push(("waves", format!("there are too many; use {MOST_WAVES} at most")));
         }
         faults
     }
@@ -76,16 +87,24 @@ enum Tag {
     Counter,
     SetPoint,
     Echo,
+    Switch,
+    Mode,
+    Text,
+    Bytes,
+    Profile,
 }
+
+/// What `mode` may be.
+const MODES: [&str; 3] = ["stopped", "slow", "fast"];
 
 const SET_POINT_LOW: f64 = 0.0;
 const SET_POINT_HIGH: f64 = 100.0;
 
-fn specs(folder: &str) -> Result<Vec<TagSpec>, TagNameError> {
+fn specs(folder: &str, waves: u32) -> Result<Vec<TagSpec>, TagNameError> {
     let spec = |name: &str, data_type, description: &str| {
         Ok(TagSpec::new(TagName::new(&format!("{folder}/{name}"))?, data_type).described(description))
     };
-    Ok(vec![
+    let mut specs = vec![
         spec("sine", DataType::Double, "A sine wave")?.range(-1.0, 1.0),
         spec("ramp", DataType::Double, "Rises from 0 to 100, then falls back to 0")?.unit("%").range(0.0, 100.0),
         spec("random", DataType::Double, "Evenly spread between 0 and 1")?.range(0.0, 1.0),
@@ -97,14 +116,37 @@ fn specs(folder: &str) -> Result<Vec<TagSpec>, TagNameError> {
         spec("set_point_echo", DataType::Double, "Follows the set-point with the next value")?
             .unit("%")
             .range(0.0, 100.0),
-    ])
+        spec("switch", DataType::Boolean, "Can be written")?.states(vec!["off".into(), "on".into()]).writable(),
+        spec("mode", DataType::UInt32, "Can be written, from 0 to 2")?
+            .states(MODES.map(Into::into).to_vec())
+            .writable(),
+        spec("text", DataType::String, "Can be written")?.writable(),
+        spec("bytes", DataType::ByteString, "Can be written")?.writable(),
+        TagSpec { is_array: true, ..spec("profile", DataType::Double, "Can be written, each from 0 to 100")? }
+            .unit("mm")
+            .range(SET_POINT_LOW, SET_POINT_HIGH)
+            .writable(),
+    ];
+    for wave in 1..=waves {
+        specs.push(spec(&format!("waves/{wave}"), DataType::Double, "A sine wave with a phase of its own")?.range(-1.0, 1.0));
+    }
+    Ok(specs)
 }
 
 impl Simulator {
     pub fn register(config: Config, hub: &Hub) -> Result<Self, SpawnError> {
-        let tags = hub.register(&format!("simulator {}", config.name), specs(&config.name)?)?;
+        let tags = hub.register(&format!("simulator {}", config.name), specs(&config.name, config.waves)?)?;
         let simulator = Self { config, hub: hub.clone(), tags, set_point: 50.0, counter: 0 };
-        simulator.hub.publish(vec![simulator.good(Tag::SetPoint, Value::Double(simulator.set_point))]);
+        let profile = [10.0, 20.0, 30.0, 20.0, 10.0].map(Value::Double).to_vec();
+        let profile = Array::new(DataType::Double, profile, None).expect("all of them are Double");
+        simulator.hub.publish(vec![
+            simulator.good(Tag::SetPoint, Value::Double(simulator.set_point)),
+            simulator.good(Tag::Switch, Value::Boolean(false)),
+            simulator.good(Tag::Mode, Value::UInt32(0)),
+            simulator.good(Tag::Text, Value::string("Füllstand")),
+            simulator.good(Tag::Bytes, Value::bytes(*b"vedette")),
+            simulator.good(Tag::Profile, profile.into()),
+        ]);
         Ok(simulator)
     }
 
@@ -122,29 +164,43 @@ impl Simulator {
     }
 
     fn tick(&mut self) {
-        let turn = turn(self.hub.now(), self.config.period);
+        let now = self.hub.now();
+        let turn = turn(now, self.config.period);
         self.counter = self.counter.wrapping_add(1);
-        self.hub.publish(vec![
+        let mut batch = vec![
             self.good(Tag::Sine, Value::Double((turn * TAU).sin())),
             self.good(Tag::Ramp, Value::Double(turn * 100.0)),
             self.good(Tag::Random, Value::Double(fastrand::f64())),
             self.good(Tag::Counter, Value::UInt32(self.counter)),
             self.good(Tag::Echo, Value::Double(self.set_point)),
-        ]);
+        ];
+        let waves = &self.tags.tags()[Tag::Profile as usize + 1..];
+        let phases = waves.iter().zip(0_u32..).map(|(tag, index)| (*tag, f64::from(index) / waves.len() as f64));
+        batch.extend(phases.map(|(tag, phase)| Sample::good(tag, Value::Double(((turn + phase) * TAU).sin()), now)));
+        self.hub.publish(batch);
     }
 
     fn answer(&mut self, request: WriteRequest) {
-        // The hub has checked that the tag is writable and the type is right; only the set-point is writable.
-        let outcome = match request.value.as_f64() {
-            Some(value) if (SET_POINT_LOW..=SET_POINT_HIGH).contains(&value) => {
-                self.set_point = value;
-                self.hub.publish(vec![self.good(Tag::SetPoint, Value::Double(value))]);
-                Ok(())
-            }
-            _ => Err(Quality::new(Status::BAD_OUT_OF_RANGE, "the set-point goes from 0 to 100")),
-        };
+        let outcome = self.set(request.tag, request.value);
         // Whoever asked may have given up.
         let _ = request.reply.send(outcome);
+    }
+
+    /// The hub has checked that the tag is writable and the type is right.
+    fn set(&mut self, tag: TagId, value: Value) -> Result<(), Quality> {
+        let is_in_range = |value: f64| (SET_POINT_LOW..=SET_POINT_HIGH).contains(&value);
+        let out_of_range = |what| Err(Quality::new(Status::BAD_OUT_OF_RANGE, what));
+        match &value {
+            Value::Double(set_point) if is_in_range(*set_point) => self.set_point = *set_point,
+            Value::Double(_) => return out_of_range("the set-point goes from 0 to 100"),
+            Value::UInt32(mode) if *mode as usize >= MODES.len() => return out_of_range("the mode goes from 0 to 2"),
+            Value::Array(profile) if !profile.values().iter().all(|value| value.as_f64().is_some_and(is_in_range)) => {
+                return out_of_range("each value of the profile goes from 0 to 100");
+            }
+            _ => {}
+        }
+        self.hub.publish(vec![Sample::good(tag, value, self.hub.now())]);
+        Ok(())
     }
 
     fn good(&self, tag: Tag, value: Value) -> Sample {
@@ -171,6 +227,21 @@ mod tests {
         assert_eq!(turn(Timestamp::from_millis(15_000), period), 0.25);
         assert_eq!(turn(Timestamp::from_millis(-15_000), period), 0.75);
         assert_eq!(turn(Timestamp::from_millis(5), Duration::from_nanos(1)), 0.0);
+    }
+
+    #[test]
+    fn each_wave_has_its_own_phase() {
+        let hub = Hub::new(Clock::simulated(UNIX_EPOCH + Duration::from_secs(60)));
+        let config: Config = toml::from_str("name = 'demo'\nwaves = 4").unwrap();
+        let mut simulator = Simulator::register(config, &hub).unwrap();
+        simulator.tick();
+        let wave = |n: usize| {
+            let name = TagName::new(&format!("demo/waves/{n}")).unwrap();
+            hub.read(hub.find(&name).unwrap()).value.as_f64().unwrap().round()
+        };
+        assert_eq!([1, 2, 3, 4].map(wave), [0.0, 1.0, 0.0, -1.0]);
+        let config: Config = toml::from_str("name = 'demo'\nwaves = 100_001").unwrap();
+        assert_eq!(config.check(), [("waves", "there are too many; use 100000 at most".to_owned())]);
     }
 
     #[tokio::test(start_paused = true)]

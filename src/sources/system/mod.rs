@@ -3,15 +3,20 @@
 //! `[system]` makes the tags `system/...`. They are read from procfs, sysfs and statvfs (`read.rs`, tested with recorded
 //! files); what a machine does not have (a temperature in most virtual ones) is BadNotSupported with the reason, so that
 //! the same tags exist on every device.
+//!
+//! It also looks after two conditions: `disk.rs` says when the disk is nearly full, `clock.rs` when the clock is not set.
 
+mod clock;
+mod disk;
 mod read;
 
 use crate::base::{Stop, duration};
 use crate::hub::{Hub, RegisterError, Registration};
-use crate::model::{DataType, Sample, TagName, TagNameError, TagSpec};
+use crate::model::{ConditionKind, DataType, Sample, TagName, TagNameError, TagSpec};
+use disk::Disk;
 use read::{Readings, Root};
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
@@ -24,11 +29,14 @@ pub struct Config {
     pub interval: Duration,
     /// The file system that the disk tags are about. Default: the one that holds the data folder.
     pub disk: Option<PathBuf>,
+    /// Percent of the file system in use from which on it is nearly full (the condition DiskNearlyFull); over again 2 % below.
+    /// Default: 90.
+    pub disk_nearly_full: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(5), disk: None }
+        Self { interval: Duration::from_secs(5), disk: None, disk_nearly_full: 90.0 }
     }
 }
 
@@ -38,6 +46,10 @@ impl Config {
         let mut faults = Vec::new();
         if self.interval < Duration::from_millis(100) {
             faults.push(("interval", "it is too short; use \"100ms\" or more".into()));
+        }
+        if !(disk::HYSTERESIS..=100.0).contains(&self.disk_nearly_full) {
+            let (found, least) = (self.disk_nearly_full, disk::HYSTERESIS);
+            faults.push(("disk_nearly_full", format!("{found} is out of range; use {least} to 100 percent")));
         }
         if let Some(disk) = self.disk.as_ref().filter(|disk| !disk.is_dir()) {
             faults.push((
@@ -63,7 +75,11 @@ pub struct System {
     hub: Hub,
     tags: Registration,
     readings: Readings,
+    disk: Disk,
 }
+
+/// What events and conditions of the device itself are about.
+const SOURCE: &str = "system";
 
 fn specs() -> Result<Vec<TagSpec>, TagNameError> {
     let spec = |name: &str, data_type, unit: &str, description: &str| {
@@ -87,8 +103,13 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
 impl System {
     pub fn register(config: Config, data_dir: PathBuf, hub: &Hub) -> Result<Self, SpawnError> {
         let tags = hub.register("system", specs()?)?;
-        let readings = Readings::new(Root::default(), config.disk.unwrap_or(data_dir));
-        Ok(Self { interval: config.interval, hub: hub.clone(), tags, readings })
+        let path = config.disk.unwrap_or(data_dir);
+        let disk = Disk::new(path.clone(), config.disk_nearly_full);
+        let readings = Readings::new(Root::default(), path);
+        for kind in [ConditionKind::DiskNearlyFull, ConditionKind::ClockNotSet] {
+            hub.declare_condition(kind, SOURCE);
+        }
+        Ok(Self { interval: config.interval, hub: hub.clone(), tags, readings, disk })
     }
 
     /// Until the stop.
@@ -110,6 +131,12 @@ impl System {
             Err(quality) => Sample::bad(tag, quality, now),
         });
         self.hub.publish(samples.collect());
+        // Else nobody knows how full it is, and the tags say why.
+        if let Ok(fault) = self.disk.look() {
+            self.hub.set_condition(ConditionKind::DiskNearlyFull, SOURCE, fault.as_deref());
+        }
+        let fault = clock::fault(now, Path::new(clock::TIMESYNC));
+        self.hub.set_condition(ConditionKind::ClockNotSet, SOURCE, fault);
     }
 }
 

@@ -1,0 +1,241 @@
+//! What is off normal, and who has seen it: one row for each condition there is.
+//!
+//!     normal ──set(Some(why))──► active, not acknowledged ──set(None)──► normal, not acknowledged
+//!        ▲                            │ acknowledge                           │ acknowledge
+//!        │                     active, acknowledged ──set(None)──► normal ◄───┘
+//!
+//! Whoever notices sets the state as often as it likes; only changes are told ([`super::Events`]). A disabled condition
+//! changes silently. Nothing is on disk: what is still off normal after a restart is active and not acknowledged anew.
+
+use super::{Hub, lock};
+use crate::model::{Condition, ConditionKind, EventId, Happening};
+use std::sync::Arc;
+
+/// How many changes of one activation can be acknowledged by their id, the newest ones.
+const CHANGES: usize = 32;
+
+pub(super) struct Row {
+    current: Arc<Condition>,
+    /// The changes since it was last activated.
+    changes: Vec<EventId>,
+}
+
+/// What a person does about a condition. Texts that are not given leave those that are there.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Acknowledge {
+        /// The change that the person saw.
+        id: [u8; 16],
+        comment: Option<String>,
+    },
+    Comment {
+        id: [u8; 16],
+        comment: String,
+    },
+    Enable,
+    Disable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ActError {
+    #[error("there is no such condition")]
+    Unknown,
+    #[error("this change is not one of the condition since it was last activated")]
+    UnknownChange,
+    #[error("it is acknowledged already")]
+    AlreadyAcked,
+    #[error("it is disabled")]
+    Disabled,
+    #[error("it is enabled already")]
+    AlreadyEnabled,
+    #[error("it is disabled already")]
+    AlreadyDisabled,
+}
+
+impl Hub {
+    /// Makes a condition known, as normal; does nothing if it is known.
+    pub fn declare_condition(&self, kind: ConditionKind, source: &str) {
+        let mut rows = lock(&self.0.conditions);
+        if rows.iter().any(|row| row.is(kind, source)) {
+            return;
+        }
+        let now = self.now();
+        let id = EventId { start: now, number: 0 };
+        let current = Arc::new(Condition {
+            kind,
+            source: source.into(),
+            id,
+            time: now,
+            message: "normal".into(),
+            is_enabled: true,
+            is_active: false,
+            since: now,
+            is_acked: true,
+            acked_at: now,
+            comment: String::new(),
+            user: String::new(),
+            commented_at: now,
+        });
+        rows.push(Row { current, changes: Vec::new() });
+        drop(rows);
+        self.0.structure.send_modify(|count| *count += 1);
+    }
+
+    /// Says how a condition is now: off normal and why, or normal. Declares it.
+    pub fn set_condition(&self, kind: ConditionKind, source: &str, off_normal: Option<&str>) {
+        self.declare_condition(kind, source);
+        let mut rows = lock(&self.0.conditions);
+        let Some(row) = rows.iter_mut().find(|row| row.is(kind, source)) else { return };
+        let current = &row.current;
+        let is_same = match off_normal {
+            Some(why) => current.is_active && current.message == why,
+            None => !current.is_active,
+        };
+        if is_same {
+            return;
+        }
+        let mut next = Condition::clone(current);
+        next.message = off_normal.unwrap_or("normal again").to_owned();
+        if next.is_active != off_normal.is_some() {
+            next.is_active = off_normal.is_some();
+            next.since = self.now();
+            if next.is_active {
+                next.is_acked = false;
+                row.changes.clear();
+            }
+        }
+        self.change(row, next);
+    }
+
+    /// All conditions, in the order in which they were declared.
+    pub fn conditions(&self) -> Vec<Arc<Condition>> {
+        lock(&self.0.conditions).iter().map(|row| row.current.clone()).collect()
+    }
+
+    /// What a person (`user`, as others shall see it) does about a condition.
+    pub fn act(&self, kind: ConditionKind, source: &str, act: Act, user: &str) -> Result<(), ActError> {
+        let mut rows = lock(&self.0.conditions);
+        let row = rows.iter_mut().find(|row| row.is(kind, source)).ok_or(ActError::Unknown)?;
+        let mut next = Condition::clone(&row.current);
+        let now = self.now();
+        let comment = match act {
+            Act::Acknowledge { .. } | Act::Comment { .. } if !next.is_enabled => return Err(ActError::Disabled),
+            Act::Enable if next.is_enabled => return Err(ActError::AlreadyEnabled),
+            Act::Disable if !next.is_enabled => return Err(ActError::AlreadyDisabled),
+            Act::Enable | Act::Disable => {
+                next.is_enabled = !next.is_enabled;
+                None
+            }
+            Act::Acknowledge { id, comment } => {
+                row.check(id)?;
+                if next.is_acked {
+                    return Err(ActError::AlreadyAcked);
+                }
+                (next.is_acked, next.acked_at) = (true, now);
+                comment
+            }
+            Act::Comment { id, comment } => {
+                row.check(id)?;
+                Some(comment)
+            }
+        };
+        if let Some(comment) = comment {
+            (next.comment, next.commented_at) = (comment, now);
+        }
+        next.user = user.to_owned();
+        self.change(row, next);
+        Ok(())
+    }
+
+    /// Puts a change in force and tells it. What changes while it is disabled is not told, but that it is now disabled is.
+    fn change(&self, row: &mut Row, mut next: Condition) {
+        next.time = self.now();
+        if !next.is_enabled && !row.current.is_enabled {
+            row.current = Arc::new(next);
+            return;
+        }
+        self.0.log.add(|id| {
+            next.id = id;
+            if row.changes.len() == CHANGES {
+                row.changes.remove(0);
+            }
+            row.changes.push(id);
+            row.current = Arc::new(next);
+            Happening::Condition(row.current.clone())
+        });
+    }
+}
+
+impl Row {
+    fn is(&self, kind: ConditionKind, source: &str) -> bool {
+        self.current.kind == kind && *self.current.source == *source
+    }
+
+    fn check(&self, id: [u8; 16]) -> Result<(), ActError> {
+        let is_known = self.changes.iter().any(|change| change.bytes() == id);
+        if is_known { Ok(()) } else { Err(ActError::UnknownChange) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Clock;
+    use crate::hub::Events;
+    use ConditionKind::CameraLost as Lost;
+
+    const LINE1: &str = "cameras/line1";
+
+    fn now(hub: &Hub) -> Arc<Condition> {
+        hub.conditions().pop().unwrap()
+    }
+
+    fn told(events: &mut Events) -> usize {
+        std::iter::from_fn(|| events.try_next()).count()
+    }
+
+    #[test]
+    fn only_changes_are_told_and_a_change_for_the_worse_wants_to_be_seen() {
+        let hub = Hub::new(Clock::real());
+        let mut events = hub.events();
+        hub.set_condition(Lost, LINE1, None);
+        assert!(!now(&hub).is_retained() && told(&mut events) == 0, "normal from the beginning");
+        hub.set_condition(Lost, LINE1, Some("unplugged"));
+        hub.set_condition(Lost, LINE1, Some("unplugged"));
+        assert!(now(&hub).is_active && !now(&hub).is_acked && told(&mut events) == 1);
+        let first = now(&hub).id.bytes();
+        hub.set_condition(Lost, LINE1, Some("no signal"));
+        hub.set_condition(Lost, LINE1, None);
+        assert!(now(&hub).is_retained() && !now(&hub).is_active && told(&mut events) == 2);
+
+        let acknowledge = |id| hub.act(Lost, LINE1, Act::Acknowledge { id, comment: Some("seen".into()) }, "eva");
+        assert_eq!(acknowledge([0; 16]), Err(ActError::UnknownChange));
+        assert_eq!(acknowledge(first), Ok(()));
+        let seen = now(&hub);
+        assert_eq!((seen.is_retained(), &*seen.comment, &*seen.user), (false, "seen", "eva"));
+        assert_eq!(acknowledge(first), Err(ActError::AlreadyAcked));
+        assert_eq!(told(&mut events), 1);
+
+        hub.set_condition(Lost, LINE1, Some("unplugged"));
+        assert_eq!(acknowledge(first), Err(ActError::UnknownChange), "that was the activation before");
+        assert!(!now(&hub).is_acked);
+    }
+
+    #[test]
+    fn what_is_disabled_is_silent_and_true_when_it_is_enabled_again() {
+        let hub = Hub::new(Clock::real());
+        hub.declare_condition(Lost, LINE1);
+        let mut events = hub.events();
+        let act = |act| hub.act(Lost, LINE1, act, "eva");
+        assert_eq!(act(Act::Enable), Err(ActError::AlreadyEnabled));
+        assert_eq!((act(Act::Disable), told(&mut events)), (Ok(()), 1));
+        hub.set_condition(Lost, LINE1, Some("unplugged"));
+        assert!(!now(&hub).is_retained() && told(&mut events) == 0);
+        let comment = Act::Comment { id: now(&hub).id.bytes(), comment: "?".into() };
+        assert_eq!(act(comment), Err(ActError::Disabled));
+        assert_eq!(act(Act::Disable), Err(ActError::AlreadyDisabled));
+        assert_eq!((act(Act::Enable), told(&mut events)), (Ok(()), 1));
+        assert!(now(&hub).is_retained());
+        assert_eq!(hub.act(Lost, "cameras/line2", Act::Disable, "eva"), Err(ActError::Unknown));
+    }
+}

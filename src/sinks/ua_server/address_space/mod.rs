@@ -1,0 +1,170 @@
+//! The nodes: one folder for each segment of a tag's name, one object for each camera.
+//!
+//! Nodes are added and never taken away, as in the hub. Whatever value they have is not here but in the hub; only the
+//! properties (EURange, EnumStrings, EngineeringUnits) hold theirs.
+//!
+//! - `variables.rs` makes the variable of a tag, with its type and properties; `units.rs` knows units.
+//! - `camera_type.rs` makes the type that all cameras are instances of.
+//! - `namespaces.rs` tells of the namespaces.
+
+mod camera_type;
+mod namespaces;
+mod units;
+mod variables;
+
+use super::snapshot;
+use crate::hub::Hub;
+use crate::hub::frames::Camera;
+use crate::model::{TagId, TagSpec};
+use ::opcua::server::address_space::{AddressSpace, ObjectBuilder};
+use ::opcua::types::{LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, ReferenceTypeId};
+use std::collections::{HashMap, HashSet};
+
+/// All our nodes are in this namespace; its index is 2, after OPC UA's own and the application's.
+pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
+
+/// Where the values of our variables come from.
+#[derive(Clone)]
+pub(super) enum Target {
+    Tag(TagId),
+    Image(Camera),
+    /// A method.
+    Snapshot(Camera),
+}
+
+/// What has been made so far.
+pub(super) struct Nodes {
+    namespace: u16,
+    targets: HashMap<NodeId, Target>,
+    /// By tag id.
+    tags: Vec<NodeId>,
+    folders: HashSet<String>,
+    cameras: usize,
+    camera_type: NodeId,
+}
+
+/// The name that the original sample gave to the picture.
+const CAMERA_IMAGE: &str = "Camera Image";
+const CAMERA_DEVICE: &str = "Camera Device";
+const CAMERAS: &str = "Cameras";
+const CONTROLS: &str = "Controls";
+const TAGS: &str = "Tags";
+
+impl Nodes {
+    /// `namespaces` are (index, URI), ours last; `camera_tags` what every camera has below its name.
+    pub(super) fn new(namespaces: &[(u16, &str)], camera_tags: &[TagSpec], address_space: &mut AddressSpace) -> Self {
+        let namespace = namespaces.last().map_or(0, |(index, _)| *index);
+        namespaces::add(address_space, namespace, namespaces);
+        let camera_type = camera_type::add(address_space, namespace, camera_tags);
+        let mut nodes = Self {
+            namespace,
+            targets: HashMap::new(),
+            tags: Vec::new(),
+            folders: HashSet::new(),
+            cameras: 0,
+            camera_type,
+        };
+        for name in [CAMERAS, TAGS] {
+            nodes.folder(address_space, name, name, ObjectId::ObjectsFolder.into(), ReferenceTypeId::Organizes);
+        }
+        nodes
+    }
+
+    pub(super) fn target(&self, id: &NodeId) -> Option<&Target> {
+        self.targets.get(id)
+    }
+
+    pub(super) fn node_id_of(&self, tag: TagId) -> Option<&NodeId> {
+        self.tags.get(tag.index())
+    }
+
+    /// Makes nodes for what is new in the hub.
+    pub(super) fn add_new(&mut self, hub: &Hub, address_space: &mut AddressSpace) {
+        for camera in hub.cameras().into_iter().skip(self.cameras) {
+            self.add_camera(address_space, camera);
+        }
+        for (tag, spec) in hub.tags_from(self.tags.len()) {
+            let id = self.add_tag(address_space, tag, &spec);
+            self.tags.push(id);
+        }
+    }
+
+    fn id(&self, path: &str) -> NodeId {
+        NodeId::new(self.namespace, path)
+    }
+
+    fn name(&self, name: &str) -> QualifiedName {
+        QualifiedName::new(self.namespace, name)
+    }
+
+    fn add_camera(&mut self, address_space: &mut AddressSpace, camera: Camera) {
+        let parent = self.camera_object(address_space, camera.name());
+        let id = self.id(&format!("{CAMERAS}/{}/{CAMERA_IMAGE}", camera.name()));
+        let description = format!("A picture of camera {}, captured when it is read or monitored", camera.name());
+        camera_type::image(address_space, &id, &parent, &description);
+        if self.cameras == 0 {
+            let sample = self.id(CAMERA_DEVICE);
+            ObjectBuilder::new(&sample, self.name(CAMERA_DEVICE), CAMERA_DEVICE)
+                .description(LocalizedText::new("en", "The first camera, where the original sample had it"))
+                .has_type_definition(ObjectTypeId::BaseObjectType)
+                .organized_by(ObjectId::ObjectsFolder)
+                .insert(address_space);
+            address_space.insert_reference(&sample, &id, ReferenceTypeId::HasComponent);
+        }
+        self.targets.insert(id, Target::Image(camera.clone()));
+        let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), snapshot::NAME));
+        snapshot::add_node(address_space, &method, self.name(snapshot::NAME), &parent);
+        self.targets.insert(method, Target::Snapshot(camera));
+        self.cameras += 1;
+    }
+
+    /// The object of a camera, whether its tags or its picture come first.
+    fn camera_object(&mut self, address_space: &mut AddressSpace, camera: &str) -> NodeId {
+        let path = format!("{CAMERAS}/{camera}");
+        let id = self.id(&path);
+        if self.folders.insert(path) {
+            ObjectBuilder::new(&id, self.name(camera), camera)
+                .has_type_definition(self.camera_type.clone())
+                .organized_by(self.id(CAMERAS))
+                .insert(address_space);
+        }
+        id
+    }
+
+    fn folder(
+        &mut self,
+        address_space: &mut AddressSpace,
+        path: &str,
+        name: &str,
+        parent: NodeId,
+        reference: ReferenceTypeId,
+    ) -> NodeId {
+        let id = self.id(path);
+        if self.folders.insert(path.to_owned()) {
+            ObjectBuilder::new(&id, self.name(name), name).is_folder().insert(address_space);
+            address_space.insert_reference(&parent, &id, reference);
+        }
+        id
+    }
+
+    fn add_tag(&mut self, address_space: &mut AddressSpace, tag: TagId, spec: &TagSpec) -> NodeId {
+        let segments: Vec<&str> = spec.name.segments().collect();
+        let (name, folders) = segments.split_last().expect("a tag name has at least one segment");
+        // A folder below a camera is one of its components, as its type declares Controls.
+        let (mut path, mut parent, folders, reference) = match folders {
+            ["cameras", camera, rest @ ..] => {
+                let object = self.camera_object(address_space, camera);
+                (format!("{CAMERAS}/{camera}"), object, rest, ReferenceTypeId::HasComponent)
+            }
+            all => (TAGS.to_owned(), self.id(TAGS), all, ReferenceTypeId::Organizes),
+        };
+        for folder in folders {
+            path = format!("{path}/{folder}");
+            parent = self.folder(address_space, &path, folder, parent, reference);
+        }
+        let id = self.id(&format!("{path}/{name}"));
+        variables::add(address_space, &id, &parent, name, spec);
+        self.targets.insert(id.clone(), Target::Tag(tag));
+        id
+    }
+}
