@@ -15,9 +15,11 @@ use crate::cameras::CameraConfig;
 use crate::config::{Config, Fault, Faults, Source};
 use crate::hub::Hub;
 use crate::model::EventKind;
+use crate::sinks::history::Recorder;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::simulator::Simulator;
 use crate::sources::system::System;
+use crate::store::History;
 use crate::{cameras, config};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,8 +74,15 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let clock = Clock::real();
     let hub = Hub::new(clock.clone());
     let (sources, sinks) = (Tasks::new("sources"), Tasks::new("sinks"));
+    let history =
+        plan.config.history.as_ref().map(|table| History::new(table.get_ref(), &plan.data_dir, clock.clone()));
     let starters = register(&plan, &hub, &clock, &sources)?;
-    start_sinks(&plan, &hub, &sinks);
+    // Ends last, because it takes what the others still have.
+    let store = Tasks::new("store");
+    if let Some(history) = &history {
+        start_history(history, &hub, &store, &sinks)?;
+    }
+    start_sinks(&plan, &hub, history, &sinks);
     for start in starters {
         start(&sources);
     }
@@ -90,6 +99,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     base::notify_stopping();
     sources.stop(STOP).await;
     sinks.stop(STOP).await;
+    store.stop(STOP).await;
     Ok(())
 }
 
@@ -203,8 +213,21 @@ fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
     Arc::new(tokio::sync::Mutex::new(source))
 }
 
-fn start_sinks(plan: &Plan, hub: &Hub, tasks: &Tasks) {
+fn start_history(history: &History, hub: &Hub, store: &Tasks, sinks: &Tasks) -> Result<(), StartError> {
+    let recorder = Recorder::register(history.clone(), hub).map_err(|error| StartError::Register(error.to_string()))?;
+    let writer = history.store.clone();
+    store.spawn_thread("store", move |stop| writer.run(stop));
+    let recorder = Arc::new(recorder);
+    sinks.spawn("history", move |stop| {
+        let recorder = recorder.clone();
+        async move { recorder.run(&stop).await }
+    });
+    Ok(())
+}
+
+fn start_sinks(plan: &Plan, hub: &Hub, history: Option<History>, tasks: &Tasks) {
     if let Some(setup) = &plan.ua_server {
+        setup.set_history(history);
         let (setup, hub) = (setup.clone(), hub.clone());
         tasks.spawn("ua_server", move |stop| ua_server::run(setup.clone(), hub.clone(), stop));
     }

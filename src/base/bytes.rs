@@ -35,7 +35,10 @@ mod tests {
 
     #[test]
     fn a_number_and_a_unit() {
-        assert_eq!(["64MiB", "1 GB", "500kb", "0B"].map(parse), [Some(64 << 20), Some(1_000_000_000), Some(500_000), Some(0)]);
+        assert_eq!(
+            ["64MiB", "1 GB", "500kb", "0B"].map(parse),
+            [Some(64 << 20), Some(1_000_000_000), Some(500_000), Some(0)]
+        );
         assert_eq!(["64", "MiB", "1.5MiB", "-1B", "99999999TiB", ""].map(parse), [None; 6]);
     }
 }

@@ -371,7 +371,8 @@ fn put_floats<F: Float>(out: &mut Vec<u8>, bits: &[F::Bits]) {
         last = bits;
         let differing = &differing[..F::BYTES];
         let behind = differing.iter().take_while(|byte| **byte == 0).count();
-        let in_front = if behind == F::BYTES { 0 } else { differing.iter().rev().take_while(|byte| **byte == 0).count() };
+        let in_front =
+            if behind == F::BYTES { 0 } else { differing.iter().rev().take_while(|byte| **byte == 0).count() };
         xor.push((in_front << 4 | behind) as u8);
         xor.extend(&differing[behind..F::BYTES - in_front]);
     }

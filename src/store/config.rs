@@ -103,16 +103,14 @@ mod tests {
     fn what_is_wrong_is_said_with_what_would_be_right() {
         assert!(read("tags = ['system/**']\nmax_bytes = '8MiB'\nmax_age = '1h'\nsnapshot_interval = '1m'").is_empty());
         let keys = |text| read(text).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-        assert_eq!(keys("max_bytes = '1kB'\nmax_age = '1s'\ncommit_interval = '1ms'"), [
-            "max_bytes",
-            "max_age",
-            "commit_interval"
-        ]);
-        assert_eq!(keys("snapshots = 0\nsnapshot_bytes = '1kB'\nsnapshot_interval = '1ms'"), [
-            "snapshots",
-            "snapshot_bytes",
-            "snapshot_interval"
-        ]);
+        assert_eq!(
+            keys("max_bytes = '1kB'\nmax_age = '1s'\ncommit_interval = '1ms'"),
+            ["max_bytes", "max_age", "commit_interval"]
+        );
+        assert_eq!(
+            keys("snapshots = 0\nsnapshot_bytes = '1kB'\nsnapshot_interval = '1ms'"),
+            ["snapshots", "snapshot_bytes", "snapshot_interval"]
+        );
         assert_eq!(keys("tags = ['a//b']\ncameras = ['']"), ["tags", "cameras"]);
     }
 }

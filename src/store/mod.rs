@@ -63,6 +63,32 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 #[derive(Clone)]
 pub struct Store(Arc<Shared>);
 
+/// What `[history]` asks for, for those who write it and those who read it.
+#[derive(Clone)]
+pub struct History {
+    pub store: Store,
+    pub pictures: pictures::Pictures,
+    /// Whose samples are kept.
+    pub tags: Selection,
+    /// Whose pictures are kept.
+    pub cameras: Selection,
+    pub snapshot_interval: Option<std::time::Duration>,
+}
+
+impl History {
+    /// In the folder `history` below `data_dir`.
+    pub fn new(config: &Config, data_dir: &std::path::Path, clock: Clock) -> Self {
+        let folder = data_dir.join("history");
+        Self {
+            pictures: pictures::Pictures::new(config, &folder),
+            tags: config.tags(),
+            cameras: config.cameras(),
+            snapshot_interval: config.snapshot_interval,
+            store: Store::new(config.clone(), folder, clock),
+        }
+    }
+}
+
 pub(crate) struct Shared {
     folder: PathBuf,
     config: Config,

@@ -12,6 +12,7 @@ use crate::base::Stop;
 use crate::model::Timestamp;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -119,7 +120,8 @@ impl Writer {
             drop(recent);
             // A sealing that was said to have failed may yet have reached the disk.
             let newest = archive.view().and_then(|view| view.newest()).map_err(|error| self.archive_error(error))?;
-            self.journal = self.journal.take().filter(|journal| newest.is_none_or(|newest| newest < journal.generation));
+            self.journal =
+                self.journal.take().filter(|journal| newest.is_none_or(|newest| newest < journal.generation));
             self.shared.set_archive(Some(archive));
             self.retained = None;
         }
@@ -186,7 +188,11 @@ impl Writer {
         };
         let (journal, torn) = Journal::recover(folder, generation, each).map_err(|error| self.file_error(error))?;
         if torn > 0 {
-            warn!(bytes = torn, samples = recent.samples, "The end of the history's journal was cut off; going on before it.");
+            warn!(
+                bytes = torn,
+                samples = recent.samples,
+                "The end of the history's journal was cut off; going on before it."
+            );
         }
         Ok(journal)
     }
@@ -248,7 +254,8 @@ impl Writer {
         let (dropped, generations) = (self.checked(archive.dropped())?, self.checked(archive.generations())?);
         let archived: u64 = generations.iter().map(|(_, meta)| meta.samples).sum();
         let samples = archived + self.shared.recent().samples;
-        let file = fs::metadata(self.shared.folder.join(ARCHIVE)).map_or(0, |meta| meta.len());
+        // What it takes: its length is a power of two, and what was never written takes nothing.
+        let file = fs::metadata(self.shared.folder.join(ARCHIVE)).map_or(0, |meta| meta.blocks() * 512);
         let bytes = file + self.journal.as_ref().map_or(0, Journal::len);
         let mut state = self.shared.state();
         state.samples = samples;

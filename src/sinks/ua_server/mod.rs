@@ -11,6 +11,7 @@
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
+//! - `history/` answers HistoryRead from the store.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
 //! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
@@ -23,6 +24,7 @@ mod address_space;
 mod config;
 mod endpoints;
 mod filter;
+mod history;
 mod images;
 mod items;
 mod node_manager;
@@ -37,6 +39,7 @@ use crate::hub::{Hub, Latest};
 use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::CertificateError;
 use crate::opcua::{certificate, data_value, date_time};
+use crate::store::History;
 use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, BuildInfo, DateTime};
@@ -46,7 +49,7 @@ use node_manager::{HubNodes, Sampling};
 use server_nodes::{ServerNodes, Sessions, UnknownNodes};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -58,6 +61,8 @@ pub struct Setup {
     /// What every camera has below its name: the declarations of CameraType.
     camera_tags: Vec<TagSpec>,
     pki: PathBuf,
+    /// What there is of history.
+    history: OnceLock<History>,
     /// The first listener; after a restart of the server a new one is bound.
     listener: Mutex<Option<TcpListener>>,
     pub address: SocketAddr,
@@ -91,9 +96,18 @@ impl Setup {
             device_name: device_name.into(),
             camera_tags,
             pki,
+            history: OnceLock::new(),
             listener: Mutex::new(Some(listener)),
             address,
         })
+    }
+
+    /// What there is of history, before the first run.
+    pub fn set_history(&self, history: Option<History>) {
+        if let Some(history) = history {
+            // It is set once, at start.
+            let _ = self.history.set(history);
+        }
     }
 
     fn take_listener(&self) -> Result<TcpListener, SetupError> {
@@ -137,6 +151,9 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         .get_of_type::<ServerNodes>()
         .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
     server_nodes::tidy(&handle);
+    if setup.history.get().is_some() {
+        history::nodes::announce(&handle);
+    }
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
@@ -165,8 +182,9 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
     let (hub, sessions) = (hub.clone(), Arc::new(Sessions::default()));
     let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
+    let (history, has_history) = (setup.history.get().cloned(), setup.history.get().is_some());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, &camera_tags, seen, &context, address_space)
+        HubNodes::new(hub, sampling, &camera_tags, history, seen, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
@@ -188,7 +206,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .port(setup.address.port())
         // The first that owns a node answers for it.
         .without_node_managers()
-        .with_node_manager(move |context| ServerNodes::new(context, sessions))
+        .with_node_manager(move |context| ServerNodes::new(context, sessions, has_history))
         .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
         .with_node_manager(nodes)
         .with_node_manager(UnknownNodes::new);

@@ -7,6 +7,7 @@
 use super::NodesLock;
 use super::address_space::{NAMESPACE, Nodes, Target};
 use super::filter::{self, Deadband, deadband, deadband_of_item};
+use super::history::History;
 use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Sampling as ItemSampling, Wanted, saw_session};
 use super::server_nodes::Sessions;
@@ -20,11 +21,13 @@ use ::opcua::server::address_space::{AddressSpace, add_namespaces};
 use ::opcua::server::diagnostics::NamespaceMetadata;
 use ::opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
 use ::opcua::server::node_manager::{
-    MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext, ServerContext, WriteNode,
+    HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext,
+    ServerContext, WriteNode,
 };
 use ::opcua::sync::RwLock;
 use ::opcua::types::{
-    AttributeId, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, StatusCode, TimestampsToReturn, Variant,
+    AttributeId, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, ReadProcessedDetails,
+    ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -52,6 +55,7 @@ pub(super) struct HubNodes {
     sampling: Sampling,
     items: Items,
     image_items: Arc<Semaphore>,
+    history: Option<History>,
     sessions: Arc<Sessions>,
     /// Index and URI of the application's namespace and of ours.
     namespaces: Vec<(u16, String)>,
@@ -63,6 +67,7 @@ impl HubNodes {
         hub: Hub,
         sampling: Sampling,
         camera_tags: &[TagSpec],
+        history: Option<crate::store::History>,
         sessions: Arc<Sessions>,
         context: &ServerContext,
         address_space: &mut AddressSpace,
@@ -71,11 +76,13 @@ impl HubNodes {
         let uris = [context.info.application_uri.as_ref(), NAMESPACE];
         let indices = add_namespaces(context, address_space, &uris);
         let namespaces: Vec<(u16, &str)> = indices.into_iter().zip(uris).collect();
-        let mut nodes = Nodes::new(&namespaces, camera_tags, address_space);
+        let mut nodes = Nodes::new(&namespaces, camera_tags, history.clone(), address_space);
         nodes.add_new(&hub, address_space);
         let namespaces = namespaces.into_iter().map(|(index, uri)| (index, uri.to_owned())).collect();
         let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
-        Self { hub, nodes: NodesLock::new(nodes), sampling, items: Items::default(), image_items, sessions, namespaces }
+        let history = history.map(History::new);
+        let (nodes, items) = (NodesLock::new(nodes), Items::default());
+        Self { hub, nodes, sampling, items, image_items, history, sessions, namespaces }
     }
 
     fn saw(&self, context: &RequestContext) {
@@ -313,11 +320,39 @@ impl InMemoryNodeManagerImpl for HubNodes {
         for method in methods {
             let target = self.read_nodes().target(method.method_id()).cloned();
             match target {
-                Some(Target::Snapshot(camera)) => snapshot::call(&camera, method).await,
+                Some(Target::Snapshot(camera)) => {
+                    snapshot::call(&camera, self.history.as_ref().map(History::kept), method).await;
+                }
                 _ => method.set_status(StatusCode::BadMethodInvalid),
             }
         }
         Ok(())
+    }
+
+    async fn history_read_raw_modified(
+        &self,
+        context: &RequestContext,
+        details: &ReadRawModifiedDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        self.saw(context);
+        let history = self.history.as_ref().ok_or(StatusCode::BadHistoryOperationUnsupported)?;
+        let target = |id: &NodeId| self.read_nodes().target(id).cloned();
+        history.read_raw(&self.hub, target, details, nodes, timestamps).await
+    }
+
+    async fn history_read_processed(
+        &self,
+        context: &RequestContext,
+        details: &ReadProcessedDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        self.saw(context);
+        let history = self.history.as_ref().ok_or(StatusCode::BadHistoryOperationUnsupported)?;
+        let target = |id: &NodeId| self.read_nodes().target(id).cloned();
+        history.read_processed(&self.hub, target, details, nodes, timestamps).await
     }
 
     async fn write(

@@ -128,7 +128,9 @@ fn specs(folder: &str, waves: u32) -> Result<Vec<TagSpec>, TagNameError> {
             .writable(),
     ];
     for wave in 1..=waves {
-        specs.push(spec(&format!("waves/{wave}"), DataType::Double, "A sine wave with a phase of its own")?.range(-1.0, 1.0));
+        specs.push(
+            spec(&format!("waves/{wave}"), DataType::Double, "A sine wave with a phase of its own")?.range(-1.0, 1.0),
+        );
     }
     Ok(specs)
 }

@@ -12,10 +12,11 @@ mod namespaces;
 mod units;
 mod variables;
 
-use super::snapshot;
+use super::{history, snapshot};
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
 use crate::model::{TagId, TagSpec};
+use crate::store::History;
 use ::opcua::server::address_space::{AddressSpace, ObjectBuilder};
 use ::opcua::types::{LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, ReferenceTypeId};
 use std::collections::{HashMap, HashSet};
@@ -41,6 +42,8 @@ pub(super) struct Nodes {
     folders: HashSet<String>,
     cameras: usize,
     camera_type: NodeId,
+    /// Whose history there is.
+    history: Option<History>,
 }
 
 /// The name that the original sample gave to the picture.
@@ -52,7 +55,12 @@ const TAGS: &str = "Tags";
 
 impl Nodes {
     /// `namespaces` are (index, URI), ours last; `camera_tags` what every camera has below its name.
-    pub(super) fn new(namespaces: &[(u16, &str)], camera_tags: &[TagSpec], address_space: &mut AddressSpace) -> Self {
+    pub(super) fn new(
+        namespaces: &[(u16, &str)],
+        camera_tags: &[TagSpec],
+        history: Option<History>,
+        address_space: &mut AddressSpace,
+    ) -> Self {
         let namespace = namespaces.last().map_or(0, |(index, _)| *index);
         namespaces::add(address_space, namespace, namespaces);
         let camera_type = camera_type::add(address_space, namespace, camera_tags);
@@ -63,6 +71,7 @@ impl Nodes {
             folders: HashSet::new(),
             cameras: 0,
             camera_type,
+            history,
         };
         for name in [CAMERAS, TAGS] {
             nodes.folder(address_space, name, name, ObjectId::ObjectsFolder.into(), ReferenceTypeId::Organizes);
@@ -85,6 +94,9 @@ impl Nodes {
         }
         for (tag, spec) in hub.tags_from(self.tags.len()) {
             let id = self.add_tag(address_space, tag, &spec);
+            if self.history.as_ref().is_some_and(|history| history.tags.contains(spec.name.as_str())) {
+                history::nodes::mark(address_space, &id, Some(&spec));
+            }
             self.tags.push(id);
         }
     }
@@ -102,6 +114,9 @@ impl Nodes {
         let id = self.id(&format!("{CAMERAS}/{}/{CAMERA_IMAGE}", camera.name()));
         let description = format!("A picture of camera {}, captured when it is read or monitored", camera.name());
         camera_type::image(address_space, &id, &parent, &description);
+        if self.history.as_ref().is_some_and(|history| history.cameras.contains(camera.name())) {
+            history::nodes::mark(address_space, &id, None);
+        }
         if self.cameras == 0 {
             let sample = self.id(CAMERA_DEVICE);
             ObjectBuilder::new(&sample, self.name(CAMERA_DEVICE), CAMERA_DEVICE)
