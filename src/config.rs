@@ -31,7 +31,7 @@ pub struct Config {
 }
 
 /// `[device]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Device {
     /// The device's name: the UA server's application name and the Sparkplug edge node. Default: "vedette".
@@ -123,6 +123,8 @@ impl Config {
         }
         if let Some(table) = &self.ua_server {
             add("[ua_server]", table.span(), table.get_ref().check());
+            let limits = "[ua_server.limits]";
+            add(limits, source.header(limits), table.get_ref().limits.check());
         }
         if let Some(table) = &self.mqtt {
             add("[mqtt]", table.span(), table.get_ref().validate());
@@ -198,7 +200,7 @@ impl Source {
     }
 
     /// Where a table begins that the configuration does not keep the place of.
-    fn header(&self, table: &str) -> Range<usize> {
+    pub fn header(&self, table: &str) -> Range<usize> {
         let start = self.text.find(table).unwrap_or(0);
         start..start
     }

@@ -21,7 +21,7 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
     ("sinks", &["model", "base", "hub", "store", "opcua"], &["tokio", "opcua", "rumqttc"]),
     ("config", &["store", "cameras", "sources", "sinks"], &["toml"]),
     ("app", &["model", "base", "hub", "store", "opcua", "cameras", "sources", "sinks", "config"], &["tokio", "toml"]),
-    ("cli", &["app", "cameras"], &["tokio", "clap"]),
+    ("cli", &["model", "app", "cameras", "opcua"], &["tokio", "clap"]),
     ("main", &["cli"], &[]),
     ("lib", &[], &[]),
 ];

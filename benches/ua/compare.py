@@ -3,7 +3,7 @@
 
 All three run at once and are asked in turn, a few rounds, and the best round of each counts: another job of the machine
 disturbs one round of one server, not the comparison. The servers' CPU time is the kernel's account of their processes;
-the client (wire.py) is the same for all.
+the client (bench_client.py) is the same for all.
 """
 
 import statistics
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from servers import DOUBLE, IMAGE, NAMES, WAVES, Server, make_identity, make_pictures, memory  # noqa: E402
-from wire import Wire  # noqa: E402
+from servers import DOUBLE, IMAGE, NAMES, UNVERIFIED, WAVES, Server, make_identity, make_pictures, memory  # noqa: E402
+from bench_client import Wire  # noqa: E402
 
 ROUNDS = 3
 # Of one operation, one server, one round.
@@ -54,7 +54,7 @@ def check(servers, wires):
         assert answer == answers[0] and answer[:2] == ([50.0], 1000), f"{server.name} answers otherwise"
 
 
-def compare_reads(servers, identity, rows):
+def compare_reads(servers, identity):
     wires = [Wire(server.url, identity) for server in servers]
     check(servers, wires)
     for name, nodes, each, least in OPERATIONS:
@@ -64,7 +64,6 @@ def compare_reads(servers, identity, rows):
                 cpu, wall, size = reads(server, wire, wire.read_request(nodes, ANY_AGE), least)
                 old = best.get(server.name, (9e9, 9e9))
                 best[server.name] = min(old[0], cpu / each), min(old[1], wall / each)
-        rows.append((name, best))
         show(name, best)
     for wire in wires:
         wire.close()
@@ -91,7 +90,7 @@ class Subscriber(threading.Thread):
             self.fault = fault
 
 
-def compare_pictures(servers, identity, rows):
+def compare_pictures(servers, identity):
     name, best = f"1 MB image at {RATE:g} Hz to {SUBSCRIBERS} subscribers, a delivery", {}
     everybody = {server: [Subscriber(server.url, identity) for _ in range(SUBSCRIBERS)] for server in servers}
     for server in servers:
@@ -99,20 +98,20 @@ def compare_pictures(servers, identity, rows):
         subscribers = everybody[server]
         for subscriber in subscribers:
             subscriber.start()
-        for _ in range(ROUNDS + 1):
+        for turn in range(ROUNDS + 1):
             before, cpu, begin = [s.count for s in subscribers], server.cpu(), time.perf_counter()
             time.sleep(3)
             seconds, cpu = time.perf_counter() - begin, server.cpu() - cpu
             counts = [s.count - b for s, b in zip(subscribers, before)]
             assert all(s.fault is None for s in subscribers), [s.fault for s in subscribers]
-            if _ and sum(counts):
+            # In the first turn they are still beginning.
+            if turn and sum(counts):
                 rate = sum(counts) / SUBSCRIBERS / seconds
                 old = best.get(server.name, (9e9, 0.0))
                 best[server.name] = min(old[0], cpu / sum(counts)), max(old[1], rate)
         for subscriber in subscribers:
             subscriber.wire.close()
         server.stop()
-    rows.append((name, best))
     show(name, best, lambda rate: f"{rate:.1f}/s")
 
 
@@ -133,7 +132,6 @@ def main(folder):
     identity = make_identity(identity_folder)
     pictures = folder / "pictures"
     make_pictures(pictures)
-    rows = []
     for policy, who in [("None", None), ("Basic256Sha256, SignAndEncrypt", identity)]:
         place = folder / policy
         place.mkdir()
@@ -142,13 +140,13 @@ def main(folder):
         time.sleep(2)
         if not who:
             print("  memory before the first client, MiB: " + line_of_memory(servers), flush=True)
-        compare_reads(servers, who, rows)
+        compare_reads(servers, who)
         if not who:
             print("  memory after the reads, MiB: " + line_of_memory(servers), flush=True)
         for server in servers:
             server.stop()
-        servers = [Server(name, place / f"{name}-pictures", identity, pictures, RATE) for name in NAMES]
-        compare_pictures(servers, who, rows)
+        servers = [Server(name, place / f"{name}-pictures", identity, pictures, RATE) for name in [*NAMES, UNVERIFIED]]
+        compare_pictures(servers, who)
 
 
 def line_of_memory(servers):

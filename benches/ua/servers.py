@@ -1,5 +1,6 @@
 """The three servers of the benchmarks, each with the same nodes, and what the kernel says of them."""
 
+import atexit
 import io
 import os
 import random
@@ -20,9 +21,11 @@ DOUBLE = "ns=2;s=Tags/load/set_point"
 WAVES = [f"ns=2;s=Tags/load/waves/{wave}" for wave in range(1, 1001)]
 IMAGE = "ns=2;s=Cameras/noise/Camera Image"
 NAMES = ["vedette", "asyncua", "node-opcua"]
+# The same program with `verify_jpeg = false`: like the peers it does not look into pictures.
+UNVERIFIED = "vedette-unverified"
 
 # The waves stand still, so that only what a client asks for is measured. The pictures are made elsewhere and are passed
-# on as they are, but received and looked through (verify_jpeg) as from any camera.
+# on as they are, but received from a pipe, and looked through, as from any camera.
 CONFIG = """
 [device]
 name = "vedette-bench"
@@ -33,6 +36,7 @@ insecure_on_loopback = true
 [cameras]
 discover = false
 max_bytes = 2000000
+verify_jpeg = VERIFY
 [[simulator]]
 name = "load"
 interval = "1h"
@@ -61,6 +65,19 @@ def make_pictures(path: Path, count=4, size=1_000_000):
             file.write(struct.pack("<I", data.tell()) + data.getvalue())
 
 
+class Killed(Vedette):
+    """Not left behind by a benchmark that fails."""
+
+    def start(self, *arguments, **options):
+        super().start(*arguments, **options)
+        kill_at_exit(self.process)
+        return self
+
+
+def kill_at_exit(process: subprocess.Popen):
+    atexit.register(lambda: process.poll() is None and process.kill())
+
+
 class Server:
     """One of them, running. `identity` is the client's, which it trusts."""
 
@@ -72,15 +89,18 @@ class Server:
         self.url = f"opc.tcp://127.0.0.1:{self.port}"
         self.pid = self.process.pid
 
-    def _start_vedette(self, folder, identity, pictures, rate):
-        config = CONFIG
+    def _start_vedette(self, folder, identity, pictures, rate, verify="true"):
+        config = CONFIG.replace("VERIFY", verify)
         # A camera gives its first picture at once and then stands still, if the rate is 0.
         for word, value in {"PYTHON": sys.executable, "SCRIPT": CAMERA, "PICTURES": pictures, "RATE": rate}.items():
             config = config.replace(word, str(value))
-        vedette = Vedette(folder, config)
+        vedette = Killed(folder, config)
         trust(vedette, identity)
         vedette.start()
         self.process, self.port = vedette.process, vedette.port
+
+    def _start_vedette_unverified(self, *arguments):
+        self._start_vedette(*arguments, verify="false")
 
     def _start_asyncua(self, folder, identity, pictures, rate):
         own = make_identity(folder)
@@ -96,6 +116,7 @@ class Server:
             self.process = subprocess.Popen(
                 [str(word) for word in command], stdout=file, stderr=file, env={**os.environ, "NODE_PATH": str(modules)}
             )
+        kill_at_exit(self.process)
         ready = lambda: b"ready\n" in log.read_bytes() or self.process.poll() is not None  # noqa: E731
         wait_until(f"{self.name} is ready", ready, 120)
         assert self.process.poll() is None, log.read_text()

@@ -3,17 +3,18 @@
 //! Under systemd (JOURNAL_STREAM is set) without time and colours, because journald adds them.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use tracing::Subscriber;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// What is shown if nobody says otherwise. Protocol crates speak only when something is wrong; the UA crate takes a
 /// client that goes away without goodbye for an error, which in a plant is an ordinary morning.
-const DEFAULT: &str = "info,opcua_server=warn,opcua_core=error,opcua_crypto=warn,opcua_nodes=warn,opcua_types=warn,\
-                       rumqttc=warn,rustls=warn";
+const DEFAULT: &str = "info,opcua_client=error,opcua_server=warn,opcua_core=error,opcua_crypto=warn,opcua_nodes=warn,\
+                       opcua_types=warn,rumqttc=warn,rustls=warn";
 
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -37,13 +38,34 @@ pub fn start(filter: Option<&str>) -> Result<(), FilterError> {
     Ok(())
 }
 
+type Filter = reload::Layer<Targets, Registry>;
+
+/// Where the filter can be changed while the program runs.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
 fn init<L>(targets: Targets, layer: L)
 where
-    L: Layer<tracing_subscriber::layer::Layered<Targets, tracing_subscriber::Registry>> + Send + Sync + 'static,
-    tracing_subscriber::layer::Layered<Targets, tracing_subscriber::Registry>: Subscriber + for<'a> LookupSpan<'a>,
+    L: Layer<tracing_subscriber::layer::Layered<Filter, Registry>> + Send + Sync + 'static,
+    tracing_subscriber::layer::Layered<Filter, Registry>: Subscriber + for<'a> LookupSpan<'a>,
 {
+    let (filter, handle) = reload::Layer::new(targets);
     // Only a second call in one process can fail, which in tests is harmless.
-    let _ = tracing_subscriber::registry().with(targets).with(layer).try_init();
+    if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// Whether a filter is understood.
+pub fn check(filter: &str) -> Result<(), FilterError> {
+    targets(Some(filter)).map(|_| ())
+}
+
+/// Changes what is logged, to a filter that was checked.
+pub fn set(filter: Option<&str>) {
+    if let (Some(handle), Ok(targets)) = (FILTER.get(), targets(filter)) {
+        // An error means that logging has ended.
+        let _ = handle.reload(targets);
+    }
 }
 
 fn targets(filter: Option<&str>) -> Result<Targets, FilterError> {

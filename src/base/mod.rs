@@ -4,6 +4,7 @@
 //! - [`backoff`]: how long to wait before trying again.
 //! - [`duration`], [`bytes`]: reading durations and sizes from a configuration.
 //! - [`tasks`]: named tasks and threads that are restarted when they fail and stopped in order.
+//! - [`interfaces`]: the addresses of this machine.
 //! - [`logs`]: sentences on stderr, for a terminal or for journald.
 //! - [`net`]: binding a port, and saying who has it when it is taken.
 
@@ -11,6 +12,7 @@ pub mod backoff;
 pub mod bytes;
 pub mod clock;
 pub mod duration;
+pub mod interfaces;
 pub mod logs;
 pub mod net;
 pub mod tasks;
@@ -22,6 +24,14 @@ pub use tasks::{Spawner, Stop, Tasks};
 /// Tells systemd that the service is up, if systemd started it (`Type=notify`); else does nothing.
 pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd that the service takes in its configuration (`Type=notify-reload`); it is done with [`notify_ready`].
+pub fn notify_reloading() {
+    match sd_notify::NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "Could not notify systemd."),
+    }
 }
 
 /// Tells systemd that the service is about to stop.

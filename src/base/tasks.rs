@@ -1,7 +1,7 @@
 //! Named tasks and threads, restarted when they fail, stopped in order.
 //!
-//! A [`Tasks`] is a group that is stopped together; the app holds a few of them and stops them in the order in which
-//! data flows (sources, hub, sinks). A task is a function that makes a future, so that one that panics or returns
+//! A [`Tasks`] is a group that is stopped together; the app holds one for each part of the configuration that runs, and
+//! stops them in the order in which data flows (sources, then sinks). A task is a function that makes a future, so that one that panics or returns
 //! early is logged and made anew after a wait: a fault inside a protocol crate costs a reconnect, not the process.
 //!
 //!     running --panic or early return--> waiting (backoff) --> running
@@ -47,7 +47,7 @@ impl Stop {
 
 /// A group of tasks that stops together.
 pub struct Tasks {
-    name: &'static str,
+    name: Arc<str>,
     stop: watch::Sender<bool>,
     spawner: Spawner,
 }
@@ -63,10 +63,10 @@ pub struct Spawner {
 }
 
 impl Tasks {
-    pub fn new(name: &'static str) -> Self {
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
         let stop = watch::Sender::new(false);
         let spawner = Spawner { stop: Stop(stop.subscribe()), running: Arc::default() };
-        Self { name, stop, spawner }
+        Self { name: name.into(), stop, spawner }
     }
 
     pub fn stop_signal(&self) -> Stop {
@@ -98,11 +98,11 @@ impl Tasks {
         while let Some((task, handle)) = self.spawner.take() {
             let abort = handle.abort_handle();
             if tokio::time::timeout_at(until, handle).await.is_err() {
-                warn!(group = self.name, %task, "Task did not end in time; leaving it behind.");
+                warn!(group = %self.name, %task, "Task did not end in time; leaving it behind.");
                 abort.abort();
             }
         }
-        info!(group = self.name, "Stopped.");
+        info!(group = %self.name, "Stopped.");
     }
 }
 

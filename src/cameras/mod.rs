@@ -12,14 +12,14 @@
 //! - `encode.rs` makes JPEGs of raw frames, laid out by `layout.rs`; `jpeg/` mends those that a camera makes.
 //! - `scale.rs` makes a picture of another size for who asks for one.
 //! - `snapshot.rs` takes one picture without any of that, for the command line.
-//!
-//! [`spawn`] starts one thread for each configured camera, and one that starts a thread for each other camera it finds.
+//! - `fleet.rs` starts and stops them, each with threads of its own, and follows the configuration.
 
 mod capture;
 mod controls;
 mod device;
 mod difference;
 mod encode;
+mod fleet;
 pub mod jpeg;
 mod ladder;
 mod layout;
@@ -35,26 +35,20 @@ pub mod v4l2;
 pub use device::{CameraError, Mode, PixelFormat};
 pub use difference::Meter;
 pub use encode::Encoder;
+pub use fleet::{Cameras, SpawnError};
 pub use snapshot::{SnapshotError, find, snapshot};
 pub use status::specs;
 
-use crate::base::{Clock, Spawner, Tasks, duration};
-use crate::hub::frames::{Comparison, Traits};
-use crate::hub::{Hub, RegisterError};
-use crate::model::TagNameError;
-use capture::{Capture, Settings};
-use controls::{Controls, WhenOpen};
+use crate::base::{Clock, duration};
+use controls::WhenOpen;
 use device::Device;
-use plug::Plug;
 use serde::Deserialize;
-use status::Status;
 use std::path::PathBuf;
 use std::time::Duration;
-use tracing::warn;
 use v4l2::Place;
 
 /// `[cameras]`: what holds for all cameras.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Serve every V4L2 capture device, also those that no `[[camera]]` names and those that are plugged in later.
@@ -116,7 +110,7 @@ pub enum WhenTestPattern {
 }
 
 /// `[[camera]]`: one camera.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CameraConfig {
     /// Its name below Objects/Cameras. Example: "line1".
@@ -296,84 +290,6 @@ impl CameraConfig {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    #[error("two cameras have the name {0:?}")]
-    Duplicate(String),
-    #[error(transparent)]
-    Name(#[from] TagNameError),
-    #[error(transparent)]
-    Tag(#[from] RegisterError),
-}
-
-/// Registers the cameras of the configuration, in their order, then those that are found, and starts their threads. Goes
-/// on to do so for those that are plugged in later.
-pub fn spawn(
-    config: &Config,
-    cameras: &[CameraConfig],
-    hub: &Hub,
-    clock: &Clock,
-    tasks: &Tasks,
-) -> Result<(), SpawnError> {
-    let starter = Starter { config: config.clone(), hub: hub.clone(), clock: clock.clone(), spawner: tasks.spawner() };
-    for camera in cameras.iter().filter(|camera| !camera.hide) {
-        starter.start(camera, &Place::fixed(&camera.device))?;
-    }
-    let configured = cameras.iter().map(|camera| camera.device.clone()).collect();
-    let mut plug = Plug::new(starter.clone(), configured);
-    plug.look();
-    let is_wanted = match config.test_pattern {
-        WhenTestPattern::Never => false,
-        WhenTestPattern::IfNone => hub.cameras().is_empty(),
-        WhenTestPattern::Always => true,
-    };
-    let is_there = |camera: &CameraConfig| camera.is_test_pattern() || camera.name == TEST_PATTERN_NAME;
-    if is_wanted && !cameras.iter().any(is_there) {
-        if config.test_pattern == WhenTestPattern::IfNone {
-            warn!("No camera found; showing the test pattern instead.");
-        }
-        let camera = CameraConfig::plain(TEST_PATTERN_NAME.into(), TEST_PATTERN.into());
-        starter.start(&camera, &Place::fixed(&camera.device))?;
-    }
-    tasks.spawn_thread("cameras", move |stop| plug.run(stop));
-    Ok(())
-}
-
-/// What is needed to start a camera's threads, at start and later.
-#[derive(Clone)]
-struct Starter {
-    config: Config,
-    hub: Hub,
-    clock: Clock,
-    spawner: Spawner,
-}
-
-impl Starter {
-    fn start(&self, camera: &CameraConfig, place: &Place) -> Result<(), SpawnError> {
-        let Self { config, hub, .. } = self;
-        let name = camera.name.clone();
-        let comparison = Comparison {
-            noise_floor: camera.noise_floor.unwrap_or(config.noise_floor),
-            ignore_brightness: camera.ignore_brightness.unwrap_or(config.ignore_brightness),
-            heartbeat: camera.heartbeat.or(config.heartbeat),
-        };
-        let traits = Traits { comparison, reshape: scale::reshape_picture, max_bytes: config.max_bytes };
-        let status = Status::register(hub, &name, &place.name())?;
-        let port = hub.register_camera(&name, traits).ok_or_else(|| SpawnError::Duplicate(name.clone()))?;
-        let Config { max_bytes, hardware_jpeg, verify_jpeg, linger, .. } = *config;
-        let settings = Settings { quality: camera.quality, max_bytes, hardware_jpeg, verify_jpeg, linger };
-        let device = camera.open(place, &self.clock);
-        let mut capture = Capture { hub: hub.clone(), port, device, status, settings };
-        self.spawner.spawn_thread(format!("camera {name}"), move |stop| capture.run(stop));
-        if config.controls != WhenOpen::Never && camera.is_v4l2() {
-            let at = Box::new(v4l2::ControlsAt(place.clone()));
-            let mut controls = Controls::register(hub, &name, at, config.controls)?;
-            self.spawner.spawn_thread(format!("controls of camera {name}"), move |stop| controls.run(stop));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,21 +307,5 @@ mod tests {
             keys("name = 'a/b'\ndevice = 'video0'\nwidth = 1\nrate = 0.0\nquality = 0"),
             ["name", "device", "width", "rate", "quality"]
         );
-    }
-
-    #[tokio::test]
-    async fn the_test_pattern_comes_only_when_asked() {
-        let with = |test_pattern, cameras: &[CameraConfig]| {
-            let config = Config { discover: false, test_pattern, ..Config::default() };
-            let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
-            spawn(&config, cameras, &hub, &Clock::real(), &tasks).unwrap();
-            hub.cameras().len()
-        };
-        let one = [CameraConfig::plain("a".into(), "/dev/video77".into())];
-        assert_eq!([with(WhenTestPattern::Never, &[]), with(WhenTestPattern::Never, &one)], [0, 1]);
-        assert_eq!([with(WhenTestPattern::IfNone, &[]), with(WhenTestPattern::IfNone, &one)], [1, 1]);
-        assert_eq!([with(WhenTestPattern::Always, &[]), with(WhenTestPattern::Always, &one)], [1, 2]);
-        let hidden = [CameraConfig { hide: true, ..one[0].clone() }];
-        assert_eq!(with(WhenTestPattern::Never, &hidden), 0);
     }
 }

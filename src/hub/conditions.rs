@@ -107,6 +107,16 @@ impl Hub {
         self.change(row, next);
     }
 
+    /// Nobody looks after the conditions of this source any more, so nothing is off normal.
+    pub fn end_conditions(&self, source: &str) {
+        let of_source = |row: &&Row| *row.current.source == *source;
+        let kinds: Vec<ConditionKind> =
+            lock(&self.0.conditions).iter().filter(of_source).map(|row| row.current.kind).collect();
+        for kind in kinds {
+            self.set_condition(kind, source, None);
+        }
+    }
+
     /// All conditions, in the order in which they were declared.
     pub fn conditions(&self) -> Vec<Arc<Condition>> {
         lock(&self.0.conditions).iter().map(|row| row.current.clone()).collect()

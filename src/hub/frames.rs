@@ -34,10 +34,13 @@ pub type Shot = Result<Picture, Quality>;
 #[derive(Clone)]
 pub struct Camera(Arc<Shared>);
 
-/// What the capture thread holds of a camera. When it is dropped, the camera is bad for good.
-pub struct Port(Arc<Shared>);
+/// What the capture thread holds of a camera. When it is dropped, the camera is bad, until somebody registers it anew.
+pub struct Port {
+    shared: Arc<Shared>,
+    comparison: Comparison,
+}
 
-/// What does not change of a camera.
+/// What does not change of a camera while it has one port.
 #[derive(Clone, Copy)]
 pub struct Traits {
     pub comparison: Comparison,
@@ -93,13 +96,14 @@ impl From<Duration> for Terms {
 
 struct Shared {
     name: Box<str>,
-    traits: Traits,
     state: Mutex<State>,
     /// Signalled when a lease begins or ends, and by a nudge.
     demand: Condvar,
 }
 
 struct State {
+    traits: Traits,
+    owner: Owner,
     leases: BTreeMap<u64, Due>,
     next_lease: u64,
     quality: Quality,
@@ -108,6 +112,14 @@ struct State {
     is_nudged: bool,
     /// Who waits for the device to be closed and begun anew.
     restarts: Vec<oneshot::Sender<()>>,
+}
+
+/// As with tags: held by a port, left behind by it, taken away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Held,
+    Ended,
+    Retired,
 }
 
 struct Due {
@@ -149,34 +161,65 @@ pub enum Wanted {
 }
 
 impl Hub {
-    /// Adds a camera. Its name is unique; the second of a name is refused.
+    /// Adds a camera. Its name is unique; the second of a name is refused, unless the first one's port is gone: then those
+    /// who hold the camera, and their leases, go on with the new one.
     pub fn register_camera(&self, name: &str, traits: Traits) -> Option<Port> {
         let mut cameras = self.0.cameras.write().expect("no code that holds the cameras panics");
-        if cameras.iter().any(|camera| camera.name() == name) {
-            return None;
-        }
-        let shared = Arc::new(Shared {
-            name: name.into(),
-            traits,
-            state: Mutex::new(State {
-                leases: BTreeMap::new(),
-                next_lease: 0,
-                quality: Quality::GOOD,
-                last: None,
-                is_nudged: false,
-                restarts: Vec::new(),
-            }),
-            demand: Condvar::new(),
-        });
-        cameras.push(Camera(shared.clone()));
+        let known = cameras.iter().find(|camera| camera.name() == name).map(|camera| camera.0.clone());
+        let (shared, is_news) = match known {
+            Some(shared) => {
+                let mut state = lock(&shared.state);
+                let before = std::mem::replace(&mut state.owner, Owner::Held);
+                if before == Owner::Held {
+                    return None;
+                }
+                state.traits = traits;
+                state.quality = Quality::GOOD;
+                drop(state);
+                (shared, before == Owner::Retired)
+            }
+            None => {
+                let shared = Arc::new(Shared {
+                    name: name.into(),
+                    state: Mutex::new(State {
+                        traits,
+                        owner: Owner::Held,
+                        leases: BTreeMap::new(),
+                        next_lease: 0,
+                        quality: Quality::GOOD,
+                        last: None,
+                        is_nudged: false,
+                        restarts: Vec::new(),
+                    }),
+                    demand: Condvar::new(),
+                });
+                cameras.push(Camera(shared.clone()));
+                (shared, true)
+            }
+        };
         drop(cameras);
-        self.0.structure.send_modify(|count| *count += 1);
-        Some(Port(shared))
+        if is_news {
+            self.0.structure.send_modify(|count| *count += 1);
+        }
+        Some(Port { comparison: traits.comparison, shared })
     }
 
-    /// All cameras in the order of their registration; the first is the first of the configuration.
+    /// All cameras in the order of their first registration.
     pub fn cameras(&self) -> Vec<Camera> {
-        self.0.cameras.read().expect("no code that holds the cameras panics").clone()
+        let cameras = self.0.cameras.read().expect("no code that holds the cameras panics");
+        cameras.iter().filter(|camera| lock(&camera.0.state).owner != Owner::Retired).cloned().collect()
+    }
+
+    /// Takes away the cameras whose ports are gone; whether there were any.
+    pub(super) fn retire_cameras(&self, quality: &Quality) -> bool {
+        let cameras = self.cameras();
+        let ended = cameras.iter().filter(|camera| lock(&camera.0.state).owner == Owner::Ended);
+        let retire = |camera: &Camera| {
+            lock(&camera.0.state).owner = Owner::Retired;
+            camera.0.set_quality(quality.clone());
+            self.end_conditions(&format!("cameras/{}", camera.name()));
+        };
+        ended.map(retire).count() > 0
     }
 }
 
@@ -235,7 +278,7 @@ impl Camera {
 
     /// A picture of this camera made into another shape. Blocks while it computes.
     pub fn reshape(&self, picture: &Picture, shape: Shape) -> Shot {
-        let Traits { reshape, max_bytes, .. } = self.0.traits;
+        let Traits { reshape, max_bytes, .. } = lock(&self.0.state).traits;
         reshape(picture, shape, max_bytes)
     }
 
@@ -282,15 +325,15 @@ impl Slot {
 
 impl Port {
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.shared.name
     }
 
     pub fn demand(&self) -> Demand {
-        Demand { leases: lock(&self.0.state).leases.len() }
+        Demand { leases: lock(&self.shared.state).leases.len() }
     }
 
     pub fn comparison(&self) -> &Comparison {
-        &self.0.traits.comparison
+        &self.comparison
     }
 
     /// Blocks until somebody holds a lease or nudges, `timeout` at most.
@@ -304,9 +347,9 @@ impl Port {
     }
 
     fn wait_while(&self, timeout: Duration, condition: impl Fn(&State) -> bool) -> Demand {
-        let state = lock(&self.0.state);
+        let state = lock(&self.shared.state);
         let (state, _) = self
-            .0
+            .shared
             .demand
             .wait_timeout_while(state, timeout, |state| condition(state))
             .expect("no code that holds this lock panics");
@@ -315,12 +358,12 @@ impl Port {
 
     /// Whether somebody nudged since this was asked last.
     pub fn take_nudge(&self) -> bool {
-        std::mem::take(&mut lock(&self.0.state).is_nudged)
+        std::mem::take(&mut lock(&self.shared.state).is_nudged)
     }
 
     /// What is to be done with a frame captured at `captured`.
     pub fn wanted(&self, captured: Instant, frame_interval: Duration) -> Wanted {
-        let state = lock(&self.0.state);
+        let state = lock(&self.shared.state);
         let mut wanted = Wanted::Nothing;
         for due in state.leases.values().filter(|due| due.is_due(captured, frame_interval)) {
             if due.terms.deadband.is_some() {
@@ -333,7 +376,7 @@ impl Port {
 
     /// Shows how a frame looks to every lease that is due one, and returns whether any of them still wants it.
     pub fn judge(&self, captured: Instant, frame_interval: Duration, grid: &LumaGrid) -> bool {
-        let mut state = lock(&self.0.state);
+        let mut state = lock(&self.shared.state);
         let mut is_wanted = false;
         for due in state.leases.values_mut().filter(|due| due.is_due(captured, frame_interval)) {
             if due.has_changed(captured, frame_interval, grid, self.comparison()) {
@@ -354,7 +397,7 @@ impl Port {
         picture: &Picture,
         grid: Option<&LumaGrid>,
     ) -> usize {
-        let mut state = lock(&self.0.state);
+        let mut state = lock(&self.shared.state);
         state.quality = Quality::GOOD;
         state.last = Some((captured, picture.clone()));
         let mut delivered = 0;
@@ -373,7 +416,13 @@ impl Port {
 
     /// Says whether the camera can deliver. Bad reaches every lease at once.
     pub fn set_quality(&self, quality: Quality) {
-        let mut state = lock(&self.0.state);
+        self.shared.set_quality(quality);
+    }
+}
+
+impl Shared {
+    fn set_quality(&self, quality: Quality) {
+        let mut state = lock(&self.state);
         if quality.is_bad() && state.quality != quality {
             for due in state.leases.values_mut() {
                 due.slot.fill(Err(quality.clone()));
@@ -393,7 +442,9 @@ impl Drop for Port {
     fn drop(&mut self) {
         let reason = format!("camera {} has stopped", self.name());
         self.set_quality(Quality::new(Status::BAD_SHUTDOWN, reason));
-        lock(&self.0.state).restarts.clear();
+        let mut state = lock(&self.shared.state);
+        state.owner = Owner::Ended;
+        state.restarts.clear();
     }
 }
 

@@ -5,7 +5,8 @@
 //!        └── Request ◄── write(tag, value), refresh(tags) ◄── sink
 //!
 //! - [`Hub`] is a cheap handle; all of them see one table. Tags are registered by the source that owns them, with
-//!   [`Hub::register`], and stay registered while the process lives: a source that ends leaves its tags behind, bad.
+//!   [`Hub::register`]. A source that ends leaves its tags behind, bad, until another registers them anew under their old
+//!   ids, perhaps with another type, or until they are retired ([`Hub::retire`]) and there for nobody.
 //! - [`frames`] is the same for pictures: leased on demand, latest wins.
 //! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on, and
 //!   [`Hub::set_condition`] that something is off normal, or no longer.
@@ -33,7 +34,7 @@ pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
 pub use sources::Running;
-pub use table::{RegisterError, Registration, Request, WriteRequest};
+pub use table::{RegisterError, Registration, Request, TagChange, WriteRequest};
 
 use crate::base::Clock;
 use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
@@ -59,7 +60,7 @@ struct Inner {
     table: RwLock<Table>,
     latest: Mutex<Vec<std::sync::Weak<latest::Marks>>>,
     every: Mutex<Vec<every::Tap>>,
-    /// Counts registrations, so that sinks see new tags and cameras.
+    /// Counts what readers must know of tags and cameras that come and go.
     structure: watch::Sender<u64>,
     cameras: RwLock<Vec<frames::Camera>>,
     log: events::Log,
@@ -99,10 +100,23 @@ impl Hub {
         Ok(registration)
     }
 
-    /// Tells all readers of new tags.
-    fn announce(&self, tags: &[TagId]) {
+    /// Tells all readers of tags that were registered.
+    fn announce(&self, tags: &[TagId], is_news: bool) {
         latest::mark(&mut lock(&self.0.latest), tags.iter().copied());
-        self.0.structure.send_modify(|count| *count += 1);
+        if is_news {
+            self.0.structure.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Takes away the tags and cameras whose owners have ended. Whoever still asks for one of them is told so.
+    pub fn retire(&self) {
+        let quality = Quality::new(Status::BAD_NODE_ID_UNKNOWN, "it is not in the configuration any more");
+        let tags = self.write_table().retire();
+        self.degrade(&tags, &quality);
+        let cameras = self.retire_cameras(&quality);
+        if cameras || !tags.is_empty() {
+            self.0.structure.send_modify(|count| *count += 1);
+        }
     }
 
     /// Takes in a batch. Samples of one tag must be in order; tags may be mixed.
@@ -156,12 +170,18 @@ impl Hub {
         self.read_table().spec(tag)
     }
 
-    /// All tags from the `first`-th on, in the order of their registration.
-    pub fn tags_from(&self, first: usize) -> Vec<(TagId, Arc<TagSpec>)> {
-        self.read_table().specs_from(first)
+    /// All tags in the order of their first registration.
+    pub fn tags(&self) -> Vec<(TagId, Arc<TagSpec>)> {
+        self.read_table().specs()
     }
 
-    /// Changes when tags or cameras were added.
+    /// What became of the tags since an earlier call, which gave the number `since`; 0 for all. New ones and those that
+    /// are now another, with their spec; those that were taken away, without. And the number for the next call.
+    pub fn tags_since(&self, since: u64) -> (u64, Vec<TagChange>) {
+        self.read_table().since(since)
+    }
+
+    /// Changes when tags or cameras were added, became others or were taken away.
     pub fn structure(&self) -> watch::Receiver<u64> {
         self.0.structure.subscribe()
     }
@@ -206,6 +226,9 @@ impl Hub {
         // A sample from after now was taken before the clock was set back.
         let fresh = now.saturating_sub(max_age).saturating_add(TICK)..=now;
         let owners = self.read_table().stale(tags, &fresh);
+        if owners.is_empty() {
+            return;
+        }
         let exchanges = owners.into_iter().map(|(owner, tags)| async move {
             let (done, answer) = oneshot::channel();
             if owner.send(Request::Refresh { tags, done }).await.is_ok() {

@@ -38,12 +38,17 @@ pub enum RegisterError {
     Folder { name: TagName, owner: String, other: TagName },
 }
 
+/// A tag that is new or another, or without a spec: that was taken away.
+pub type TagChange = (TagId, Option<Arc<TagSpec>>);
+
 #[derive(Default)]
 pub(super) struct Table {
     rows: Vec<Row>,
     names: HashMap<TagName, TagId>,
-    /// Each folder with one tag below it, to keep a tag and a folder from having one name.
-    folders: HashMap<String, TagId>,
+    /// How many held tags are below each folder, to keep a tag and a folder from having one name.
+    folders: HashMap<String, usize>,
+    /// Counts registrations and retirements.
+    changes: u64,
 }
 
 struct Row {
@@ -51,39 +56,67 @@ struct Row {
     owner: Arc<str>,
     requests: mpsc::Sender<Request>,
     current: Sample,
+    state: State,
+    /// Which of the table's changes was the last of this row's spec.
+    changed: u64,
+}
+
+/// A tag is held, then its owner ends, and either it is registered anew or taken away. Its row stays for its name, which
+/// has one id while the process lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Held,
+    Ended,
+    Retired,
 }
 
 impl Table {
-    /// All of them or, if one is refused, none.
-    fn add(&mut self, registration: &Registration, specs: Vec<TagSpec>) -> Result<Vec<TagId>, RegisterError> {
+    /// All of them or, if one is refused, none; and whether readers have to know. A tag whose owner has ended gets its old
+    /// id.
+    fn add(&mut self, registration: &Registration, specs: Vec<TagSpec>) -> Result<(Vec<TagId>, bool), RegisterError> {
         let Registration { hub, owner, sender, .. } = registration;
         self.check(owner, &specs)?;
         let now = hub.now();
+        self.changes += 1;
+        let mut is_news = false;
         let mut tags = Vec::with_capacity(specs.len());
         for spec in specs {
-            let tag = TagId(u32::try_from(self.rows.len()).expect("memory ends before 2^32 tags"));
-            self.names.insert(spec.name.clone(), tag);
+            let known = self.names.get(&spec.name).copied();
+            let next = || TagId(u32::try_from(self.rows.len()).expect("memory ends before 2^32 tags"));
+            let tag = known.unwrap_or_else(next);
             for folder in folders(spec.name.as_str()) {
-                self.folders.entry(folder.to_owned()).or_insert(tag);
+                *self.folders.entry(folder.to_owned()).or_default() += 1;
             }
             let waiting = Quality::from(Status::BAD_WAITING_FOR_INITIAL_DATA);
-            self.rows.push(Row {
-                spec: Arc::new(spec),
+            let before = known.map(|tag| &self.rows[tag.index()]);
+            let is_same = before.is_some_and(|row| row.state == State::Ended && *row.spec == spec);
+            is_news |= !is_same;
+            let row = Row {
                 owner: owner.clone(),
                 requests: sender.clone(),
                 current: Sample::bad(tag, waiting, now),
-            });
+                state: State::Held,
+                changed: if let (true, Some(before)) = (is_same, before) { before.changed } else { self.changes },
+                spec: Arc::new(spec),
+            };
+            match known {
+                Some(tag) => self.rows[tag.index()] = row,
+                None => {
+                    self.names.insert(row.spec.name.clone(), tag);
+                    self.rows.push(row);
+                }
+            }
             tags.push(tag);
         }
-        Ok(tags)
+        Ok((tags, is_news))
     }
 
     fn check(&self, owner: &str, specs: &[TagSpec]) -> Result<(), RegisterError> {
         let mut own: HashMap<&str, &TagName> = HashMap::new();
         let mut own_folders: HashMap<&str, &TagName> = HashMap::new();
         for TagSpec { name, .. } in specs {
-            let holder = match self.names.get(name) {
-                Some(&tag) => Some(self.rows[tag.index()].owner.to_string()),
+            let holder = match self.held(name.as_str()) {
+                Some(row) => Some(row.owner.to_string()),
                 None => own.insert(name.as_str(), name).map(|_| owner.to_owned()),
             };
             if let Some(holder) = holder {
@@ -92,14 +125,58 @@ impl Table {
             own_folders.extend(folders(name.as_str()).map(|folder| (folder, name)));
         }
         for TagSpec { name, .. } in specs {
-            let taken = self.folders.get(name.as_str()).map(|&tag| self.rows[tag.index()].spec.name.clone());
-            let taken = taken.or_else(|| own_folders.get(name.as_str()).map(|&other| other.clone()));
-            let above = || folders(name.as_str()).find_map(|folder| self.names.get_key_value(folder));
-            if let Some(other) = taken.or_else(|| above().map(|(other, _)| other.clone())) {
+            let taken = self.held_below(name.as_str()).or_else(|| own_folders.get(name.as_str()).copied());
+            let above = || folders(name.as_str()).find_map(|folder| Some(&self.held(folder)?.spec.name));
+            if let Some(other) = taken.or_else(above).cloned() {
                 return Err(RegisterError::Folder { name: name.clone(), owner: owner.into(), other });
             }
         }
         Ok(())
+    }
+
+    fn held(&self, name: &str) -> Option<&Row> {
+        let row = &self.rows[self.names.get(name)?.index()];
+        (row.state == State::Held).then_some(row)
+    }
+
+    fn held_below(&self, folder: &str) -> Option<&TagName> {
+        self.folders.get(folder)?;
+        let mut held = self.rows.iter().filter(|row| row.state == State::Held).map(|row| &row.spec.name);
+        held.find(|name| folders(name.as_str()).any(|above| above == folder))
+    }
+
+    /// Their owner ends.
+    fn release(&mut self, tags: &[TagId]) {
+        for tag in tags {
+            let row = &mut self.rows[tag.index()];
+            row.state = State::Ended;
+            for folder in folders(row.spec.name.as_str()) {
+                let Some(count) = self.folders.get_mut(folder) else { continue };
+                *count -= 1;
+                if *count == 0 {
+                    self.folders.remove(folder);
+                }
+            }
+        }
+    }
+
+    /// Takes away the tags whose owners have ended.
+    pub(super) fn retire(&mut self) -> Vec<TagId> {
+        self.changes += 1;
+        let changes = self.changes;
+        let ended = self.rows.iter_mut().filter(|row| row.state == State::Ended);
+        let retire = |row: &mut Row| {
+            row.state = State::Retired;
+            row.changed = changes;
+            row.current.tag
+        };
+        ended.map(retire).collect()
+    }
+
+    pub(super) fn since(&self, since: u64) -> (u64, Vec<TagChange>) {
+        let changed = self.rows.iter().filter(|row| row.changed > since);
+        let spec = |row: &Row| (row.state != State::Retired).then(|| row.spec.clone());
+        (self.changes, changed.map(|row| (row.current.tag, spec(row))).collect())
     }
 
     pub(super) fn store(&mut self, sample: &Sample) {
@@ -139,11 +216,12 @@ impl Table {
     }
 
     pub(super) fn find(&self, name: &TagName) -> Option<TagId> {
-        self.names.get(name).copied()
+        let tag = self.names.get(name).copied()?;
+        (self.rows[tag.index()].state != State::Retired).then_some(tag)
     }
 
-    pub(super) fn specs_from(&self, first: usize) -> Vec<(TagId, Arc<TagSpec>)> {
-        let rows = self.rows.iter().skip(first);
+    pub(super) fn specs(&self) -> Vec<(TagId, Arc<TagSpec>)> {
+        let rows = self.rows.iter().filter(|row| row.state != State::Retired);
         rows.map(|row| (row.current.tag, row.spec.clone())).collect()
     }
 }
@@ -153,7 +231,8 @@ fn folders(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('/').map(|(at, _)| &name[..at])
 }
 
-/// Held by the owner of tags. When it is dropped, its tags go bad: whoever could say their value is gone.
+/// Held by the owner of tags. When it is dropped, its tags go bad: whoever could say their value is gone. They can then be
+/// registered anew.
 pub struct Registration {
     hub: Hub,
     owner: Arc<str>,
@@ -171,8 +250,8 @@ impl Registration {
 
     /// Makes the holder the owner of further tags; their ids come after those it has.
     pub fn extend(&mut self, specs: Vec<TagSpec>) -> Result<(), RegisterError> {
-        let added = self.hub.write_table().add(self, specs)?;
-        self.hub.announce(&added);
+        let (added, is_news) = self.hub.write_table().add(self, specs)?;
+        self.hub.announce(&added, is_news);
         self.tags.extend(added);
         Ok(())
     }
@@ -210,5 +289,6 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let reason = format!("{} has stopped", self.owner);
         self.hub.degrade(&self.tags, &Quality::new(Status::BAD_NO_COMMUNICATION, reason));
+        self.hub.write_table().release(&self.tags);
     }
 }

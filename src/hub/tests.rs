@@ -101,7 +101,7 @@ async fn names_are_unique_and_no_tag_is_a_folder() {
     assert!(refused(&["a"]).contains("folder"), "a is the folder of a/b");
     assert!(refused(&["a/b/c"]).contains("folder"), "a/b is a tag");
     assert!(refused(&["y/z", "y"]).contains("folder"));
-    assert_eq!(hub.tags_from(0).len(), 2, "a refused batch leaves nothing behind");
+    assert_eq!(hub.tags().len(), 2, "a refused batch leaves nothing behind");
 }
 
 #[tokio::test]
@@ -111,8 +111,51 @@ async fn new_tags_are_announced() {
     structure.mark_unchanged();
     let _source = hub.register("s", vec![spec("a")]).unwrap();
     assert!(structure.has_changed().unwrap());
-    assert_eq!(hub.tags_from(0)[0].1.name.as_str(), "a");
-    assert!(hub.tags_from(1).is_empty());
+    assert_eq!(hub.tags()[0].1.name.as_str(), "a");
+}
+
+#[tokio::test]
+async fn a_tag_whose_owner_has_ended_is_registered_anew_under_its_id_or_retired() {
+    let hub = hub();
+    let names = ["a/x", "a/y"];
+    let first = hub.register("first", names.map(spec).into()).unwrap();
+    let [x, y] = [first.tags()[0], first.tags()[1]];
+    let (known, all) = hub.tags_since(0);
+    assert_eq!(all.len(), 2);
+    let structure = hub.structure();
+    drop(first);
+
+    let again = hub.register("second", vec![spec("a/x")]).unwrap();
+    assert_eq!(again.tags(), [x]);
+    assert_eq!(hub.tags_since(known).1.len(), 0, "it is what it was");
+    assert!(!structure.has_changed().unwrap());
+    assert_eq!(hub.read(x).quality.status, Status::BAD_WAITING_FOR_INITIAL_DATA);
+
+    hub.retire();
+    assert!(structure.has_changed().unwrap());
+    let (known, gone) = hub.tags_since(known);
+    assert_eq!(gone.iter().map(|(tag, spec)| (*tag, spec.is_some())).collect::<Vec<_>>(), [(y, false)]);
+    assert_eq!(hub.read(y).quality.status, Status::BAD_NODE_ID_UNKNOWN);
+    assert_eq!((hub.find(&spec("a/y").name), hub.tags().len()), (None, 1));
+
+    drop(again);
+    let other = TagSpec::new(TagName::new("a/x").unwrap(), DataType::String);
+    let _third = hub.register("third", vec![other.clone(), spec("a/y")]).unwrap();
+    let (_, changed) = hub.tags_since(known);
+    assert_eq!(changed.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [x, y]);
+    assert_eq!(changed[0].1.as_deref(), Some(&other));
+}
+
+#[tokio::test]
+async fn a_folder_is_free_for_a_tag_when_nobody_holds_a_tag_in_it() {
+    let hub = hub();
+    let (one, two) =
+        (hub.register("one", vec![spec("a/b/c")]).unwrap(), hub.register("two", vec![spec("a/b/d")]).unwrap());
+    drop(one);
+    let refused = hub.register("three", vec![spec("a/b")]).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().ends_with("tag a/b/d exclude each other: one is the folder of the other"), "{refused}");
+    drop(two);
+    hub.register("three", vec![spec("a/b")]).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,18 @@ statuses! {
     BAD_RESOURCE_UNAVAILABLE = 0x8004_0000 "BadResourceUnavailable";
     BAD_TIMEOUT = 0x800A_0000 "BadTimeout";
     BAD_SHUTDOWN = 0x800C_0000 "BadShutdown";
+    BAD_CERTIFICATE_INVALID = 0x8012_0000 "BadCertificateInvalid";
+    BAD_SECURITY_CHECKS_FAILED = 0x8013_0000 "BadSecurityChecksFailed";
+    BAD_CERTIFICATE_TIME_INVALID = 0x8014_0000 "BadCertificateTimeInvalid";
+    BAD_CERTIFICATE_ISSUER_TIME_INVALID = 0x8015_0000 "BadCertificateIssuerTimeInvalid";
+    BAD_CERTIFICATE_URI_INVALID = 0x8017_0000 "BadCertificateUriInvalid";
+    BAD_CERTIFICATE_USE_NOT_ALLOWED = 0x8018_0000 "BadCertificateUseNotAllowed";
+    BAD_CERTIFICATE_ISSUER_USE_NOT_ALLOWED = 0x8019_0000 "BadCertificateIssuerUseNotAllowed";
+    BAD_CERTIFICATE_UNTRUSTED = 0x801A_0000 "BadCertificateUntrusted";
+    BAD_CERTIFICATE_REVOCATION_UNKNOWN = 0x801B_0000 "BadCertificateRevocationUnknown";
+    BAD_CERTIFICATE_ISSUER_REVOCATION_UNKNOWN = 0x801C_0000 "BadCertificateIssuerRevocationUnknown";
+    BAD_CERTIFICATE_REVOKED = 0x801D_0000 "BadCertificateRevoked";
+    BAD_CERTIFICATE_ISSUER_REVOKED = 0x801E_0000 "BadCertificateIssuerRevoked";
     BAD_NO_COMMUNICATION = 0x8031_0000 "BadNoCommunication";
     BAD_WAITING_FOR_INITIAL_DATA = 0x8032_0000 "BadWaitingForInitialData";
     BAD_NODE_ID_UNKNOWN = 0x8034_0000 "BadNodeIdUnknown";
@@ -49,6 +61,8 @@ statuses! {
     BAD_DEVICE_FAILURE = 0x808B_0000 "BadDeviceFailure";
     BAD_SENSOR_FAILURE = 0x808C_0000 "BadSensorFailure";
     BAD_OUT_OF_SERVICE = 0x808D_0000 "BadOutOfService";
+    BAD_CERTIFICATE_CHAIN_INCOMPLETE = 0x810D_0000 "BadCertificateChainIncomplete";
+    BAD_CERTIFICATE_POLICY_CHECK_FAILED = 0x8114_0000 "BadCertificatePolicyCheckFailed";
     BAD_INVALID_STATE = 0x80AF_0000 "BadInvalidState";
 }
 

@@ -14,12 +14,22 @@ use std::sync::Arc;
 /// 100 ns ticks from 1601, where OPC UA begins to count, to 1970.
 const EPOCHS_APART: i64 = 116_444_736_000_000_000;
 
+/// The last second of the year 9999 in ticks from 1970, where OPC UA ends to count.
+const END_OF_TIME: i64 = 253_402_300_799 * TICKS;
+
+/// In a second.
+const TICKS: i64 = 10_000_000;
+
 pub fn timestamp(time: &ua::DateTime) -> Timestamp {
     Timestamp::from_ticks(time.ticks().saturating_sub(EPOCHS_APART))
 }
 
+/// By way of chrono's own epoch, because the crate's conversion of ticks computes the calendar of 1601 each time.
 pub fn date_time(time: Timestamp) -> ua::DateTime {
-    ua::DateTime::from(time.ticks().saturating_add(EPOCHS_APART).clamp(0, ua::DateTime::endtimes_ticks()))
+    let ticks = time.ticks().clamp(-EPOCHS_APART, END_OF_TIME);
+    let nanos = ticks.rem_euclid(TICKS) * 100;
+    let time = ua::DateTimeUtc::from_timestamp(ticks.div_euclid(TICKS), nanos as u32);
+    ua::DateTime::from(time.expect("it is between 1601 and 9999"))
 }
 
 pub fn status_code(status: Status) -> ua::StatusCode {

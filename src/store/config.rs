@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::time::Duration;
 
 /// `[history]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Tags whose samples are kept, by name. In a pattern `*` stands for any part of a segment, `?` for one character, and

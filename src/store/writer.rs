@@ -33,12 +33,14 @@ const RESERVE: u64 = 4 << 20;
 pub(super) const ARCHIVE: &str = "archive.redb";
 
 pub(super) fn run(shared: Arc<Shared>, stop: &Stop) {
-    let mut writer = Writer::new(shared);
+    let mut writer = Writer::new(shared.clone());
     while !stop.is_stopped() {
         writer.tick();
         writer.wait(stop);
     }
     writer.tick();
+    // Another store may take up the files.
+    shared.set_archive(None);
 }
 
 pub(super) struct Writer {

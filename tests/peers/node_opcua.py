@@ -34,7 +34,7 @@ class Node:
     def start(self, script: str, **args) -> "Node":
         assert MODULES.is_dir(), "node-opcua is missing: scripts/test peers installs it"
         options = {"patience": PATIENCE, **self.options, "script": script, "args": args}
-        environment = {**os.environ, "NODE_PATH": f"{MODULES}:{HERE / 'node'}"}
+        environment = {**os.environ, "NODE_PATH": str(MODULES)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 ["node", HERE / "node/run.js", json.dumps(options, default=str)],
@@ -48,7 +48,7 @@ class Node:
         assert line, f"the script ended without a word: {self.log.read_text()}"
         said = json.loads(line)
         if isinstance(said, dict) and "error" in said:
-            raise Failed(said["stack"] or said["error"])
+            raise Failed(said.get("stack") or said["error"])
         return said
 
     def say(self, value):

@@ -1,6 +1,10 @@
 """Requests as they are on the wire, through asyncua's encoder: what its comfortable calls would not send."""
 
+import collections
+import itertools
+
 from asyncua import ua
+from asyncua.ua.ua_binary import struct_from_binary
 
 
 def read(client, *ids, max_age=0, timestamps=ua.TimestampsToReturn.Both):
@@ -67,3 +71,102 @@ def call(client, object_id, method_id, *arguments):
     request = ua.CallMethodRequest()
     request.ObjectId, request.MethodId, request.InputArguments = object_id, method_id, list(arguments)
     return client.tloop.post(client.aio_obj.uaclient.call([request]))[0]
+
+
+def send(client, request, answer):
+    """Any request; the response, once its service result is Good."""
+
+    async def run():
+        data = await client.aio_obj.uaclient.session._send_request(request)
+        response = struct_from_binary(answer, data)
+        response.ResponseHeader.ServiceResult.check()
+        return response
+
+    return client.tloop.post(run())
+
+
+class Subscription:
+    """One whose Publish requests are sent only when the test says so."""
+
+    def __init__(self, client, interval=100, keep_alive=5, lifetime=600, most=0, enabled=True, priority=0):
+        self.client, self.handles, self.acks = client, itertools.count(1), []
+        request = ua.CreateSubscriptionRequest()
+        request.Parameters = ua.CreateSubscriptionParameters(interval, lifetime, keep_alive, most, enabled, priority)
+        self.created = send(client, request, ua.CreateSubscriptionResponse).Parameters
+        self.id = self.created.SubscriptionId
+
+    def item(self, node_id, attribute=ua.AttributeIds.Value, index_range=None, sampling=0, queue=1, oldest=True, filter=None):
+        request = ua.MonitoredItemCreateRequest()
+        request.ItemToMonitor = value_id(node_id, attribute, index_range)
+        request.MonitoringMode = ua.MonitoringMode.Reporting
+        wanted = request.RequestedParameters
+        wanted.ClientHandle = next(self.handles)
+        wanted.SamplingInterval, wanted.QueueSize, wanted.DiscardOldest = sampling, queue, oldest
+        if filter is not None:
+            wanted.Filter = filter
+        return request
+
+    def create(self, *items, timestamps=ua.TimestampsToReturn.Both):
+        parameters = ua.CreateMonitoredItemsParameters()
+        parameters.SubscriptionId, parameters.TimestampsToReturn = self.id, timestamps
+        parameters.ItemsToCreate = list(items)
+        return self.client.tloop.post(self.client.aio_obj.uaclient.create_monitored_items(parameters))
+
+    def monitor(self, node_id, mode=ua.MonitoringMode.Reporting, timestamps=ua.TimestampsToReturn.Both, **wanted):
+        """(client handle, result) of one item."""
+        item = self.item(node_id, **wanted)
+        item.MonitoringMode = mode
+        return item.RequestedParameters.ClientHandle, self.create(item, timestamps=timestamps)[0]
+
+    def modify(self, item_id, handle, sampling=0, queue=1, oldest=True, filter=None):
+        item = ua.MonitoredItemModifyRequest()
+        item.MonitoredItemId = item_id
+        wanted = item.RequestedParameters
+        wanted.ClientHandle, wanted.SamplingInterval, wanted.QueueSize, wanted.DiscardOldest = handle, sampling, queue, oldest
+        if filter is not None:
+            wanted.Filter = filter
+        parameters = ua.ModifyMonitoredItemsParameters()
+        parameters.SubscriptionId, parameters.ItemsToModify = self.id, [item]
+        parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        return self.client.tloop.post(self.client.aio_obj.uaclient.modify_monitored_items(parameters))[0]
+
+    def set_mode(self, mode, *item_ids):
+        parameters = ua.SetMonitoringModeParameters()
+        parameters.SubscriptionId, parameters.MonitoringMode, parameters.MonitoredItemIds = self.id, mode, list(item_ids)
+        request = ua.SetMonitoringModeRequest()
+        request.Parameters = parameters
+        return send(self.client, request, ua.SetMonitoringModeResponse).Parameters.Results
+
+    def publish(self, client=None, acknowledge=True):
+        """The next response; a keep-alive has no NotificationData."""
+        client = client or self.client
+        acks, self.acks = self.acks, []
+        response = client.tloop.post(client.aio_obj.uaclient.session.publish(acks)).Parameters
+        if acknowledge and response.NotificationMessage.NotificationData:
+            ack = ua.SubscriptionAcknowledgement()
+            ack.SubscriptionId, ack.SequenceNumber = response.SubscriptionId, response.NotificationMessage.SequenceNumber
+            self.acks.append(ack)
+        return response
+
+    def collect(self, publishes=3, client=None):
+        """What that many Publish requests bring, as {client handle: [DataValue]}; the first may be a keep-alive."""
+        found = collections.defaultdict(list)
+        for _ in range(publishes):
+            for handle, value in values_of(self.publish(client).NotificationMessage):
+                found[handle].append(value)
+        return found
+
+
+def values_of(message):
+    return [
+        (item.ClientHandle, item.Value)
+        for data in message.NotificationData or []
+        if isinstance(data, ua.DataChangeNotification)
+        for item in data.MonitoredItems
+    ]
+
+
+def data_filter(trigger=ua.DataChangeTrigger.StatusValue, deadband=ua.DeadbandType.None_, size=0.0):
+    result = ua.DataChangeFilter()
+    result.Trigger, result.DeadbandType, result.DeadbandValue = trigger, deadband, size
+    return result

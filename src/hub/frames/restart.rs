@@ -33,12 +33,12 @@ impl Camera {
 impl Port {
     /// Somebody wants the device closed and opened anew.
     pub fn is_restart_asked(&self) -> bool {
-        !lock(&self.0.state).restarts.is_empty()
+        !lock(&self.shared.state).restarts.is_empty()
     }
 
     /// The device is closed; from here on it is as if nobody had used it yet.
     pub fn restarted(&self) {
-        for waiting in std::mem::take(&mut lock(&self.0.state).restarts) {
+        for waiting in std::mem::take(&mut lock(&self.shared.state).restarts) {
             // Whoever asked may have given up.
             let _ = waiting.send(());
         }

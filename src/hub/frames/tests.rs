@@ -9,12 +9,15 @@ fn picture(sequence: u64) -> Picture {
     Picture { jpeg, width: 1, height: 1, sequence, captured: Timestamp::UNIX_EPOCH }
 }
 
+fn traits() -> Traits {
+    let comparison = Comparison { noise_floor: 0.0, ignore_brightness: false, heartbeat: Some(FRAME * 1000) };
+    Traits { comparison, reshape: |picture, _, _| Ok(picture.clone()), max_bytes: 1 }
+}
+
 fn camera() -> (Camera, Port) {
     let hub = Hub::new(Clock::real());
-    let comparison = Comparison { noise_floor: 0.0, ignore_brightness: false, heartbeat: Some(FRAME * 1000) };
-    let traits = Traits { comparison, reshape: |picture, _, _| Ok(picture.clone()), max_bytes: 1 };
-    let port = hub.register_camera("line1", traits).unwrap();
-    assert!(hub.register_camera("line1", traits).is_none(), "names are unique");
+    let port = hub.register_camera("line1", traits()).unwrap();
+    assert!(hub.register_camera("line1", traits()).is_none(), "names are unique");
     (hub.cameras().remove(0), port)
 }
 
@@ -196,4 +199,28 @@ async fn a_lost_camera_reaches_every_lease_and_every_new_one() {
     assert!(lease.next().await.is_ok());
     drop(port);
     assert_eq!(lease.next().await.unwrap_err().status, Status::BAD_SHUTDOWN);
+}
+
+#[tokio::test]
+async fn a_camera_that_is_registered_anew_serves_the_leases_it_had_and_a_retired_one_says_so() {
+    let hub = Hub::new(crate::base::Clock::real());
+    let port = hub.register_camera("a", traits()).unwrap();
+    assert!(hub.register_camera("a", traits()).is_none(), "somebody has it");
+    let camera = hub.cameras().remove(0);
+    let mut lease = camera.lease(Duration::ZERO);
+    drop(port);
+    assert_eq!(lease.next().await.unwrap_err().status, Status::BAD_SHUTDOWN);
+
+    let port = hub.register_camera("a", traits()).unwrap();
+    assert_eq!(port.demand().leases, 1);
+    port.deliver(Instant::now(), Duration::ZERO, &picture(1), None);
+    assert_eq!(lease.next().await.unwrap().sequence, 1);
+
+    drop(port);
+    hub.retire();
+    let last = tokio::time::timeout(Duration::from_secs(5), lease.next()).await.unwrap().unwrap_err();
+    assert_eq!(last.status, Status::BAD_NODE_ID_UNKNOWN);
+    assert!(hub.cameras().is_empty());
+    assert!(hub.register_camera("a", traits()).is_some());
+    assert_eq!(hub.cameras().len(), 1);
 }

@@ -9,7 +9,7 @@
 use crate::base::Stop;
 use crate::hub::frames::Camera;
 use crate::hub::{Every, Hub, RegisterError, Registration};
-use crate::model::{DataType, EventKind, Sample, TagName, TagNameError, TagSpec, Value};
+use crate::model::{DataType, EventKind, Sample, TagId, TagName, TagNameError, TagSpec, Value};
 use crate::store::{History, State};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -117,9 +117,11 @@ impl Recorder {
 
     /// `names` has the name of each tag that is kept, as far as they are known.
     fn keep<'a>(&self, names: &'a mut Vec<Option<TagName>>, batch: &'a [Sample]) {
-        if batch.iter().any(|sample| sample.tag.index() >= names.len()) {
-            let new = self.hub.tags_from(names.len()).into_iter().map(|(_, spec)| spec.name.clone());
-            names.extend(new.map(|name| Some(name).filter(|name| self.history.tags.contains(name.as_str()))));
+        let newest = batch.iter().map(|sample| sample.tag.0 + 1).max().unwrap_or(0);
+        // An id has one name as long as the process lives.
+        for tag in names.len() as u32..newest {
+            let name = self.hub.spec(TagId(tag)).name.clone();
+            names.push(Some(name).filter(|name| self.history.tags.contains(name.as_str())));
         }
         let named = |sample: &'a Sample| Some((names.get(sample.tag.index())?.as_ref()?, sample));
         self.history.store.append(batch.iter().filter_map(named));

@@ -35,6 +35,8 @@ const INCOMING: u32 = 4 * 1024 * 1024;
 
 /// Commands that wait while a publish is on its way. When full, further ones are dropped and counted in the log.
 const COMMANDS: usize = 256;
+/// PUBLISH packets on their way. The client has a place for each from the start, and would have 65 535, which are 16 MB.
+const UNACKNOWLEDGED: u16 = 64;
 
 /// One CONNECT.
 #[derive(Clone, Debug)]
@@ -133,6 +135,7 @@ fn options(connect: Connect) -> Result<MqttOptions, ClientError> {
     options.set_session_mode(SessionMode::Clean);
     options.set_clean_start(true);
     options.set_session_expiry_interval(Some(0));
+    options.set_outgoing_inflight_upper_limit(UNACKNOWLEDGED);
     options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(INCOMING));
     options.set_last_will(LastWill::new(will.topic, will.payload, level(will.qos), false, None));
     if let Some(username) = &config.username {

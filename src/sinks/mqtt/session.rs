@@ -73,8 +73,8 @@ pub(super) struct Session {
     bd_seq: u8,
     /// Of the next message.
     seq: u8,
-    /// By the index of their ids.
-    tags: Vec<Tag>,
+    /// Those of the last birth.
+    tags: HashMap<TagId, Tag>,
     names: HashMap<TagName, TagId>,
     /// Not yet sent, in the order of arrival.
     pending: Vec<Pending>,
@@ -125,7 +125,7 @@ impl Session {
             state: State::Offline,
             bd_seq: 0,
             seq: 0,
-            tags: Vec::new(),
+            tags: HashMap::new(),
             names: HashMap::new(),
             pending: Vec::new(),
         }
@@ -140,8 +140,8 @@ impl Session {
         self.ndeath(now)
     }
 
-    /// NBIRTH, first or again. `current` are the newest samples of `specs`, in their order; `queued` is what waits to
-    /// be taken in, some of it perhaps older than `current`. Call only between [`Session::connecting`] and
+    /// NBIRTH, first or again. `current` are the newest samples of `specs`, in their order, which is that
+    /// of the ids; `queued` is what waits to be taken in, some of it perhaps older than `current`. Call only between [`Session::connecting`] and
     /// [`Session::lost`].
     pub(super) fn birth(
         &mut self,
@@ -152,7 +152,10 @@ impl Session {
     ) -> Message {
         debug_assert_ne!(self.state, State::Offline, "a birth needs a connection");
         // The hub delivers what it stores, in that order: whatever precedes the current sample is older than the birth.
-        let is_current = |sample: &Sample| current.get(sample.tag.index()).is_some_and(|now| same::sample(now, sample));
+        let is_current = |sample: &Sample| {
+            let at = current.binary_search_by_key(&sample.tag, |now| now.tag);
+            at.is_ok_and(|at| same::sample(&current[at], sample))
+        };
         let mut born_with = HashMap::new();
         for (at, sample) in queued.iter().enumerate().filter(|(_, sample)| is_current(sample)) {
             born_with.insert(sample.tag, at);
@@ -167,16 +170,22 @@ impl Session {
         let mut metrics = Vec::with_capacity(specs.len() + 2);
         metrics.push(self.bd_seq_metric(now));
         metrics.push(metric::of_node(REBIRTH, Type::Boolean, wire::Value::BooleanValue(false), now));
-        let mut before = std::mem::take(&mut self.tags).into_iter();
-        for ((_, spec), sample) in specs.into_iter().zip(current) {
-            let told = before.next().map_or(QualityCode::Good, |tag| tag.told);
+        let before = std::mem::take(&mut self.tags);
+        self.names.clear();
+        for ((id, spec), sample) in specs.into_iter().zip(current) {
+            let told = before.get(&id).map_or(QualityCode::Good, |tag| tag.told);
             let (metric, told) = metric::of_sample(&spec, sample, told, true);
             if !is_reserved(spec.name.as_str()) {
                 metrics.push(metric);
-                self.names.insert(spec.name.clone(), sample.tag);
+                self.names.insert(spec.name.clone(), id);
             }
-            self.tags.push(Tag { spec, last: (sample.value.clone(), sample.quality.status), told });
+            self.tags.insert(id, Tag { spec, last: (sample.value.clone(), sample.quality.status), told });
         }
+        // Of tags that are gone, and of those whose values were of another type, nothing more is to be said.
+        let fits =
+            |Tag { spec, .. }: &Tag, value: &Value| value.data_type().is_none_or(|found| found == spec.data_type);
+        let tags = &self.tags;
+        self.pending.retain(|Pending { sample, .. }| tags.get(&sample.tag).is_some_and(|tag| fits(tag, &sample.value)));
         self.state = State::Born;
         self.seq = 0;
         let birth = self.message("NBIRTH", metrics, now);
@@ -201,7 +210,7 @@ impl Session {
         let mut messages = Vec::new();
         let (mut metrics, mut size) = (Vec::new(), 0);
         for Pending { sample, historical } in pending {
-            let tag = &mut self.tags[sample.tag.index()];
+            let Some(tag) = self.tags.get_mut(&sample.tag) else { continue };
             let (mut metric, told) = metric::of_sample(&tag.spec, &sample, tag.told, false);
             if historical {
                 metric.is_historical = Some(true);
@@ -228,7 +237,7 @@ impl Session {
         for metric in Payload::decode(payload)?.metrics {
             // Births give no aliases, so an alias can only be somebody else's.
             let name = metric.name.clone().unwrap_or_else(|| format!("alias {}", metric.alias()));
-            let known = self.names.get(name.as_str()).map(|&tag| (tag, &self.tags[tag.index()].spec));
+            let known = self.names.get(name.as_str()).map(|&tag| (tag, &self.tags[&tag].spec));
             match known {
                 _ if name == REBIRTH => match codec::decode(&metric, crate::model::DataType::Boolean, false) {
                     Ok(asked) => command.rebirth |= asked == Value::Boolean(true),
@@ -262,7 +271,7 @@ impl Session {
             return;
         }
         // A tag that is newer than the birth: the next birth is on its way.
-        let Some(tag) = self.tags.get_mut(sample.tag.index()) else { return };
+        let Some(tag) = self.tags.get_mut(&sample.tag) else { return };
         if is_reserved(tag.spec.name.as_str())
             || (tag.last.1 == sample.quality.status && same::value(&tag.last.0, &sample.value))
         {

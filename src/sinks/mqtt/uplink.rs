@@ -214,7 +214,7 @@ impl Uplink<'_> {
         while let Some(batch) = every.try_next() {
             self.session.samples(&batch);
         }
-        let specs = self.hub.tags_from(0);
+        let specs = self.hub.tags();
         let tags: Vec<TagId> = specs.iter().map(|(tag, _)| *tag).collect();
         let current = self.hub.read_many(&tags);
         let mut queued: Vec<Sample> = Vec::new();

@@ -1,10 +1,12 @@
 //! `[ua_server]`: what the configuration says about the server.
 
+use super::found::{self, DiscoveryServer, Mdns, Reverse};
+use super::limits::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
 
 /// `[ua_server]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address and port. Default: "0.0.0.0:4840", every interface.
@@ -12,11 +14,32 @@ pub struct Config {
     /// Also offer SecurityPolicy None: no encryption, no signature, anybody on this machine reads and writes. Only
     /// allowed while `listen` is a loopback address. Default: false.
     pub insecure_on_loopback: bool,
+    /// Refuse clients whose CA has no current revocation list in the PKI folder's crls/. Default: false, the list of a CA
+    /// counts if there is one.
+    pub require_crls: bool,
+    /// How much one client, and all of them, may cost.
+    pub limits: Limits,
+    /// Announce the server by multicast DNS: true, on the interfaces that `listen` is about; false; or a list of interfaces.
+    /// On loopback it is announced only if that is in the list. Default: true.
+    pub mdns: Mdns,
+    /// Register with a local discovery server: its URL, or true for the one of this machine at port 4840, if there is one
+    /// and that port is not this server's own; or false. Default: true.
+    pub discovery_server: DiscoveryServer,
+    /// `[[ua_server.reverse]]`: clients to connect to, because they cannot.
+    pub reverse: Vec<Reverse>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: ([0, 0, 0, 0], 4840).into(), insecure_on_loopback: false }
+        Self {
+            listen: ([0, 0, 0, 0], 4840).into(),
+            insecure_on_loopback: false,
+            require_crls: false,
+            limits: Limits::default(),
+            mdns: Mdns::Switch(true),
+            discovery_server: DiscoveryServer::Switch(true),
+            reverse: Vec::new(),
+        }
     }
 }
 
@@ -35,6 +58,7 @@ impl Config {
                 ),
             ));
         }
+        faults.extend(found::check(&self.mdns, &self.discovery_server, &self.reverse));
         faults
     }
 }

@@ -1,5 +1,6 @@
-//! Which endpoints are offered, under which names, and with which limits.
+//! Which endpoints are offered, and under which names.
 
+use crate::base::interfaces;
 use ::opcua::crypto::SecurityPolicy;
 use ::opcua::server::{ANONYMOUS_USER_TOKEN_ID, ServerConfig, ServerEndpoint};
 use ::opcua::types::MessageSecurityMode;
@@ -7,10 +8,10 @@ use std::net::SocketAddr;
 
 /// Signed and encrypted ones first: clients that take the first endpoint take a good one. Basic128Rsa15 and Basic256 are
 /// broken (OPC 10000-7) and never offered; the `rsa` crate's RUSTSEC-2023-0071 is about the former.
-const POLICIES: [SecurityPolicy; 3] =
+pub(super) const POLICIES: [SecurityPolicy; 3] =
     [SecurityPolicy::Aes256Sha256RsaPss, SecurityPolicy::Basic256Sha256, SecurityPolicy::Aes128Sha256RsaOaep];
 
-/// Endpoints and limits.
+/// Endpoints.
 pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
     let users = [ANONYMOUS_USER_TOKEN_ID.to_owned()];
     for policy in POLICIES {
@@ -25,30 +26,22 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
     config.discovery_urls = vec!["/".into()];
     // Count sessions, subscriptions and refused requests.
     config.diagnostics = true;
-
-    // The crate's defaults fit numbers, not pictures: 64 KiB for a ByteString, five chunks of 64 KiB for a message.
-    let limits = &mut config.limits;
-    limits.max_byte_string_length = 16 * 1024 * 1024;
-    limits.max_message_size = 64 * 1024 * 1024;
-    limits.max_chunk_count = 1024;
-    limits.max_array_length = 1_000_000;
-    limits.max_string_length = 1024 * 1024;
-    limits.subscriptions.min_sampling_interval_ms = 10.0;
-    limits.subscriptions.min_publishing_interval_ms = 20.0;
-    limits.subscriptions.max_monitored_items_per_sub = 100_000;
-    limits.subscriptions.max_publish_requests_per_subscription = 10;
-    // How often the crate looks for due notifications, which bounds every publishing interval from below.
-    config.subscription_poll_interval_ms = 20;
+    // The trust list has judged that, and knows what a clock that is not set means.
+    config.certificate_validation.check_time = false;
 }
 
 /// `urn:<host>:vedette:<device>`, so that two devices in one plant differ (OPC 10000-4, 7.2: globally unique).
 pub(super) fn application_uri(device_name: &str) -> String {
-    let device: String =
-        device_name.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
-    format!("urn:{}:vedette:{device}", host_name())
+    format!("urn:{}:vedette:{}", uri_part(&host_name()), uri_part(device_name))
 }
 
-fn host_name() -> String {
+/// A URI has only ASCII, and so has the certificate that carries it.
+fn uri_part(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect()
+}
+
+/// Of this machine.
+pub(super) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".into() } else { name }
 }
@@ -63,10 +56,18 @@ pub(super) fn advertised_host(listen: &SocketAddr) -> String {
     }
 }
 
-/// For the certificate: every name and address by which a client may come.
+/// For the certificate: every name and address by which a client may come, as things are when it is made, and whatever
+/// `listen` says today. Addresses may change later, and then a client that compares them needs a name: a new certificate for
+/// each would have to be trusted anew by all.
 pub(super) fn host_names(listen: &SocketAddr) -> Vec<String> {
-    let mut names = vec![host_name(), "localhost".into(), "127.0.0.1".into()];
-    if !listen.ip().is_loopback() && !listen.ip().is_unspecified() {
+    let host = host_name();
+    // What mDNS calls it.
+    let local = (!host.contains('.')).then(|| format!("{host}.local"));
+    let mut names: Vec<String> = [host].into_iter().chain(local).collect();
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    names.extend(interfaces::addresses().iter().map(ToString::to_string));
+    // It may stand on an interface that is not up yet.
+    if !listen.ip().is_unspecified() {
         names.push(listen.ip().to_string());
     }
     names

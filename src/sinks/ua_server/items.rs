@@ -2,17 +2,19 @@
 //!
 //! - A value that comes less than one sampling interval after the one before is parked, and looked at again at the next
 //!   publishing interval only; if it is still too early then, it stays parked until the next change. A last change could
-//!   so stay unsaid for ever. So each tag that changed is sent once more when the sampling interval of its items is
-//!   over ([`Items::due`]): by then the parked value goes out.
+//!   so stay unsaid for ever. So each tag whose change may have been parked is sent once more when the sampling interval
+//!   of its items is over ([`State::due`]): by then the parked value goes out. [`Watch`] knows which may.
 //! - When a subscription expires (its client died), nobody is told that its items are gone. [`exists`] finds out.
 //! - Without a data change filter an item compares values and not statuses, though the standard's default trigger is
 //!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
 //!   [`Nulls`] tells them apart by the two ways there are to say null.
 //! - A clock that is set back would silence items: `stamps.rs`. An IndexRange may end in a panic: `ranges.rs`.
+//!
+//! All values of all clients pass here, a million a second if they want, so a value costs no lookup by hash.
 
 use super::ranges;
 use super::stamps::Stamps;
-use crate::model::{Quality, Status, TagId};
+use crate::model::{Sample, Status, TagId, Timestamp};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::{DataValue, NumericRange, Variant};
 use std::collections::{BTreeSet, HashMap};
@@ -38,14 +40,16 @@ pub(super) struct Items {
 }
 
 #[derive(Default)]
-struct State {
-    items: HashMap<MonitoredItemHandle, Item>,
-    tags: HashMap<TagId, Tag>,
-    queue: BTreeSet<(Instant, TagId, Duration)>,
+pub(super) struct State {
+    items: HashMap<MonitoredItemHandle, TagId>,
+    /// By tag id.
+    tags: Vec<Tag>,
+    /// What is to be sent again and when: always, or if a change may be parked by items of that interval.
+    queue: BTreeSet<(Instant, TagId, Option<Duration>)>,
 }
 
 struct Item {
-    tag: TagId,
+    handle: MonitoredItemHandle,
     since: Instant,
     wanted: Wanted,
     nulls: Nulls,
@@ -81,39 +85,77 @@ impl Sampling {
 
 #[derive(Default)]
 struct Tag {
-    items: Vec<MonitoredItemHandle>,
+    items: Vec<Item>,
     /// One for each sampling interval that is not zero.
-    watches: HashMap<Duration, Watch>,
+    watches: Vec<Watch>,
 }
 
-#[derive(Default)]
+impl Tag {
+    fn watch(&mut self, interval: Duration) -> Option<&mut Watch> {
+        self.watches.iter_mut().find(|watch| watch.interval == interval)
+    }
+}
+
+/// Foresees which values the crate parks for the items of one interval.
+///
+/// It compares source timestamps with that of the last value that it let through, and gives a parked value that timestamp
+/// plus the interval. What it let through depends on filters and on when it looked, so here are the latest timestamps
+/// that it may have: a value that is no interval later than those may be parked, any other is not.
 struct Watch {
+    interval: Duration,
     items: usize,
-    /// When the tag changed last since it was queued, if it is queued.
+    /// Of the last value that went through.
+    last: Option<Timestamp>,
+    /// Of a value that may be parked: it goes through by itself when it is that late.
+    parked: Option<Timestamp>,
+    /// When the tag last changed to what may be parked, if that is to be sent again.
     queued: Option<Instant>,
 }
 
+impl Watch {
+    /// A value goes to the items. Whether it may be parked.
+    fn may_park(&mut self, stamp: Option<Timestamp>, now: Timestamp) -> bool {
+        // Without a timestamp there is nothing to compare.
+        let Some(stamp) = stamp else { return false };
+        if let Some(parked) = self.parked.take_if(|parked| *parked <= now) {
+            self.last = Some(parked);
+        }
+        match self.last.map(|last| last.saturating_add(self.interval)) {
+            Some(next) if stamp < next => {
+                self.parked = Some(next);
+                true
+            }
+            _ => {
+                (self.last, self.parked) = (Some(stamp), None);
+                false
+            }
+        }
+    }
+}
+
 impl Items {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// For a round of values.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code that holds the items panics")
     }
 
-    /// An item begins; `bad` is the status of its initial value if that is bad.
-    pub(super) fn add(&self, handle: MonitoredItemHandle, tag: TagId, wanted: Wanted, bad: Option<Status>) {
-        let now = Instant::now();
-        let interval = wanted.sampling.interval();
+    /// An item begins, with this as its initial value.
+    pub(super) fn add(&self, handle: MonitoredItemHandle, wanted: Wanted, initial: &Sample) {
+        let (now, tag) = (Instant::now(), initial.tag);
+        let bad = initial.quality.is_bad().then_some(initial.quality.status);
+        let again = now + wanted.sampling.interval().max(SETTLE) + MARGIN;
+        let item = Item { handle, since: now, wanted, nulls: Nulls::after(bad), stamps: Stamps::default() };
         let mut state = self.lock();
-        let (nulls, stamps) = (Nulls::after(bad), Stamps::default());
-        state.add(handle, Item { tag, since: now, wanted, nulls, stamps });
-        state.queue.insert((now + interval.max(SETTLE) + MARGIN, tag, interval));
+        state.add(tag, item, initial.source_time);
+        state.queue.insert((again, tag, None));
         self.earlier.notify_one();
     }
 
     pub(super) fn modify(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling, has_deadband: bool) {
         let mut state = self.lock();
-        if let Some(item) = state.remove(handle) {
+        if let Some((tag, item, last)) = state.remove(handle) {
             let wanted = Wanted { session, sampling, has_deadband, range: item.wanted.range };
-            state.add(handle, Item { wanted, ..item });
+            state.add(tag, Item { wanted, ..item }, last);
         }
     }
 
@@ -124,32 +166,25 @@ impl Items {
     /// An item that was disabled wants the current value (OPC 10000-4, 5.13.1.3).
     pub(super) fn resend(&self, handle: MonitoredItemHandle) {
         let mut state = self.lock();
-        if let Some((tag, interval)) = state.items.get(&handle).map(|item| (item.tag, item.wanted.sampling.interval()))
-        {
-            state.queue.insert((Instant::now() + SETTLE, tag, interval));
+        if let Some(&tag) = state.items.get(&handle) {
+            state.queue.insert((Instant::now() + SETTLE, tag, None));
             self.earlier.notify_one();
         }
     }
 
+    /// How many there are, all clients together.
+    pub(super) fn count(&self) -> usize {
+        self.lock().items.len()
+    }
+
     /// All tags that are monitored.
     pub(super) fn tags(&self) -> Vec<TagId> {
-        self.lock().tags.keys().copied().collect()
+        let state = self.lock();
+        let monitored = state.tags.iter().zip(0..).filter(|(tag, _)| !tag.items.is_empty());
+        monitored.map(|(_, id)| TagId(id)).collect()
     }
 
-    /// These tags were sent just now.
-    pub(super) fn sent(&self, tags: &[TagId], now: Instant) {
-        let State { tags: known, queue, .. } = &mut *self.lock();
-        for tag in tags {
-            let Some(watches) = known.get_mut(tag).map(|known| &mut known.watches) else { continue };
-            for (interval, watch) in watches {
-                if watch.queued.replace(now).is_none() {
-                    queue.insert((now + *interval + MARGIN, *tag, *interval));
-                }
-            }
-        }
-    }
-
-    /// Waits until [`Items::due`] has something.
+    /// Waits until [`State::due`] has something.
     pub(super) async fn wait(&self) {
         loop {
             let next = self.next_due();
@@ -170,59 +205,14 @@ impl Items {
         self.lock().queue.first().map(|(at, ..)| *at)
     }
 
-    /// Tags that must be sent once more now.
-    pub(super) fn due(&self, now: Instant) -> Vec<TagId> {
-        let state = &mut *self.lock();
-        let mut tags = Vec::new();
-        while let Some(&(at, tag, interval)) = state.queue.first().filter(|(at, ..)| *at <= now) {
-            state.queue.pop_first();
-            tags.push(tag);
-            let Some(watch) = state.tags.get_mut(&tag).and_then(|tag| tag.watches.get_mut(&interval)) else { continue };
-            // It changed again meanwhile, so once more after that.
-            let Some(changed) = watch.queued.take() else { continue };
-            let again = changed + interval + MARGIN;
-            if again > at {
-                watch.queued = Some(changed);
-                state.queue.insert((again, tag, interval));
-            }
-        }
-        tags
-    }
-
-    /// The items that monitor a tag, and the value as each is to get it. The crate's own list of them is not used: it
-    /// keeps the items of every subscription there ever was.
-    pub(super) fn values(
-        &self,
-        tag: TagId,
-        value: &DataValue,
-        quality: &Quality,
-    ) -> Vec<(MonitoredItemHandle, DataValue)> {
-        let State { items, tags, .. } = &mut *self.lock();
-        let Some(tag) = tags.get(&tag) else { return Vec::new() };
-        let mut values = Vec::with_capacity(tag.items.len());
-        for handle in &tag.items {
-            let Some(item) = items.get_mut(handle) else { continue };
-            let mut value = value.clone();
-            if quality.is_bad() {
-                value.value = item.nulls.null(quality.status);
-            } else {
-                item.nulls.reset();
-            }
-            let stamp = value.source_timestamp.filter(|_| item.wanted.sampling != Sampling::Publishing);
-            value.source_timestamp = item.stamps.next(stamp, value.value.as_ref(), item.wanted.has_deadband);
-            values.push((*handle, ranges::for_item(value, &item.wanted.range)));
-        }
-        values
-    }
-
     /// Forgets the items whose subscription has expired.
     pub(super) fn sweep(&self, subscriptions: &SubscriptionCache) {
         let now = Instant::now();
-        let is_old = |item: &Item| now.duration_since(item.since) >= YOUNG;
+        let is_old = |item: &&Item| now.duration_since(item.since) >= YOUNG;
         let known: Vec<_> = {
             let state = self.lock();
-            let old = state.items.iter().filter(|(_, item)| is_old(item));
-            old.map(|(handle, item)| (*handle, item.wanted.session)).collect()
+            let old = state.tags.iter().flat_map(|tag| &tag.items).filter(is_old);
+            old.map(|item| (item.handle, item.wanted.session)).collect()
         };
         for (handle, session) in known {
             if !exists(subscriptions, session, handle) {
@@ -233,32 +223,102 @@ impl Items {
 }
 
 impl State {
-    fn add(&mut self, handle: MonitoredItemHandle, item: Item) {
-        let tag = self.tags.entry(item.tag).or_default();
-        tag.items.push(handle);
-        let interval = item.wanted.sampling.interval();
-        if !interval.is_zero() {
-            tag.watches.entry(interval).or_default().items += 1;
+    /// Tags that must be sent once more now.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<TagId> {
+        let mut tags = Vec::new();
+        while let Some(&(at, tag, interval)) = self.queue.first().filter(|(at, ..)| *at <= now) {
+            self.queue.pop_first();
+            let Some(interval) = interval else {
+                tags.push(tag);
+                continue;
+            };
+            let watch = self.tags.get_mut(tag.index()).and_then(|tag| tag.watch(interval));
+            // A later value went through, or nobody monitors it any more.
+            let Some((watch, changed)) = watch.and_then(|watch| watch.queued.take().map(|changed| (watch, changed)))
+            else {
+                continue;
+            };
+            tags.push(tag);
+            // It changed again meanwhile, so once more after that.
+            let again = changed + interval + MARGIN;
+            if again > at {
+                watch.queued = Some(changed);
+                self.queue.insert((again, tag, Some(interval)));
+            }
         }
-        self.items.insert(handle, item);
+        tags
     }
 
-    fn remove(&mut self, handle: MonitoredItemHandle) -> Option<Item> {
-        let item = self.items.remove(&handle)?;
-        if let Some(tag) = self.tags.get_mut(&item.tag) {
-            tag.items.retain(|other| *other != handle);
-            let interval = item.wanted.sampling.interval();
-            if let Some(watch) = tag.watches.get_mut(&interval) {
-                watch.items -= 1;
-                if watch.items == 0 {
-                    tag.watches.remove(&interval);
-                }
-            }
-            if tag.items.is_empty() {
-                self.tags.remove(&item.tag);
+    /// A changed value goes to the items of its tag.
+    pub(super) fn changed(&mut self, sample: &Sample, now: Instant, time: Timestamp) {
+        let Some(tag) = self.tags.get_mut(sample.tag.index()) else { return };
+        for watch in &mut tag.watches {
+            if !watch.may_park(sample.source_time, time) {
+                watch.queued = None;
+            } else if watch.queued.replace(now).is_none() {
+                self.queue.insert((now + watch.interval + MARGIN, sample.tag, Some(watch.interval)));
             }
         }
-        Some(item)
+    }
+
+    pub(super) fn is_monitored(&self, tag: TagId) -> bool {
+        self.tags.get(tag.index()).is_some_and(|tag| !tag.items.is_empty())
+    }
+
+    /// Gives each item of a tag the value as it is to get it. The crate's own list of them is not used: it keeps the items
+    /// of every subscription there ever was.
+    pub(super) fn give(
+        &mut self,
+        sample: &Sample,
+        value: &DataValue,
+        mut to: impl FnMut(DataValue, &MonitoredItemHandle),
+    ) {
+        let Some(tag) = self.tags.get_mut(sample.tag.index()) else { return };
+        for item in &mut tag.items {
+            let mut value = value.clone();
+            if sample.quality.is_bad() {
+                value.value = item.nulls.null(sample.quality.status);
+            } else {
+                item.nulls.reset();
+            }
+            let stamp = value.source_timestamp.filter(|_| item.wanted.sampling != Sampling::Publishing);
+            value.source_timestamp = item.stamps.next(stamp, value.value.as_ref(), item.wanted.has_deadband);
+            to(ranges::for_item(value, &item.wanted.range), &item.handle);
+        }
+    }
+
+    /// `last` is the source timestamp of the item's last value, or a later one.
+    fn add(&mut self, id: TagId, item: Item, last: Option<Timestamp>) {
+        if self.tags.len() <= id.index() {
+            self.tags.resize_with(id.index() + 1, Tag::default);
+        }
+        let tag = &mut self.tags[id.index()];
+        let interval = item.wanted.sampling.interval();
+        if !interval.is_zero() {
+            match tag.watch(interval) {
+                Some(watch) => {
+                    watch.items += 1;
+                    watch.last = watch.last.max(last);
+                }
+                None => tag.watches.push(Watch { interval, items: 1, last, parked: None, queued: None }),
+            }
+        }
+        self.items.insert(item.handle, id);
+        tag.items.push(item);
+    }
+
+    /// The item, its tag, and what [`State::add`] wants to know.
+    fn remove(&mut self, handle: MonitoredItemHandle) -> Option<(TagId, Item, Option<Timestamp>)> {
+        let id = self.items.remove(&handle)?;
+        let tag = &mut self.tags[id.index()];
+        let item = tag.items.swap_remove(tag.items.iter().position(|item| item.handle == handle)?);
+        let mut last = None;
+        if let Some(watch) = tag.watch(item.wanted.sampling.interval()) {
+            watch.items -= 1;
+            last = watch.parked.max(watch.last);
+        }
+        tag.watches.retain(|watch| watch.items > 0);
+        Some((id, item, last))
     }
 }
 
@@ -320,6 +380,7 @@ impl Nulls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Value;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -331,50 +392,77 @@ mod tests {
         Wanted { session: 1, sampling, range: NumericRange::None, has_deadband: false }
     }
 
+    /// Of the time so many milliseconds after the epoch.
+    fn sample(tag: TagId, millis: i64) -> Sample {
+        Sample::good(tag, Value::Double(1.0), Timestamp::from_millis(millis))
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_change_is_sent_again_when_the_interval_is_over_and_again_if_it_changed_meanwhile() {
+    async fn what_may_be_parked_is_sent_again_when_the_interval_is_over_and_again_if_it_changed_meanwhile() {
         let (items, tag) = (Items::default(), TagId(7));
-        items.sent(&[tag], Instant::now());
+        let start = Instant::now();
+        // A change so many milliseconds after the start, of a source whose clock is right.
+        let change = |millis: i64| {
+            let at = start + Duration::from_millis(millis as u64);
+            items.lock().changed(&sample(tag, millis), at, Timestamp::from_millis(millis));
+        };
+        let due = |millis: u64| items.lock().due(start + Duration::from_millis(millis));
+        change(0);
         assert_eq!(items.next_due(), None, "nobody monitors it");
 
-        items.add(handle(1), tag, wanted(Sampling::Interval(SECOND)), None);
-        items.add(handle(2), tag, wanted(Sampling::Interval(SECOND)), None);
+        items.add(handle(1), wanted(Sampling::Interval(SECOND)), &sample(tag, 0));
+        items.add(handle(2), wanted(Sampling::Interval(SECOND)), &sample(tag, 0));
         items.wait().await;
-        assert_eq!(items.due(Instant::now()), [tag], "once after the beginning");
+        assert_eq!(items.lock().due(Instant::now()), [tag], "once after the beginning");
         assert_eq!(items.next_due(), None);
 
-        let start = Instant::now();
-        items.sent(&[tag], start);
-        items.sent(&[tag], start + SECOND / 2);
-        assert_eq!(items.due(start + SECOND), []);
-        assert_eq!(items.due(start + SECOND + MARGIN), [tag]);
-        assert_eq!(items.next_due(), Some(start + SECOND / 2 + SECOND + MARGIN));
-        assert_eq!(items.due(start + 2 * SECOND), [tag]);
+        change(1500);
+        assert_eq!(items.next_due(), None, "an interval after the last one, so it went through");
+        change(2000);
+        change(2400);
+        assert_eq!(due(3000), []);
+        assert_eq!(due(3005), [tag]);
+        assert_eq!(due(3404), []);
+        assert_eq!(due(3405), [tag], "it changed again meanwhile");
         assert_eq!(items.next_due(), None);
+
+        change(4500);
+        change(5000);
+        change(6600);
+        assert_eq!(due(6700), [], "the last one went through, which says it all");
 
         items.remove(handle(1));
         items.modify(handle(2), 1, Sampling::Interval(2 * SECOND), false);
-        items.sent(&[tag], start);
-        assert_eq!(items.next_due(), Some(start + 2 * SECOND + MARGIN));
+        change(7000);
+        assert_eq!(due(9004), []);
+        assert_eq!(due(9005), [tag]);
+        change(9100);
         items.remove(handle(2));
-        items.due(start + 3 * SECOND);
-        items.sent(&[tag], start);
-        assert_eq!(items.next_due(), None);
+        assert_eq!(due(99_000), []);
+        change(99_000);
+        assert_eq!((items.next_due(), items.tags()), (None, vec![]));
     }
 
     #[test]
     fn each_item_gets_the_value_as_it_needs_it() {
         let (items, tag) = (Items::default(), TagId(7));
-        items.add(handle(1), tag, wanted(Sampling::Interval(SECOND)), None);
-        items.add(handle(2), tag, wanted(Sampling::Publishing), Some(Status::BAD_TIMEOUT));
+        let good = sample(tag, 5000);
+        items.add(handle(1), wanted(Sampling::Interval(SECOND)), &good);
+        let bad = Sample::bad(tag, Status::BAD_TIMEOUT.into(), Timestamp::UNIX_EPOCH);
+        items.add(handle(2), wanted(Sampling::Publishing), &bad);
         let value = DataValue::new_now(5);
-        let got = items.values(tag, &value, &Quality::GOOD);
+        let give = |sample: &Sample| {
+            let mut got = Vec::new();
+            items.lock().give(sample, &value, |value, handle| got.push((*handle, value)));
+            got
+        };
+        let got = give(&good);
         assert_eq!(got[0], (handle(1), value.clone()));
-        assert_eq!(items.tags(), [tag]);
         assert_eq!((got[1].0, got[1].1.source_timestamp), (handle(2), None));
-        assert!(items.values(TagId(8), &value, &Quality::GOOD).is_empty());
+        assert_eq!(items.tags(), [tag]);
+        assert!(give(&sample(TagId(8), 5000)).is_empty());
         items.remove(handle(1));
-        assert_eq!(items.values(tag, &value, &Quality::GOOD).len(), 1);
+        assert_eq!(give(&good).len(), 1);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
-//! - `address_space.rs` makes these nodes, at start and when the hub announces new tags or cameras.
+//! - `gate/` owns the port: who may come in, and at what pace. Behind it the UA crate's server has a port of its own.
+//! - `address_space/` makes these nodes, and takes them away, as tags and cameras come and go.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `snapshot.rs` is the method of that name.
@@ -15,7 +16,9 @@
 //! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
 //! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
-//! - `endpoints.rs` says which security is offered where, and which limits hold.
+//! - `found/` makes it known: mDNS, discovery server, reverse connect.
+//! - `pki.rs` keeps our own certificate and the trust list.
+//! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
 //! configuration.
@@ -24,47 +27,55 @@ mod address_space;
 mod config;
 mod endpoints;
 mod filter;
+mod found;
+mod gate;
 mod history;
 mod images;
 mod items;
+mod limits;
 mod node_manager;
+mod pki;
 mod ranges;
 mod server_nodes;
 mod snapshot;
 mod stamps;
 mod writes;
 
-use crate::base::{Stop, net};
+use crate::base::{Clock, Stop, net};
 use crate::hub::{Hub, Latest};
 use crate::model::{TagSpec, Timestamp};
-use crate::opcua::certificate::CertificateError;
-use crate::opcua::{certificate, data_value, date_time};
+use crate::opcua::certificate::{self, Application};
+use crate::opcua::date_time;
+use crate::opcua::trust::Rules;
 use crate::store::History;
 use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
-use ::opcua::types::{AttributeId, BuildInfo, DateTime};
+use ::opcua::types::{BuildInfo, DateTime};
 use address_space::Nodes;
 pub use config::Config;
+use gate::Gate;
 use node_manager::{HubNodes, Sampling};
+use pki::{Pki, PkiError};
 use server_nodes::{ServerNodes, Sessions, UnknownNodes};
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-/// Everything that can fail has been tried: the port is bound and the certificate is there.
+/// Everything that can fail has been tried: the port is bound, the certificate is there, the trust list was read.
 pub struct Setup {
     config: Config,
     device_name: String,
     /// What every camera has below its name: the declarations of CameraType.
     camera_tags: Vec<TagSpec>,
-    pki: PathBuf,
+    pki: Pki,
     /// What there is of history.
-    history: OnceLock<History>,
-    /// The first listener; after a restart of the server a new one is bound.
-    listener: Mutex<Option<TcpListener>>,
+    history: Option<History>,
+    /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
+    listener: TcpListener,
     pub address: SocketAddr,
 }
 
@@ -73,56 +84,57 @@ pub enum SetupError {
     #[error(transparent)]
     Bind(#[from] net::BindError),
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    Pki(#[from] PkiError),
 }
 
+/// Below the data folder.
+pub const PKI: &str = "pki";
+
 impl Setup {
-    /// Binds the port and makes or checks the certificate below `data_dir`/pki.
-    /// `camera_tags` are the tags that every camera has, without the camera's name.
+    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads the trust list. `camera_tags` are the
+    /// tags that every camera has, without the camera's name; `before` is what runs now, whose port it may take over.
     pub fn new(
         config: Config,
         device_name: &str,
         camera_tags: Vec<TagSpec>,
+        history: Option<History>,
         data_dir: &std::path::Path,
+        before: Option<&Setup>,
+        clock: Clock,
     ) -> Result<Self, SetupError> {
-        let pki = data_dir.join("pki");
-        let uri = endpoints::application_uri(device_name);
-        let hosts = endpoints::host_names(&config.listen);
-        certificate::ensure(&pki, &certificate::Application { name: device_name, uri: &uri, hosts })?;
-        let listener = net::listen(config.listen)?;
+        let application = Application {
+            name: device_name.into(),
+            uri: endpoints::application_uri(device_name),
+            hosts: endpoints::host_names(&config.listen),
+        };
+        let rules = Rules { require_crls: config.require_crls };
+        let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
+        let listener = match before.filter(|before| before.config.listen == config.listen) {
+            Some(before) => before.listener()?,
+            None => net::listen(config.listen)?,
+        };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self {
-            config,
-            device_name: device_name.into(),
-            camera_tags,
-            pki,
-            history: OnceLock::new(),
-            listener: Mutex::new(Some(listener)),
-            address,
-        })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, history, listener, address })
     }
 
-    /// What there is of history, before the first run.
-    pub fn set_history(&self, history: Option<History>) {
-        if let Some(history) = history {
-            // It is set once, at start.
-            let _ = self.history.set(history);
-        }
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
-    fn take_listener(&self) -> Result<TcpListener, SetupError> {
-        let first = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match first {
-            Some(listener) => Ok(listener),
-            None => Ok(net::listen(self.address)?),
-        }
+    fn listener(&self) -> Result<TcpListener, SetupError> {
+        self.listener
+            .try_clone()
+            .map_err(|source| net::BindError { address: self.address, source, holder: None }.into())
     }
 }
 
 /// Serves until the stop. Returns early only if the server failed, to be started again.
 pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
-    if let Err(error) = run_once(&setup, &hub, &stop).await {
-        error!(%error, "The UA server ended.");
+    while !stop.is_stopped() {
+        if let Err(error) = run_once(&setup, &hub, &stop).await {
+            error!(%error, "The UA server ended.");
+            return;
+        }
     }
 }
 
@@ -136,8 +148,9 @@ enum RunError {
     Crate(String),
 }
 
-async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
-    let listener = tokio::net::TcpListener::from_std(setup.take_listener()?).map_err(RunError::Listen)?;
+/// Until the stop, or until another certificate counts.
+async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunError> {
+    let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
     let (latest, structure) = (hub.latest(), hub.structure());
@@ -151,7 +164,7 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
         .get_of_type::<ServerNodes>()
         .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
     server_nodes::tidy(&handle);
-    if setup.history.get().is_some() {
+    if setup.history.is_some() {
         history::nodes::announce(&handle);
     }
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
@@ -161,34 +174,68 @@ async fn run_once(setup: &Setup, hub: &Hub, stop: &Stop) -> Result<(), RunError>
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
     let images = pump.run(handle.subscriptions().clone());
-    let serve = server.run_with(listener);
+    let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
+    let behind_address = behind.local_addr().map_err(RunError::Listen)?;
+    let key_bytes = key_bytes(&handle)?;
+    let gate = Gate::new(&setup.config, hub.clone(), setup.pki.trust.clone(), behind_address, key_bytes);
+    // Beside the rest, because its good-bye takes longer than the stop.
+    let mut found = JoinSet::new();
+    found.spawn(found::run(setup.clone(), gate.clone(), stop.clone()));
+    let gate = async {
+        advertise(&handle, behind_address.port(), setup.address.port()).await;
+        gate.run(&listener, stop).await;
+    };
+    let serve = server.run_with(behind);
     tokio::pin!(serve);
     tokio::select! {
         outcome = &mut serve => return outcome.map_err(RunError::Crate),
+        () = gate => {}
         () = notify => {}
         () = follow => {}
         () = sweep => {}
         () = refresh => {}
         () = images => {}
         () = server_nodes.run() => {}
+        () = setup.pki.replaced(hub) => {}
         () = stop.stopped() => {}
     }
     handle.cancel();
     // Sessions get a moment to be closed; whoever does not listen is cut off.
-    let _ = tokio::time::timeout(Duration::from_secs(2), serve).await;
+    let said_good_bye = async {
+        // Who starts again at once is not gone.
+        if stop.is_stopped() {
+            found.join_next().await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(serve, said_good_bye) }).await;
     Ok(())
 }
 
+/// Bytes of the server's key.
+fn key_bytes(handle: &ServerHandle) -> Result<usize, RunError> {
+    let certificate = handle.info().server_certificate.as_ref();
+    let bits = certificate.and_then(|certificate| certificate.key_length().ok());
+    bits.map(|bits| bits / 8).ok_or_else(|| RunError::Crate("it has no certificate".into()))
+}
+
+/// Clients are told the port that the crate listens on, and it is the gate's that they are to come to. The crate sets it
+/// when it begins to listen.
+async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
+    while handle.info().port.compare_exchange(behind, public, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let (hub, sessions) = (hub.clone(), Arc::new(Sessions::default()));
+    let (hub, limits, sessions) = (hub.clone(), setup.config.limits.clone(), Arc::new(Sessions::default()));
     let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
-    let (history, has_history) = (setup.history.get().cloned(), setup.history.get().is_some());
+    let (history, has_history) = (setup.history.clone(), setup.history.is_some());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, &camera_tags, history, seen, &context, address_space)
+        HubNodes::new(hub, sampling, limits, &camera_tags, history, seen, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
-        .application_uri(endpoints::application_uri(&setup.device_name))
+        .application_uri(setup.pki.identity().application_uri)
         .product_uri("urn:vedette")
         .build_info(BuildInfo {
             product_uri: "urn:vedette".into(),
@@ -198,9 +245,9 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
             build_number: env!("CARGO_PKG_VERSION").into(),
             build_date: build_date(),
         })
-        .pki_dir(setup.pki.clone())
-        .certificate_path(certificate::CERTIFICATE)
-        .private_key_path(certificate::PRIVATE_KEY)
+        .pki_dir(setup.pki.trust.store())
+        .certificate_path(certificate::STORE_CERTIFICATE)
+        .private_key_path(certificate::STORE_KEY)
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
@@ -211,6 +258,7 @@ fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::serve
         .with_node_manager(nodes)
         .with_node_manager(UnknownNodes::new);
     endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
+    setup.config.limits.apply(builder.config_mut());
     builder.build().map_err(RunError::Crate)
 }
 
@@ -223,6 +271,8 @@ fn build_date() -> DateTime {
 
 /// How long changes are gathered before they are handed to the subscriptions; no client samples faster.
 const GATHER: Duration = Duration::from_millis(10);
+/// So many tags are handed over at once. Each client of each gets a copy of about 100 bytes, and others wait meanwhile.
+const AT_ONCE: usize = 500;
 
 /// Brings changed tags to the subscriptions, for ever.
 async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
@@ -232,19 +282,11 @@ async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNo
             changed = latest.changed() => changed,
             () = nodes.items().wait() => Vec::new(),
         };
-        let now = Instant::now();
-        let mut tags = nodes.items().due(now);
-        nodes.items().sent(&changed, now);
-        tags.extend(changed);
-        {
-            let mut notifier = subscriptions.data_notifier();
-            for sample in hub.read_many(&tags) {
-                let Some(id) = nodes.node_id_of(sample.tag) else { continue };
-                // Values nobody monitors are not even converted.
-                let Some(mut batch) = notifier.notify_for(&id, AttributeId::Value) else { continue };
-                for (item, value) in nodes.items().values(sample.tag, &data_value(&sample), &sample.quality) {
-                    batch.data_value_to_item(value, &item);
-                }
+        let due = nodes.items().lock().due(Instant::now());
+        for (tags, is_change) in [(due, false), (changed, true)] {
+            for tags in tags.chunks(AT_ONCE) {
+                nodes.deliver(&hub.read_many(tags), is_change, subscriptions);
+                tokio::task::yield_now().await;
             }
         }
         tokio::time::sleep(GATHER).await;
@@ -274,10 +316,10 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
     }
 }
 
-/// Adds nodes for new tags and cameras, for ever.
+/// Makes and takes away nodes as tags and cameras come and go, for ever.
 async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
     loop {
-        nodes.inner().add_new(hub, &mut nodes.address_space().write());
+        nodes.inner().update(hub, &mut nodes.address_space().write());
         if structure.changed().await.is_err() {
             return std::future::pending().await;
         }

@@ -10,13 +10,13 @@ use super::filter::{self, Deadband, deadband, deadband_of_item};
 use super::history::History;
 use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Sampling as ItemSampling, Wanted, saw_session};
+use super::limits::Limits;
 use super::server_nodes::Sessions;
 use super::{ranges, snapshot, writes};
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
-use crate::model::{TagId, TagSpec};
+use crate::model::{Sample, TagId, TagSpec};
 use crate::opcua::data_value;
-use ::opcua::server::CreateMonitoredItem;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
 use ::opcua::server::diagnostics::NamespaceMetadata;
 use ::opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
@@ -24,6 +24,7 @@ use ::opcua::server::node_manager::{
     HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext,
     ServerContext, WriteNode,
 };
+use ::opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use ::opcua::sync::RwLock;
 use ::opcua::types::{
     AttributeId, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, ReadProcessedDetails,
@@ -34,6 +35,7 @@ use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub(super) use super::images::Sampling;
 
@@ -42,19 +44,13 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the creation of a monitored item may wait for its first picture; after that it comes as a notification.
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
 
-/// Monitored items on images, all clients together. The crate keeps up to three copies of a picture for each (the last
-/// value, the queue, what has been sent and not acknowledged), each a megabyte at most.
-const IMAGE_ITEMS: usize = 128;
-
-/// Pictures in one Read, each a megabyte at most; further ones are BadTooManyOperations.
-const PICTURES_PER_READ: usize = 32;
-
 pub(super) struct HubNodes {
     hub: Hub,
     nodes: NodesLock,
     sampling: Sampling,
     items: Items,
     image_items: Arc<Semaphore>,
+    limits: Limits,
     history: Option<History>,
     sessions: Arc<Sessions>,
     /// Index and URI of the application's namespace and of ours.
@@ -66,6 +62,7 @@ impl HubNodes {
     pub(super) fn new(
         hub: Hub,
         sampling: Sampling,
+        limits: Limits,
         camera_tags: &[TagSpec],
         history: Option<crate::store::History>,
         sessions: Arc<Sessions>,
@@ -77,12 +74,12 @@ impl HubNodes {
         let indices = add_namespaces(context, address_space, &uris);
         let namespaces: Vec<(u16, &str)> = indices.into_iter().zip(uris).collect();
         let mut nodes = Nodes::new(&namespaces, camera_tags, history.clone(), address_space);
-        nodes.add_new(&hub, address_space);
+        nodes.update(&hub, address_space);
         let namespaces = namespaces.into_iter().map(|(index, uri)| (index, uri.to_owned())).collect();
-        let image_items = Arc::new(Semaphore::new(IMAGE_ITEMS));
+        let image_items = Arc::new(Semaphore::new(limits.image_items));
         let history = history.map(History::new);
         let (nodes, items) = (NodesLock::new(nodes), Items::default());
-        Self { hub, nodes, sampling, items, image_items, history, sessions, namespaces }
+        Self { hub, nodes, sampling, items, image_items, limits, history, sessions, namespaces }
     }
 
     fn saw(&self, context: &RequestContext) {
@@ -90,31 +87,37 @@ impl HubNodes {
         self.sessions.saw(context);
     }
 
-    pub(super) fn node_id_of(&self, tag: TagId) -> Option<NodeId> {
-        self.read_nodes().node_id_of(tag).cloned()
+    /// Hands samples to the monitored items of their tags; `is_change`: for the first time.
+    pub(super) fn deliver(&self, samples: &[Sample], is_change: bool, subscriptions: &SubscriptionCache) {
+        let (now, time) = (Instant::now(), self.hub.now());
+        let nodes = self.read_nodes();
+        // What is gathered goes to the subscriptions when this is dropped, after the items are free again.
+        let mut notifier = subscriptions.data_notifier();
+        let mut items = self.items.lock();
+        for sample in samples {
+            // Values that nobody monitors are not even converted.
+            if !items.is_monitored(sample.tag) {
+                continue;
+            }
+            let Some(id) = nodes.node_id_of(sample.tag) else { continue };
+            let Some(mut batch) = notifier.notify_for(id, AttributeId::Value) else { continue };
+            if is_change {
+                items.changed(sample, now, time);
+            }
+            items.give(sample, &data_value(sample), |value, item| batch.data_value_to_item(value, item));
+        }
     }
 
     pub(super) fn items(&self) -> &Items {
         &self.items
     }
 
-    pub(super) fn add_new(&self, hub: &Hub, address_space: &mut AddressSpace) {
-        self.nodes.write().expect("no code that holds the nodes panics").add_new(hub, address_space);
+    pub(super) fn update(&self, hub: &Hub, address_space: &mut AddressSpace) {
+        self.nodes.write().expect("no code that holds the nodes panics").update(hub, address_space);
     }
 
     fn read_nodes(&self) -> std::sync::RwLockReadGuard<'_, Nodes> {
         self.nodes.read().expect("no code that holds the nodes panics")
-    }
-
-    /// Whether the node exists and may be read, and where its value comes from.
-    fn resolve(
-        &self,
-        context: &RequestContext,
-        address_space: &AddressSpace,
-        node: &ParsedReadValueId,
-    ) -> Result<Option<Target>, StatusCode> {
-        address_space.validate_node_read(context, node)?;
-        Ok(self.read_nodes().target(&node.node_id).cloned())
     }
 
     async fn command(&self, command: Command) {
@@ -188,15 +191,15 @@ impl InMemoryNodeManagerImpl for HubNodes {
         // Pictures and live tags take long, so all are asked for at once; the rest is there already.
         enum Answer {
             Now(DataValue),
-            Tag(TagId),
+            Tag,
             Picture,
         }
         let (mut cameras, mut tags) = (Vec::new(), Vec::new());
         let answers: Vec<Answer> = {
-            let address_space = address_space.read();
-            let mut answer = |node: &&ParsedReadValueId| match self.resolve(context, &address_space, node) {
+            let (address_space, targets) = (address_space.read(), self.read_nodes());
+            let mut answer = |node: &&ParsedReadValueId| match resolve(context, &address_space, &targets, node) {
                 Err(status) => Answer::Now(DataValue::new_now_status(Variant::Empty, status)),
-                Ok(Some(Target::Image(_))) if cameras.len() >= PICTURES_PER_READ => {
+                Ok(Some(Target::Image(_))) if cameras.len() >= self.limits.pictures_per_read => {
                     Answer::Now(DataValue::new_now_status(Variant::Empty, StatusCode::BadTooManyOperations))
                 }
                 Ok(Some(Target::Image(camera))) => {
@@ -205,7 +208,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 }
                 Ok(Some(Target::Tag(tag))) => {
                     tags.push(tag);
-                    Answer::Tag(tag)
+                    Answer::Tag
                 }
                 // A method has no Value, so what is left are nodes with values of their own.
                 Ok(Some(Target::Snapshot(_)) | None) => {
@@ -218,10 +221,11 @@ impl InMemoryNodeManagerImpl for HubNodes {
         let max_age = milliseconds(max_age);
         let pictures = cameras.iter().map(|camera| camera.snapshot(max_age, READ_TIMEOUT));
         let (pictures, ()) = tokio::join!(join_all(pictures), self.hub.refresh(&tags, max_age));
-        let mut pictures = pictures.iter();
+        let (samples, mut pictures) = (self.hub.read_many(&tags), pictures.iter());
+        let mut samples = samples.iter();
         let values = answers.into_iter().map(|answer| match answer {
             Answer::Now(value) => value,
-            Answer::Tag(tag) => data_value(&self.hub.read(tag)),
+            Answer::Tag => data_value(samples.next().expect("one was read for each")),
             Answer::Picture => image_value(pictures.next().expect("one was taken for each")),
         });
         values.zip(nodes).map(|(value, node)| finish(value, &node.index_range, timestamps)).collect()
@@ -236,9 +240,9 @@ impl InMemoryNodeManagerImpl for HubNodes {
         self.saw(context);
         let (mut images, mut tags) = (Vec::new(), Vec::new());
         {
-            let address_space = address_space.read();
+            let (address_space, targets) = (address_space.read(), self.read_nodes());
             for item in items.iter_mut() {
-                match self.resolve(context, &address_space, item.item_to_monitor()) {
+                match resolve(context, &address_space, &targets, item.item_to_monitor()) {
                     Err(status) => item.set_status(status),
                     Ok(Some(Target::Image(camera))) => images.push((camera, item)),
                     Ok(Some(Target::Tag(tag))) => match filter::check(item, self.hub.spec(tag).data_type.is_number()) {
@@ -265,6 +269,10 @@ impl InMemoryNodeManagerImpl for HubNodes {
         let monitored: Vec<TagId> = tags.iter().map(|(tag, _)| *tag).collect();
         self.hub.refresh(&monitored, Duration::ZERO).await;
         for (tag, item) in tags {
+            if self.items.count() >= self.limits.monitored_items {
+                item.set_status(StatusCode::BadTooManyMonitoredItems);
+                continue;
+            }
             let sample = self.hub.read(tag);
             let wanted = Wanted {
                 session: context.session_id,
@@ -275,8 +283,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
             // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
             item.set_initial_value(ranges::for_item(data_value(&sample), &wanted.range));
             item.set_status(StatusCode::Good);
-            let bad = sample.quality.is_bad().then_some(sample.quality.status);
-            self.items.add(item.handle(), tag, wanted, bad);
+            self.items.add(item.handle(), wanted, &sample);
         }
     }
 
@@ -395,6 +402,17 @@ impl InMemoryNodeManagerImpl for HubNodes {
         }
         Ok(())
     }
+}
+
+/// Whether the node exists and may be read, and where its value comes from.
+fn resolve(
+    context: &RequestContext,
+    address_space: &AddressSpace,
+    targets: &Nodes,
+    node: &ParsedReadValueId,
+) -> Result<Option<Target>, StatusCode> {
+    address_space.validate_node_read(context, node)?;
+    Ok(targets.target(&node.node_id).cloned())
 }
 
 /// MaxAge: what is not finite or beyond the standard's "any age" counts as for ever, what is negative as nothing.

@@ -1,7 +1,8 @@
 //! A write to a tag: what of it can be stored (OPC 10000-4, 5.11.4).
 //!
-//! A source says by itself when its value was and how good it is. So a status other than Good and any timestamp are
-//! BadWriteNotSupported, as the standard has it for what is not stored; to ignore them would be to say they were.
+//! A source says by itself when its value was and how good it is. So a status other than Good and a server timestamp are
+//! BadWriteNotSupported, as the standard has it for what is not stored. A source timestamp should be so, too, but is not
+//! refused: the older `opcua` package sends one with every write, and its users could write nothing.
 
 use super::ranges;
 use crate::hub::Hub;
@@ -12,8 +13,7 @@ use ::opcua::types::{NumericRange, StatusCode, Variant};
 
 pub(super) async fn write(hub: &Hub, tag: TagId, written: &ParsedWriteValue) -> StatusCode {
     let given = &written.value;
-    let is_stamped = given.source_timestamp.is_some() || given.server_timestamp.is_some();
-    if is_stamped || given.status.is_some_and(|status| status != StatusCode::Good) {
+    if given.server_timestamp.is_some() || given.status.is_some_and(|status| status != StatusCode::Good) {
         return StatusCode::BadWriteNotSupported;
     }
     let whole = match &given.value {

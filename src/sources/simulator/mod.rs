@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 /// `[[simulator]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The folder of its tags. Example: "demo".

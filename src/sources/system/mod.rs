@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 /// `[system]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Time between two readings. Default: "5s".

@@ -18,6 +18,7 @@ const MANDATORY = {
     DataType: ["IsAbstract"],
     View: ["ContainsNoLoops", "EventNotifier"],
 };
+const OPTIONAL = { VariableType: ["Value"] };
 const ATTRIBUTES = Object.keys(AttributeIds).filter((name) => Number.isNaN(Number(name)) && name !== "INVALID" && name !== "LAST");
 const HAS_TYPE_DEFINITION = "ns=0;i=40";
 const HAS_SUBTYPE = "ns=0;i=45";
@@ -52,7 +53,6 @@ module.exports = async function crawl(session) {
             target: r.nodeId.toString(),
             nodeClass: NodeClass[r.nodeClass],
             name: r.browseName.toString(),
-            typeDefinition: r.typeDefinition.toString(),
         }));
         const keys = all.map((r) => `${r.type} ${r.forward} ${r.target}`);
         if (new Set(keys).size !== keys.length) faults.push(`${id}: a reference comes twice`);
@@ -67,6 +67,7 @@ module.exports = async function crawl(session) {
     }
 
     const classes = new Map();
+    const shown = new Map();
     for (const [id, all] of nodes) {
         const values = await session.read(ATTRIBUTES.map((name) => ({ nodeId: id, attributeId: AttributeIds[name] })));
         const attributes = Object.fromEntries(ATTRIBUTES.map((name, index) => [name, values[index]]));
@@ -79,13 +80,15 @@ module.exports = async function crawl(session) {
         }
         const nodeClass = NodeClass[value("NodeClass")];
         classes.set(nodeClass, (classes.get(nodeClass) ?? 0) + 1);
+        shown.set(id, `${nodeClass} ${value("BrowseName")}`);
         for (const name of [...BASE, ...MANDATORY[nodeClass]]) {
             const status = attributes[name].statusCode;
             // A variable's value may be bad, or not for reading; that there is none is another matter.
             const isBad = name === "Value" ? status.equals(StatusCodes.BadAttributeIdInvalid) : !status.isGood();
             if (isBad) fault(`${name} is ${status.name}`);
         }
-        const foreign = Object.values(MANDATORY).flat().filter((name) => !MANDATORY[nodeClass].includes(name) && good(name));
+        const own = MANDATORY[nodeClass].concat(OPTIONAL[nodeClass] ?? []);
+        const foreign = Object.values(MANDATORY).flat().filter((name) => !own.includes(name) && good(name));
         if (foreign.length) fault(`a ${nodeClass} has ${foreign}`);
         if (good("NodeId") && value("NodeId").toString() !== id) fault(`its NodeId is ${value("NodeId")}`);
 
@@ -93,15 +96,20 @@ module.exports = async function crawl(session) {
         const wanted = nodeClass === "Object" || nodeClass === "Variable" ? 1 : 0;
         if (types.length !== wanted) fault(`${types.length} type definitions`);
         if (nodeClass.endsWith("Type") && all.filter((r) => !r.forward && r.type === HAS_SUBTYPE).length > 1) fault("several supertypes");
-        for (const { type, forward, target, nodeClass: targetClass, name, typeDefinition } of all) {
+        for (const { type, forward, target } of all) {
             const back = nodes.get(target)?.find((r) => r.target === id && r.type === type && r.forward !== forward);
             // OPC 10000-3, 4.5.4: instances need not be listed at their types.
             if (!back && !(forward && type === HAS_TYPE_DEFINITION)) fault(`${target} does not know of ${type} ${forward ? "from" : "to"} it`);
             if (!nodes.get(target)?.length) fault(`${target} is referenced and has no references`);
-            void [targetClass, name, typeDefinition];
         }
         if (nodeClass === "Variable" && attributes.Value.statusCode.isGood()) {
             checkValue(attributes, value, fault);
+        }
+    }
+    for (const [id, all] of nodes) {
+        for (const { target, nodeClass, name } of all) {
+            const there = shown.get(target);
+            if (there !== `${nodeClass} ${name}`) faults.push(`${id}: a reference shows ${target} as ${nodeClass} ${name}, which is ${there}`);
         }
     }
     return { nodes: nodes.size, pages, classes: Object.fromEntries(classes), faults };

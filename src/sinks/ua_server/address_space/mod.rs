@@ -1,14 +1,17 @@
 //! The nodes: one folder for each segment of a tag's name, one object for each camera.
 //!
-//! Nodes are added and never taken away, as in the hub. Whatever value they have is not here but in the hub; only the
-//! properties (EURange, EnumStrings, EngineeringUnits) hold theirs.
+//! Nodes come and go with the hub's tags and cameras; one whose tag became another is made anew, under the same NodeId.
+//! Whatever value they have is not here but in the hub; only the properties (EURange, EnumStrings, EngineeringUnits) hold
+//! theirs.
 //!
 //! - `variables.rs` makes the variable of a tag, with its type and properties; `units.rs` knows units.
 //! - `camera_type.rs` makes the type that all cameras are instances of.
 //! - `namespaces.rs` tells of the namespaces.
+//! - `removal.rs` takes nodes away.
 
 mod camera_type;
 mod namespaces;
+mod removal;
 mod units;
 mod variables;
 
@@ -19,6 +22,7 @@ use crate::model::{TagId, TagSpec};
 use crate::store::History;
 use ::opcua::server::address_space::{AddressSpace, ObjectBuilder};
 use ::opcua::types::{LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, ReferenceTypeId};
+use removal::{children, path, remove};
 use std::collections::{HashMap, HashSet};
 
 /// All our nodes are in this namespace; its index is 2, after OPC UA's own and the application's.
@@ -37,10 +41,15 @@ pub(super) enum Target {
 pub(super) struct Nodes {
     namespace: u16,
     targets: HashMap<NodeId, Target>,
-    /// By tag id.
-    tags: Vec<NodeId>,
+    /// Also of tags that are gone, so that those who monitor them are told.
+    tags: HashMap<TagId, NodeId>,
+    /// What the hub said last ([`Hub::tags_since`]).
+    known: u64,
     folders: HashSet<String>,
-    cameras: usize,
+    /// By name.
+    cameras: HashSet<String>,
+    /// The picture that is also below `Camera Device`.
+    first: Option<NodeId>,
     camera_type: NodeId,
     /// Whose history there is.
     history: Option<History>,
@@ -67,9 +76,11 @@ impl Nodes {
         let mut nodes = Self {
             namespace,
             targets: HashMap::new(),
-            tags: Vec::new(),
+            tags: HashMap::new(),
+            known: 0,
             folders: HashSet::new(),
-            cameras: 0,
+            cameras: HashSet::new(),
+            first: None,
             camera_type,
             history,
         };
@@ -84,21 +95,83 @@ impl Nodes {
     }
 
     pub(super) fn node_id_of(&self, tag: TagId) -> Option<&NodeId> {
-        self.tags.get(tag.index())
+        self.tags.get(&tag)
     }
 
-    /// Makes nodes for what is new in the hub.
-    pub(super) fn add_new(&mut self, hub: &Hub, address_space: &mut AddressSpace) {
-        for camera in hub.cameras().into_iter().skip(self.cameras) {
-            self.add_camera(address_space, camera);
-        }
-        for (tag, spec) in hub.tags_from(self.tags.len()) {
-            let id = self.add_tag(address_space, tag, &spec);
-            if self.history.as_ref().is_some_and(|history| history.tags.contains(spec.name.as_str())) {
-                history::nodes::mark(address_space, &id, Some(&spec));
+    /// Follows the hub: nodes for what is new, other nodes for what is now another, none for what is gone.
+    pub(super) fn update(&mut self, hub: &Hub, address_space: &mut AddressSpace) {
+        let (known, tags) = hub.tags_since(self.known);
+        let cameras = hub.cameras();
+        self.known = known;
+        for (tag, _) in &tags {
+            if let Some(id) = self.tags.get(tag).cloned() {
+                self.remove(address_space, &id);
             }
-            self.tags.push(id);
         }
+        let is_gone = |name: &&String| cameras.iter().all(|camera| camera.name() != *name);
+        let gone: Vec<String> = self.cameras.iter().filter(is_gone).cloned().collect();
+        for name in gone {
+            self.remove_camera(address_space, &name);
+        }
+        for camera in &cameras {
+            if self.cameras.insert(camera.name().to_owned()) {
+                self.add_camera(address_space, camera.clone());
+            }
+        }
+        for (tag, spec) in tags {
+            if let Some(spec) = spec {
+                let id = self.add_tag(address_space, tag, &spec);
+                if self.history.as_ref().is_some_and(|history| history.tags.contains(spec.name.as_str())) {
+                    history::nodes::mark(address_space, &id, Some(&spec));
+                }
+                self.tags.insert(tag, id);
+            }
+        }
+        self.set_first(address_space, cameras.first());
+    }
+
+    /// With the folders that have nothing in them any more.
+    fn remove(&mut self, address_space: &mut AddressSpace, id: &NodeId) {
+        for id in remove(address_space, id) {
+            self.targets.remove(&id);
+            if let Some(path) = path(&id) {
+                self.folders.remove(path);
+            }
+        }
+        let above = path(id).and_then(|path| path.rsplit_once('/')).map(|(above, _)| above.to_owned());
+        // The folders right below Objects have no `/` and stay.
+        if let Some(above) = above.filter(|above| above.contains('/') && self.folders.contains(above)) {
+            let above = self.id(&above);
+            if children(address_space, &above).is_empty() {
+                self.remove(address_space, &above);
+            }
+        }
+    }
+
+    fn remove_camera(&mut self, address_space: &mut AddressSpace, name: &str) {
+        self.cameras.remove(name);
+        for own in [CAMERA_IMAGE, snapshot::NAME] {
+            self.remove(address_space, &self.id(&format!("{CAMERAS}/{name}/{own}")));
+        }
+    }
+
+    /// The first camera is also where the original sample had it.
+    fn set_first(&mut self, address_space: &mut AddressSpace, camera: Option<&Camera>) {
+        let first = camera.map(|camera| self.id(&format!("{CAMERAS}/{}/{CAMERA_IMAGE}", camera.name())));
+        if first == self.first {
+            return;
+        }
+        let sample = self.id(CAMERA_DEVICE);
+        address_space.delete(&sample, true);
+        if let Some(image) = &first {
+            ObjectBuilder::new(&sample, self.name(CAMERA_DEVICE), CAMERA_DEVICE)
+                .description(LocalizedText::new("en", "The first camera, where the original sample had it"))
+                .has_type_definition(ObjectTypeId::BaseObjectType)
+                .organized_by(ObjectId::ObjectsFolder)
+                .insert(address_space);
+            address_space.insert_reference(&sample, image, ReferenceTypeId::HasComponent);
+        }
+        self.first = first;
     }
 
     fn id(&self, path: &str) -> NodeId {
@@ -117,20 +190,10 @@ impl Nodes {
         if self.history.as_ref().is_some_and(|history| history.cameras.contains(camera.name())) {
             history::nodes::mark(address_space, &id, None);
         }
-        if self.cameras == 0 {
-            let sample = self.id(CAMERA_DEVICE);
-            ObjectBuilder::new(&sample, self.name(CAMERA_DEVICE), CAMERA_DEVICE)
-                .description(LocalizedText::new("en", "The first camera, where the original sample had it"))
-                .has_type_definition(ObjectTypeId::BaseObjectType)
-                .organized_by(ObjectId::ObjectsFolder)
-                .insert(address_space);
-            address_space.insert_reference(&sample, &id, ReferenceTypeId::HasComponent);
-        }
         self.targets.insert(id, Target::Image(camera.clone()));
         let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), snapshot::NAME));
         snapshot::add_node(address_space, &method, self.name(snapshot::NAME), &parent);
         self.targets.insert(method, Target::Snapshot(camera));
-        self.cameras += 1;
     }
 
     /// The object of a camera, whether its tags or its picture come first.

@@ -215,15 +215,15 @@ impl NodeManager for ServerNodes {
             .partition(|item| item.item_to_monitor().attribute_id == AttributeId::Value);
         for item in values {
             let value = self.whole(context, &core, item.item_to_monitor()).await;
-            match value.status() {
-                status @ (StatusCode::BadUserAccessDenied
-                | StatusCode::BadNodeIdUnknown
-                | StatusCode::BadAttributeIdInvalid
-                | StatusCode::BadDataEncodingInvalid) => {
-                    item.set_status(status);
-                    continue;
-                }
-                _ => {}
+            let refusals = [
+                StatusCode::BadUserAccessDenied,
+                StatusCode::BadNodeIdUnknown,
+                StatusCode::BadAttributeIdInvalid,
+                StatusCode::BadDataEncodingInvalid,
+            ];
+            if refusals.contains(&value.status()) {
+                item.set_status(value.status());
+                continue;
             }
             if let Err(status) = filter::check(item, value.value.as_ref().is_some_and(filter::is_number)) {
                 item.set_status(status);

@@ -1,0 +1,134 @@
+//! What a configuration asks for, with everything tried that can be tried without touching what runs.
+//!
+//!     file ──config::load──► tables ──trial──► Plan
+//!
+//! The trial registers all tags on a hub of its own, so that two sources that want one name are found here, with the line,
+//! and not after the old configuration has been given up.
+
+use super::Options;
+use crate::base::{Clock, logs};
+use crate::cameras::{self, CameraConfig};
+use crate::config::{self, Config, Device, Fault, Faults, Source};
+use crate::hub::Hub;
+use crate::sinks::{mqtt, ua_server};
+use crate::sources::simulator::{self, Simulator};
+use crate::sources::system::{self, System};
+use crate::store;
+use std::ops::Range;
+use std::path::PathBuf;
+use toml::Spanned;
+
+pub(super) struct Plan {
+    pub(super) device: Device,
+    /// Where the program keeps its data, by command line or configuration.
+    pub(super) data_dir: PathBuf,
+    pub(super) cameras: cameras::Config,
+    pub(super) camera: Vec<CameraConfig>,
+    pub(super) system: Option<system::Config>,
+    pub(super) simulator: Vec<simulator::Config>,
+    pub(super) ua_server: Option<ua_server::Config>,
+    pub(super) mqtt: Option<mqtt::Config>,
+    pub(super) history: Option<store::Config>,
+    source: Source,
+    ua_server_at: Range<usize>,
+    missing: Vec<Fault>,
+}
+
+impl Plan {
+    pub(super) fn load(options: &Options) -> Result<Self, Faults> {
+        let (config, source) = config::load(&options.config)?;
+        let Config { device, ua_server, mqtt, history, cameras, camera, system, simulator } = config;
+        let mut faults = Vec::new();
+        if let Some(Err(error)) = device.log.as_deref().map(logs::check) {
+            faults.push(source.fault("[device]", &source.header("[device]"), "log", error.to_string()));
+        }
+        let data_dir = options.data_dir.clone().unwrap_or_else(|| device.data_dir.clone());
+        faults.extend(trial(&source, system.as_ref(), &simulator, &data_dir));
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
+        let missing = missing_devices(&camera, &source);
+        let ua_server_at = ua_server.as_ref().map(Spanned::span).unwrap_or_default();
+        let ua_server = ua_server.map(|table| {
+            let mut table = table.into_inner();
+            if let Some(port) = options.ua_port {
+                table.listen.set_port(port);
+            }
+            table
+        });
+        Ok(Self {
+            device,
+            data_dir,
+            cameras: cameras.map(Spanned::into_inner).unwrap_or_default(),
+            camera: camera.into_iter().map(Spanned::into_inner).collect(),
+            system: system.map(Spanned::into_inner),
+            simulator: simulator.into_iter().map(Spanned::into_inner).collect(),
+            ua_server,
+            mqtt: mqtt.map(Spanned::into_inner),
+            history: history.map(Spanned::into_inner),
+            source,
+            ua_server_at,
+            missing,
+        })
+    }
+
+    pub(super) fn warn_of_missing_devices(&self) {
+        for fault in &self.missing {
+            tracing::warn!("{fault}.");
+        }
+    }
+
+    /// A port that is taken is a fault of the line that names it.
+    pub(super) fn ua_server_fault(&self, error: &ua_server::SetupError) -> Fault {
+        let fault = |key, what| self.source.fault("[ua_server]", &self.ua_server_at, key, what);
+        match error {
+            ua_server::SetupError::Bind(bind) => {
+                fault("listen", format!("{bind}; choose another with `listen`, or with --ua-port"))
+            }
+            other => fault("", other.to_string()),
+        }
+    }
+
+    /// Of a key that cannot change while the program runs.
+    pub(super) fn device_fault(&self, key: &'static str, what: String) -> Fault {
+        self.source.fault("[device]", &self.source.header("[device]"), key, what)
+    }
+}
+
+/// Whether all sources can have the tags that they want. Cameras have a folder and names of their own.
+fn trial(
+    source: &Source,
+    system: Option<&Spanned<system::Config>>,
+    simulators: &[Spanned<simulator::Config>],
+    data_dir: &std::path::Path,
+) -> Vec<Fault> {
+    let hub = Hub::new(Clock::real());
+    let system = system.map(|table| (table.span(), System::register(table.get_ref().clone(), data_dir.into(), &hub)));
+    let mut faults = Vec::new();
+    if let Some((span, Err(error))) = &system {
+        faults.push(source.fault("[system]", span, "", error.to_string()));
+    }
+    // Kept, because a source that ends leaves its tags to others.
+    let mut registered = Vec::with_capacity(simulators.len());
+    for table in simulators {
+        match Simulator::register(table.get_ref().clone(), &hub) {
+            Ok(simulator) => registered.push(simulator),
+            Err(error) => faults.push(source.fault("[[simulator]]", &table.span(), "name", error.to_string())),
+        }
+    }
+    faults
+}
+
+/// Devices that do not exist. Not a fault: a camera may be plugged in later. But it may as well be a typing error.
+fn missing_devices(cameras: &[Spanned<CameraConfig>], source: &Source) -> Vec<Fault> {
+    let missing = cameras.iter().filter(|table| {
+        let device = &table.get_ref().device;
+        device.is_absolute() && !device.exists()
+    });
+    let fault = |table: &Spanned<CameraConfig>| {
+        let device = table.get_ref().device.display();
+        let what = format!("{device} does not exist (yet); `vedette cameras` lists what there is");
+        source.fault("[[camera]]", &table.span(), "device", what)
+    };
+    missing.map(fault).collect()
+}

@@ -1,0 +1,408 @@
+//! What runs, part by part, each with tasks of its own: so one can change while the others go on.
+//!
+//!     start     register all tags and cameras, so that sinks see them all at once; then sinks; then sources
+//!     change    try what can fail (a port, a certificate) ─► sources: stop, start ─► retire what nobody has any more
+//!               ─► mqtt, history: stop, start ─► answer ─► ua_server: stop, start
+//!     stop      cameras and sources, then sinks, which say good-bye with what is left, then the store
+//!
+//! A part whose table did not change is not touched: its sessions, its leases and its values go on. The UA server comes
+//! last, because whoever asked for the change may have asked through it.
+
+use super::plan::Plan;
+use super::{Options, StartError};
+use crate::base::{Clock, Tasks, logs};
+use crate::cameras::{self, Cameras};
+use crate::config::Faults;
+use crate::hub::Hub;
+use crate::model::EventKind;
+use crate::sinks::history::Recorder;
+use crate::sinks::{mqtt, ua_server};
+use crate::sources::simulator::{self, Simulator};
+use crate::sources::system::System;
+use crate::store::History;
+use futures_util::future::join_all;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{error, warn};
+
+/// How long a part gets to end.
+const STOP: Duration = Duration::from_secs(5);
+/// How long the answer to a change gets on its way to a UA client before the server that carries it stops.
+const ANSWER: Duration = Duration::from_millis(300);
+
+pub(super) struct Running {
+    hub: Hub,
+    clock: Clock,
+    options: Options,
+    plan: Plan,
+    cameras: Cameras,
+    system: Option<Tasks>,
+    /// By name.
+    simulators: HashMap<String, Tasks>,
+    ua_server: Option<(Arc<ua_server::Setup>, Tasks)>,
+    mqtt: Option<Tasks>,
+    history: Option<Recording>,
+}
+
+/// The recorder and the store that it fills, which ends after it.
+struct Recording {
+    history: History,
+    recorder: Tasks,
+    store: Tasks,
+}
+
+/// Starts a source whose tags are registered.
+type Starter = Box<dyn FnOnce() -> Tasks>;
+
+/// A change that has been made but for the UA server.
+pub(super) struct Changed {
+    /// What changed, for people.
+    pub(super) summary: String,
+    ua_server: Option<NewServer>,
+}
+
+/// What the UA server becomes.
+enum NewServer {
+    None,
+    Ready(Arc<ua_server::Setup>),
+    /// It wants the port that the old one has at another address, so the old one has to end first.
+    AfterOld,
+}
+
+impl Running {
+    pub(super) fn start(plan: Plan, options: Options, hub: Hub, clock: &Clock) -> Result<Self, StartError> {
+        let failed = |error: &dyn std::fmt::Display| StartError::Register(error.to_string());
+        let history = history(&plan, clock);
+        let setup = match &plan.ua_server {
+            Some(config) => Some(set_up(&plan, config, history.clone(), None).map_err(|error| match error {
+                ua_server::SetupError::Bind(_) => Faults(vec![plan.ua_server_fault(&error)]).into(),
+                other => StartError::Setup(other),
+            })?),
+            None => None,
+        };
+        let cameras = Cameras::start(&plan.cameras, &plan.camera, &hub, clock).map_err(|error| failed(&error))?;
+        let system = system(&plan, &hub).transpose().map_err(|error| failed(&error))?;
+        let simulators = plan.simulator.iter().map(|config| Ok((config.name.clone(), simulator(config, &hub)?)));
+        let simulators: Vec<(String, Starter)> =
+            simulators.collect::<Result<_, simulator::SpawnError>>().map_err(|error| failed(&error))?;
+        let recording = history.map(|history| record(history, &hub)).transpose().map_err(|error| failed(&error))?;
+
+        Ok(Self {
+            ua_server: setup.map(|setup| serve(setup, &hub)),
+            mqtt: uplink(&plan, &hub),
+            history: recording,
+            system: system.map(|start| start()),
+            simulators: simulators.into_iter().map(|(name, start)| (name, start())).collect(),
+            cameras,
+            hub,
+            clock: clock.clone(),
+            options,
+            plan,
+        })
+    }
+
+    /// Reads the configuration anew and makes what runs be so. A fault, and everything stays as it is.
+    pub(super) async fn change(&mut self) -> Result<Option<Changed>, Faults> {
+        let mut plan = Plan::load(&self.options)?;
+        if plan.data_dir != self.plan.data_dir {
+            let (old, new) = (self.plan.data_dir.display(), plan.data_dir.display());
+            let what = format!("cannot change from {old:?} to {new:?} while the program runs; restart it");
+            return Err(Faults(vec![plan.device_fault("data_dir", what)]));
+        }
+        let changes = self.plan.changes_to(&plan);
+        if changes.is_empty() {
+            self.plan = plan;
+            return Ok(None);
+        }
+        let history = if plan.history == self.plan.history {
+            self.history.as_ref().map(|recording| recording.history.clone())
+        } else {
+            history(&plan, &self.clock)
+        };
+        let ua_server =
+            self.try_ua_server(&plan, history.clone()).map_err(|error| Faults(vec![plan.ua_server_fault(&error)]))?;
+        // From here on nothing is refused.
+        plan.warn_of_missing_devices();
+        if self.options.log.is_none() && plan.device.log != self.plan.device.log {
+            logs::set(plan.device.log.as_deref());
+        }
+        std::mem::swap(&mut self.plan, &mut plan);
+        let mut problems = self.change_sources(&plan).await;
+        if self.plan.history != plan.history {
+            problems.extend(self.change_history(history).await);
+        }
+        if self.plan.mqtt != plan.mqtt || self.plan.device.name != plan.device.name {
+            if let Some(tasks) = self.mqtt.take() {
+                tasks.stop(STOP).await;
+            }
+            self.mqtt = uplink(&self.plan, &self.hub);
+            if self.mqtt.is_none() {
+                self.hub.end_conditions("mqtt");
+            }
+        }
+        let mut summary = changes.join(", ");
+        for problem in problems {
+            warn!(%problem, "A part of the configuration could not be applied.");
+            summary = format!("{summary}; but: {problem}");
+        }
+        Ok(Some(Changed { summary, ua_server }))
+    }
+
+    /// What is left of a change, after it was answered.
+    pub(super) async fn finish(&mut self, changed: Changed) {
+        let Some(server) = changed.ua_server else { return };
+        tokio::time::sleep(ANSWER).await;
+        let old = match self.ua_server.take() {
+            Some((old, tasks)) => {
+                tasks.stop(STOP).await;
+                Some(old)
+            }
+            None => None,
+        };
+        let setup = match server {
+            NewServer::None => None,
+            NewServer::Ready(setup) => Some(setup),
+            NewServer::AfterOld => self.set_up_after(old),
+        };
+        self.ua_server = setup.map(|setup| serve(setup, &self.hub));
+    }
+
+    /// `None`: it stays as it is.
+    fn try_ua_server(&self, plan: &Plan, history: Option<History>) -> Result<Option<NewServer>, ua_server::SetupError> {
+        let is_same = plan.ua_server == self.plan.ua_server && plan.history == self.plan.history;
+        if is_same && plan.device.name == self.plan.device.name {
+            return Ok(None);
+        }
+        let Some(config) = &plan.ua_server else { return Ok(Some(NewServer::None)) };
+        let old = self.ua_server.as_ref().map(|(setup, _)| &**setup);
+        match set_up(plan, config, history, old) {
+            Ok(setup) => Ok(Some(NewServer::Ready(setup))),
+            Err(ua_server::SetupError::Bind(error)) if error.is_ours() => Ok(Some(NewServer::AfterOld)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// If it fails then the old one is made again.
+    fn set_up_after(&mut self, old: Option<Arc<ua_server::Setup>>) -> Option<Arc<ua_server::Setup>> {
+        let before = old.map(|old| old.config().clone());
+        let config = self.plan.ua_server.clone()?;
+        let error = match set_up(&self.plan, &config, self.history(), None) {
+            Ok(setup) => return Some(setup),
+            Err(error) => self.plan.ua_server_fault(&error),
+        };
+        error!(%error, "Could not change the UA server; going back to what it was.");
+        self.hub.raise(EventKind::ConfigurationRefused, "configuration", error.to_string());
+        self.plan.ua_server = before;
+        let restored = set_up(&self.plan, self.plan.ua_server.as_ref()?, self.history(), None);
+        restored.inspect_err(|error| error!(%error, "Could not go back either; there is no UA server now.")).ok()
+    }
+
+    /// Stops what is not in the plan or was otherwise in `old`, and starts what is. What went wrong.
+    async fn change_sources(&mut self, old: &Plan) -> Vec<String> {
+        let (plan, hub) = (&self.plan, &self.hub);
+        let mut problems: Vec<String> = Vec::new();
+        // Those that are gone first, because others may want the names of their tags.
+        let is_system_other = plan.system != old.system;
+        let is_other = |name: &str| !plan.simulator.iter().any(|new| new.name == name && old.simulator.contains(new));
+        let (is_gone, names): (Vec<String>, Vec<String>) = self
+            .simulators
+            .keys()
+            .filter(|name| is_other(name))
+            .cloned()
+            .partition(|name| plan.simulator.iter().all(|new| new.name != *name));
+        let mut ending: Vec<Tasks> = is_gone.iter().filter_map(|name| self.simulators.remove(name)).collect();
+        if is_system_other && plan.system.is_none() {
+            ending.extend(self.system.take());
+        }
+        join_all(ending.into_iter().map(|tasks| tasks.stop(STOP))).await;
+        hub.retire();
+
+        let mut ending: Vec<Tasks> = names.iter().filter_map(|name| self.simulators.remove(name)).collect();
+        if is_system_other {
+            ending.extend(self.system.take());
+        }
+        join_all(ending.into_iter().map(|tasks| tasks.stop(STOP))).await;
+        if is_system_other {
+            match system(plan, hub).transpose() {
+                Ok(Some(start)) => self.system = Some(start()),
+                Ok(None) => hub.end_conditions("system"),
+                Err(error) => problems.push(format!("[system]: {error}")),
+            }
+        }
+        for config in &plan.simulator {
+            if self.simulators.contains_key(&config.name) {
+                continue;
+            }
+            match simulator(config, hub) {
+                Ok(start) => drop(self.simulators.insert(config.name.clone(), start())),
+                Err(error) => problems.push(format!("[[simulator]] {}: {error}", config.name)),
+            }
+        }
+        if plan.cameras != old.cameras || plan.camera != old.camera {
+            let failed = self.cameras.apply(&plan.cameras, &plan.camera, STOP).await;
+            problems.extend(failed.into_iter().map(|error| format!("[[camera]]: {error}")));
+        }
+        hub.retire();
+        problems
+    }
+
+    fn history(&self) -> Option<History> {
+        self.history.as_ref().map(|recording| recording.history.clone())
+    }
+
+    /// The old store lets go of its files before the new one takes them. What went wrong.
+    async fn change_history(&mut self, history: Option<History>) -> Option<String> {
+        if let Some(old) = self.history.take() {
+            old.stop().await;
+        }
+        let recording = history.map(|history| record(history, &self.hub)).transpose();
+        self.hub.retire();
+        match recording {
+            Ok(recording) => {
+                self.history = recording;
+                None
+            }
+            Err(error) => Some(format!("[history]: {error}")),
+        }
+    }
+
+    pub(super) async fn stop(self) {
+        let sources = self.system.into_iter().chain(self.simulators.into_values());
+        tokio::join!(self.cameras.stop(STOP), join_all(sources.map(|tasks| tasks.stop(STOP))));
+        let sinks = self.ua_server.into_iter().map(|(_, tasks)| tasks).chain(self.mqtt);
+        join_all(sinks.map(|tasks| tasks.stop(STOP))).await;
+        if let Some(recording) = self.history {
+            recording.stop().await;
+        }
+    }
+}
+
+impl Recording {
+    async fn stop(self) {
+        self.recorder.stop(STOP).await;
+        self.store.stop(STOP).await;
+    }
+}
+
+impl Plan {
+    /// What another configuration has otherwise, in the words of the file.
+    fn changes_to(&self, new: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        let mut table = |name: &str, is_other: bool| {
+            if is_other {
+                changes.push(format!("{name} changed"));
+            }
+        };
+        table("[device] name", self.device.name != new.device.name);
+        table("[device] log", self.device.log != new.device.log);
+        table("[ua_server]", self.ua_server != new.ua_server);
+        table("[mqtt]", self.mqtt != new.mqtt);
+        table("[history]", self.history != new.history);
+        table("[cameras]", self.cameras != new.cameras);
+        table("[system]", self.system != new.system);
+        differences("[[camera]]", &self.camera, &new.camera, |camera| &camera.name, &mut changes);
+        differences("[[simulator]]", &self.simulator, &new.simulator, |simulator| &simulator.name, &mut changes);
+        changes
+    }
+}
+
+fn differences<T: PartialEq>(table: &str, old: &[T], new: &[T], name: fn(&T) -> &str, changes: &mut Vec<String>) {
+    let find = |all: &'_ [T], wanted: &T| all.iter().position(|one| name(one) == name(wanted));
+    for one in old.iter().filter(|one| find(new, one).is_none()) {
+        changes.push(format!("{table} {} removed", name(one)));
+    }
+    for one in new {
+        match find(old, one) {
+            None => changes.push(format!("{table} {} added", name(one))),
+            Some(at) if old[at] != *one => changes.push(format!("{table} {} changed", name(one))),
+            Some(_) => {}
+        }
+    }
+}
+
+fn set_up(
+    plan: &Plan,
+    config: &ua_server::Config,
+    history: Option<History>,
+    before: Option<&ua_server::Setup>,
+) -> Result<Arc<ua_server::Setup>, ua_server::SetupError> {
+    let name = &plan.device.name;
+    ua_server::Setup::new(config.clone(), name, cameras::specs(), history, &plan.data_dir, before, Clock::real())
+        .map(Arc::new)
+}
+
+fn serve(setup: Arc<ua_server::Setup>, hub: &Hub) -> (Arc<ua_server::Setup>, Tasks) {
+    let tasks = Tasks::new("ua_server");
+    let (served, hub) = (setup.clone(), hub.clone());
+    tasks.spawn("ua_server", move |stop| ua_server::run(served.clone(), hub.clone(), stop));
+    (setup, tasks)
+}
+
+/// Opens nothing yet.
+fn history(plan: &Plan, clock: &Clock) -> Option<History> {
+    plan.history.as_ref().map(|config| History::new(config, &plan.data_dir, clock.clone()))
+}
+
+fn record(history: History, hub: &Hub) -> Result<Recording, crate::sinks::history::RecorderError> {
+    let own = Arc::new(Recorder::register(history.clone(), hub)?);
+    let (recorder, store) = (Tasks::new("history"), Tasks::new("store"));
+    let writer = history.store.clone();
+    store.spawn_thread("store", move |stop| writer.run(stop));
+    recorder.spawn("history", move |stop| {
+        let own = own.clone();
+        async move { own.run(&stop).await }
+    });
+    Ok(Recording { history, recorder, store })
+}
+
+fn uplink(plan: &Plan, hub: &Hub) -> Option<Tasks> {
+    let setup = Arc::new(mqtt::Setup {
+        config: plan.mqtt.clone()?,
+        device_name: plan.device.name.clone(),
+        data_dir: plan.data_dir.clone(),
+    });
+    let (tasks, hub) = (Tasks::new("mqtt"), hub.clone());
+    tasks.spawn("mqtt", move |stop| mqtt::run(setup.clone(), hub.clone(), stop));
+    Some(tasks)
+}
+
+fn system(plan: &Plan, hub: &Hub) -> Option<Result<Starter, crate::sources::system::SpawnError>> {
+    let config = plan.system.clone()?;
+    let start = |system: System| -> Starter {
+        let (system, hub) = (shared(system), hub.clone());
+        Box::new(move || {
+            let tasks = Tasks::new("system");
+            tasks.spawn("system", move |stop| {
+                let (system, hub) = (system.clone(), hub.clone());
+                async move {
+                    let _running = hub.source_runs("system", &stop);
+                    system.lock().await.run(&stop).await
+                }
+            });
+            tasks
+        })
+    };
+    Some(System::register(config, plan.data_dir.clone(), hub).map(start))
+}
+
+fn simulator(config: &simulator::Config, hub: &Hub) -> Result<Starter, simulator::SpawnError> {
+    let simulator = shared(Simulator::register(config.clone(), hub)?);
+    let (name, hub) = (config.name.clone(), hub.clone());
+    Ok(Box::new(move || {
+        let tasks = Tasks::new(format!("simulator {name}"));
+        tasks.spawn(format!("simulator {name}"), move |stop| {
+            let (simulator, hub, source) = (simulator.clone(), hub.clone(), name.clone());
+            async move {
+                let _running = hub.source_runs(&source, &stop);
+                simulator.lock().await.run(&stop).await
+            }
+        });
+        tasks
+    }))
+}
+
+/// A source outlives a failure of its task, because its tags are its own: the next run of the task takes it up again.
+fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
+    Arc::new(tokio::sync::Mutex::new(source))
+}
