@@ -231,25 +231,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no code that holds this lock panics")
 }
 
-/// Reads bytes as if they were of each of the store's formats, and checks that what was understood can be written and
-/// read again. For the fuzzer.
-#[doc(hidden)]
-pub fn examine(bytes: &[u8]) {
-    let mut rows = Vec::new();
-    journal::read(bytes, |entry| {
-        if let journal::Entry::Row(_, record) = entry {
-            rows.push(record);
-        }
-    });
-    let (times, body) = bytes.split_at(bytes.len().min(usize::from(bytes.first().copied().unwrap_or(0))));
-    rows.extend(block::decode(times, body).unwrap_or_default());
-    rows.sort_by_key(Record::time);
-    for records in rows.chunks(block::MOST) {
-        let back = block::decode(&block::times(records), &block::encode(records));
-        // By what they look like, because NaN is not equal to itself.
-        assert_eq!(format!("{:?}", back.as_deref()), format!("{:?}", Ok::<_, wire::Damaged>(records)));
-    }
-}
-
+#[cfg(test)]
+mod examine;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The store against what can happen to a disk.
 
 use super::archive::{Archive, Counted};
+use super::examine::examine;
 use super::journal::{self, Entry};
 use super::record::{put_row, row};
 use super::wire::Reader;

@@ -107,7 +107,7 @@ const CRC: [u32; 256] = {
 };
 
 /// CRC-32 as in Ethernet and zip (ITU-T V.42).
-pub(super) fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| CRC[usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
 }
 

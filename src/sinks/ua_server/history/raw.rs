@@ -225,3 +225,135 @@ fn size(value: Option<&Variant>) -> usize {
         _ => 8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Clock, Tasks};
+    use crate::model::{DataType, Quality, Status};
+    use ::opcua::types::{NumericRange, TimestampsToReturn};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    const MINUTE: i64 = 600_000_000;
+
+    /// The example of OPC 10000-11, 6.5.3.2: values at 5:00, 5:02, 5:03, 5:05 and 5:06.
+    async fn example(folder: &std::path::Path) -> (Store, Tasks) {
+        let config = crate::store::Config { commit_interval: Duration::from_millis(10), ..Default::default() };
+        let store = Store::new(config, folder.into(), Clock::simulated(UNIX_EPOCH));
+        let tasks = Tasks::new("store");
+        let writer = store.clone();
+        tasks.spawn_thread("store", move |stop| writer.run(stop));
+        let name = TagName::new("a").unwrap();
+        let samples = [0, 2, 3, 5, 6].map(|minute| {
+            let time = Timestamp::from_ticks((300 + minute) * MINUTE);
+            Sample::good(TagId(0), crate::model::Value::Int64(minute), time)
+        });
+        let bad = Sample { quality: Quality::from(Status::BAD_NOT_CONNECTED), ..samples[2].clone() };
+        let later = Sample { server_time: Timestamp::from_ticks(0), ..samples[4].clone() };
+        store.append([&samples[3], &samples[0], &samples[1], &bad, &later].into_iter().map(|sample| (&name, sample)));
+        while store.state().samples < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (store, tasks)
+    }
+
+    /// Minutes after 5:00, negative for a bound that was not found; and whether there is more.
+    fn asked(store: &Store, start: Option<i64>, end: Option<i64>, number: u32, bounds: bool) -> Vec<Vec<i64>> {
+        let time = |minute: Option<i64>| {
+            minute.map_or_else(::opcua::types::DateTime::null, |minute| {
+                date_time(Timestamp::from_ticks((300 + minute) * MINUTE))
+            })
+        };
+        let wish = Wish::new(&ReadRawModifiedDetails {
+            is_read_modified: false,
+            start_time: time(start),
+            end_time: time(end),
+            num_values_per_node: number,
+            return_bounds: bounds,
+        })
+        .unwrap();
+        let spec = TagSpec::new(TagName::new("a").unwrap(), DataType::Int64);
+        let (mut pages, mut place) = (Vec::new(), None);
+        loop {
+            let job = Job {
+                what: crate::sinks::ua_server::history::What::Camera(String::new()),
+                place,
+                range: NumericRange::None,
+                timestamps: TimestampsToReturn::Both,
+                values: 100,
+                bytes: 1000,
+            };
+            let found = read(store, &spec, &wish, &job).unwrap();
+            let minute = |value: &DataValue| {
+                let ticks = crate::opcua::timestamp(&value.source_timestamp.unwrap()).ticks();
+                let minute = ticks / MINUTE - 300;
+                if value.status == Some(StatusCode::BadBoundNotFound) { -minute - 100 } else { minute }
+            };
+            pages.push(found.values.iter().map(minute).collect());
+            place = found.next;
+            if place.is_none() {
+                return pages;
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn ranges_and_bounds_are_those_of_the_standard() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, tasks) = example(folder.path()).await;
+        let all = |start, end, number, bounds| asked(&store, start, end, number, bounds).concat();
+        for (start, end, with, without) in [
+            (0, 5, vec![0, 2, 3, 5], vec![0, 2, 3]),
+            (1, 4, vec![0, 2, 3, 5], vec![2, 3]),
+            (5, 0, vec![5, 3, 2, 0], vec![5, 3, 2]),
+            (4, 1, vec![5, 3, 2, 0], vec![3, 2]),
+            (-1, 5, vec![-99, 0, 2, 3, 5], vec![0, 2, 3]),
+            (1, 7, vec![0, 2, 3, 5, 6, -107], vec![2, 3, 5, 6]),
+            (7, 8, vec![6, -108], vec![]),
+            (2, 2, vec![2], vec![2]),
+        ] {
+            assert_eq!(all(Some(start), Some(end), 0, true), with, "from {start} to {end} with bounds");
+            assert_eq!(all(Some(start), Some(end), 0, false), without, "from {start} to {end}");
+            for number in 1..4 {
+                let pages = asked(&store, Some(start), Some(end), number, true);
+                assert_eq!(pages.concat(), with, "by {number} from {start} to {end}");
+                assert!(pages.iter().all(|page| page.len() <= number as usize));
+            }
+        }
+        assert_eq!(asked(&store, Some(2), None, 3, false), [[2, 3, 5]], "the number is all there is");
+        assert_eq!(asked(&store, None, Some(5), 3, false), [[5, 3, 2]]);
+        assert_eq!(asked(&store, None, Some(4), 2, true), [[5, 3]], "a bound counts");
+        tasks.stop(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn bad_values_are_null_and_both_times_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, tasks) = example(folder.path()).await;
+        let range = Timestamp::from_ticks(303 * MINUTE)..=Timestamp::from_ticks(306 * MINUTE);
+        let found = store.scan(&TagName::new("a").unwrap(), range, Direction::Forward).unwrap().unwrap();
+        let values: Vec<_> = found.map(|record| to_data_value(&record.unwrap())).collect();
+        assert_eq!((&values[0].value, values[0].status), (&Some(Variant::Empty), Some(StatusCode::BadNotConnected)));
+        assert_eq!(values[2].server_timestamp, Some(date_time(Timestamp::from_ticks(0))));
+        assert_eq!(values[2].source_timestamp, Some(date_time(Timestamp::from_ticks(306 * MINUTE))));
+        tasks.stop(Duration::from_secs(5)).await;
+    }
+
+    #[test]
+    fn less_than_two_of_three_is_no_range() {
+        let wish = |start, end, number| {
+            Wish::new(&ReadRawModifiedDetails {
+                is_read_modified: false,
+                start_time: start,
+                end_time: end,
+                num_values_per_node: number,
+                return_bounds: false,
+            })
+        };
+        let (some, none) = (date_time(Timestamp::UNIX_EPOCH), ::opcua::types::DateTime::null());
+        for (start, end, number) in [(none, none, 5), (some, none, 0), (none, some, 0), (none, none, 0)] {
+            assert_eq!(wish(start, end, number), Err(StatusCode::BadHistoryOperationInvalid));
+        }
+        assert!(wish(some, some, 0).is_ok());
+    }
+}
