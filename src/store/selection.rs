@@ -25,11 +25,13 @@ impl Selection {
 
     pub fn contains(&self, name: &str) -> bool {
         let name: Vec<&str> = name.split('/').collect();
-        self.0.iter().any(|pattern| matches(pattern, &name, |pattern| pattern == "**", is_like))
+        self.0.iter().any(|pattern| {
+            matches(pattern, &name, |pattern| pattern == "**", |pattern, segment| is_like(pattern, segment))
+        })
     }
 }
 
-fn is_like(pattern: &String, segment: &&str) -> bool {
+fn is_like(pattern: &str, segment: &&str) -> bool {
     let (pattern, segment): (Vec<char>, Vec<char>) = (pattern.chars().collect(), segment.chars().collect());
     matches(&pattern, &segment, |&pattern| pattern == '*', |&pattern, &c| pattern == '?' || pattern == c)
 }

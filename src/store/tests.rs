@@ -416,7 +416,7 @@ fn a_week_of_a_hundred_tags_fits_in_256_mib() {
     let state = store.state();
     let on_disk = store.0.archive().unwrap().generations().unwrap().iter().map(|(_, meta)| meta.bytes).sum::<u64>();
     let each = on_disk as f64 / (seconds * 100) as f64;
-    println!("{each:.2} bytes a sample on disk, {:.1} written", state.bytes_written as f64 / (seconds * 100) as f64);
+    eprintln!("{each:.2} bytes a sample on disk, {:.1} written", state.bytes_written as f64 / (seconds * 100) as f64);
     assert!(each * 7.0 * 86_400.0 * 100.0 < f64::from(256 << 20), "{each} bytes a sample");
 }
 

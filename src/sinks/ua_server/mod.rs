@@ -226,12 +226,15 @@ async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
     }
 }
 
-fn build(setup: &Setup, hub: &Hub, sampling: Sampling) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let (hub, limits, sessions) = (hub.clone(), setup.config.limits.clone(), Arc::new(Sessions::default()));
-    let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
-    let (history, has_history) = (setup.history.clone(), setup.history.is_some());
+fn build(
+    setup: &Arc<Setup>,
+    hub: &Hub,
+    sampling: Sampling,
+) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+    let (hub, sessions, has_history) = (hub.clone(), Arc::new(Sessions::default()), setup.history.is_some());
+    let (shown, seen) = (setup.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, limits, &camera_tags, history, seen, &context, address_space)
+        HubNodes::new(hub, sampling, &shown, seen, &context, address_space)
     });
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())

@@ -12,10 +12,10 @@ use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Sampling as ItemSampling, Wanted, saw_session};
 use super::limits::Limits;
 use super::server_nodes::Sessions;
-use super::{ranges, snapshot, writes};
+use super::{Setup, ranges, snapshot, writes};
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
-use crate::model::{Sample, TagId, TagSpec};
+use crate::model::{Sample, TagId};
 use crate::opcua::data_value;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
 use ::opcua::server::diagnostics::NamespaceMetadata;
@@ -58,13 +58,10 @@ pub(super) struct HubNodes {
 }
 
 impl HubNodes {
-    /// `camera_tags`: what every camera has below its name.
     pub(super) fn new(
         hub: Hub,
         sampling: Sampling,
-        limits: Limits,
-        camera_tags: &[TagSpec],
-        history: Option<crate::store::History>,
+        setup: &Setup,
         sessions: Arc<Sessions>,
         context: &ServerContext,
         address_space: &mut AddressSpace,
@@ -73,11 +70,12 @@ impl HubNodes {
         let uris = [context.info.application_uri.as_ref(), NAMESPACE];
         let indices = add_namespaces(context, address_space, &uris);
         let namespaces: Vec<(u16, &str)> = indices.into_iter().zip(uris).collect();
-        let mut nodes = Nodes::new(&namespaces, camera_tags, history.clone(), address_space);
+        let mut nodes = Nodes::new(&namespaces, &setup.camera_tags, setup.history.clone(), address_space);
         nodes.update(&hub, address_space);
         let namespaces = namespaces.into_iter().map(|(index, uri)| (index, uri.to_owned())).collect();
+        let limits = setup.config.limits.clone();
         let image_items = Arc::new(Semaphore::new(limits.image_items));
-        let history = history.map(History::new);
+        let history = setup.history.clone().map(History::new);
         let (nodes, items) = (NodesLock::new(nodes), Items::default());
         Self { hub, nodes, sampling, items, image_items, limits, history, sessions, namespaces }
     }

@@ -56,7 +56,7 @@ impl Function {
     ];
 
     pub(super) fn from_id(id: &NodeId) -> Option<Self> {
-        Self::ALL.iter().find(|(_, object)| NodeId::from(*object) == *id).map(|(function, _)| *function)
+        Self::ALL.iter().find(|(_, object)| *id == *object).map(|(function, _)| *function)
     }
 
     /// Whether it can be computed of values of this type at all.
@@ -119,7 +119,7 @@ const PARTIAL: u32 = 0x0400 | 0x04;
 
 impl Configuration {
     pub(super) fn is_usable(&self, status: Status) -> bool {
-        !status.is_bad() && !(self.treat_uncertain_as_bad && status.is_uncertain())
+        status.is_good() || (status.is_uncertain() && !self.treat_uncertain_as_bad)
     }
 }
 
