@@ -5,7 +5,7 @@
 //! Every fault is a [`Fault`] with file, line and key, what is wrong and what would be right. All faults of the values
 //! are said at once; a fault of the shape ends the reading, because what follows may be its consequence.
 
-use crate::{cameras, sinks, sources};
+use crate::{cameras, sinks, sources, store};
 use serde::Deserialize;
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +20,7 @@ pub struct Config {
     pub device: Device,
     pub ua_server: Option<Spanned<sinks::ua_server::Config>>,
     pub mqtt: Option<Spanned<sinks::mqtt::Config>>,
+    pub history: Option<Spanned<store::Config>>,
     #[serde(default)]
     pub cameras: Option<Spanned<cameras::Config>>,
     #[serde(default)]
@@ -131,6 +132,9 @@ impl Config {
         if let Some(table) = &self.mqtt {
             add("[mqtt]", table.span(), table.get_ref().validate());
         }
+        if let Some(table) = &self.history {
+            add("[history]", table.span(), table.get_ref().check());
+        }
         if let Some(table) = &self.cameras {
             add("[cameras]", table.span(), table.get_ref().check());
         }
@@ -165,7 +169,7 @@ impl Config {
     /// Folders that other sources fill.
     fn folder_taken(&self, source: &Source, table: &Spanned<sources::simulator::Config>) -> Option<Fault> {
         let first = table.get_ref().name.split('/').next()?;
-        ["system", "cameras"].contains(&first).then(|| {
+        ["system", "cameras", "store"].contains(&first).then(|| {
             let what = format!("{first:?} is the folder of the device's own tags; choose another name");
             source.fault("[[simulator]]", &table.span(), "name", what)
         })

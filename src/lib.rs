@@ -8,6 +8,8 @@ pub mod base;
 
 pub mod hub;
 
+pub mod store;
+
 pub mod opcua;
 
 pub mod users;

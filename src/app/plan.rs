@@ -13,6 +13,7 @@ use crate::hub::Hub;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::simulator::{self, Simulator};
 use crate::sources::system::{self, System};
+use crate::store;
 use std::ops::Range;
 use std::path::PathBuf;
 use toml::Spanned;
@@ -27,6 +28,7 @@ pub(super) struct Plan {
     pub(super) simulator: Vec<simulator::Config>,
     pub(super) ua_server: Option<ua_server::Config>,
     pub(super) mqtt: Option<mqtt::Config>,
+    pub(super) history: Option<store::Config>,
     source: Source,
     ua_server_at: Range<usize>,
     missing: Vec<Fault>,
@@ -38,7 +40,7 @@ impl Plan {
     pub(super) fn load(options: &Options) -> Result<Self, Faults> {
         let (config, source) = config::load(&options.config)?;
         let warnings = config.warnings(&source);
-        let Config { device, ua_server, mqtt, cameras, camera, system, simulator } = config;
+        let Config { device, ua_server, mqtt, history, cameras, camera, system, simulator } = config;
         let mut faults = Vec::new();
         if let Some(Err(error)) = device.log.as_deref().map(logs::check) {
             faults.push(source.fault("[device]", &source.header("[device]"), "log", error.to_string()));
@@ -66,6 +68,7 @@ impl Plan {
             simulator: simulator.into_iter().map(Spanned::into_inner).collect(),
             ua_server,
             mqtt: mqtt.map(Spanned::into_inner),
+            history: history.map(Spanned::into_inner),
             source,
             ua_server_at,
             missing,

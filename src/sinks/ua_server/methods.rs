@@ -8,6 +8,7 @@ use super::snapshot;
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
 use crate::opcua::status_code;
+use crate::store::History;
 use ::opcua::nodes::MethodBuilder;
 use ::opcua::server::address_space::AddressSpace;
 use ::opcua::server::node_manager::MethodCall;
@@ -31,9 +32,10 @@ pub(super) enum Method {
 }
 
 impl Method {
-    pub(super) async fn call(&self, hub: &Hub, call: &mut MethodCall) {
+    /// `history` keeps pictures that were taken.
+    pub(super) async fn call(&self, hub: &Hub, history: Option<&History>, call: &mut MethodCall) {
         match self {
-            Method::Snapshot(camera) => snapshot::call(camera, call).await,
+            Method::Snapshot(camera) => snapshot::call(camera, history, call).await,
             Method::Restart(camera) => match camera.restart(RESTART_TIMEOUT).await {
                 Ok(_) => call.set_status(StatusCode::Good),
                 Err(quality) => {

@@ -16,6 +16,7 @@
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
 //! - `methods.rs` are our methods; `snapshot.rs` is the one of that name.
 //! - `events/` are events, and conditions as alarms.
+//! - `history/` answers HistoryRead from the store.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
 //! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
@@ -35,6 +36,7 @@ mod events;
 mod filter;
 mod found;
 mod gate;
+mod history;
 mod images;
 mod items;
 mod limits;
@@ -53,6 +55,7 @@ use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::{self, Application};
 use crate::opcua::date_time;
 use crate::opcua::trust::Rules;
+use crate::store::History;
 use crate::users::{self, Users};
 use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
@@ -82,6 +85,8 @@ pub struct Setup {
     camera_tags: Vec<TagSpec>,
     pki: Pki,
     users: Users,
+    /// What there is of history.
+    history: Option<History>,
     /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
     listener: TcpListener,
     pub address: SocketAddr,
@@ -107,6 +112,7 @@ impl Setup {
         config: Config,
         device_name: &str,
         camera_tags: Vec<TagSpec>,
+        history: Option<History>,
         data_dir: &std::path::Path,
         before: Option<&Setup>,
         clock: Clock,
@@ -124,7 +130,7 @@ impl Setup {
             None => net::listen(config.listen)?,
         };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, users, listener, address })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, users, history, listener, address })
     }
 
     pub fn config(&self) -> &Config {
@@ -175,6 +181,9 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
         .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
     server_nodes::tidy(&handle);
     events::set_up(&handle);
+    if setup.history.is_some() {
+        history::nodes::announce(&handle);
+    }
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
     let notify = notify(hub, latest, &nodes, &handle);
@@ -240,7 +249,7 @@ async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
 }
 
 fn build(
-    setup: &Setup,
+    setup: &Arc<Setup>,
     hub: &Hub,
     sampling: Sampling,
     access: &Access,
@@ -249,10 +258,10 @@ fn build(
     let authenticator = Arc::new(Authenticator::new(access.clone(), hub.clone()));
     let (guard, access) = (access.clone(), access.clone());
     let (hub_of_methods, of_methods) = (hub.clone(), delivery.clone());
-    let (hub, limits, sessions) = (hub.clone(), setup.config.limits.clone(), Arc::new(Sessions::default()));
-    let (camera_tags, seen) = (setup.camera_tags.clone(), sessions.clone());
+    let (hub, sessions, has_history) = (hub.clone(), Arc::new(Sessions::default()), setup.history.is_some());
+    let (shown, seen) = (setup.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, access, sampling, limits, &camera_tags, seen, &context, address_space)
+        HubNodes::new(hub, access, sampling, &shown, seen, &context, address_space)
     });
     let nodes = Guard::builder(nodes, guard);
     let mut builder = ServerBuilder::new()
@@ -278,7 +287,7 @@ fn build(
         // The first that owns a node answers for it.
         .without_node_managers()
         .with_node_manager(move |context| ConditionMethods::new(hub_of_methods, of_methods, context))
-        .with_node_manager(move |context| ServerNodes::new(context, sessions))
+        .with_node_manager(move |context| ServerNodes::new(context, sessions, has_history))
         .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
         .with_node_manager(nodes)
         .with_node_manager(UnknownNodes::new);

@@ -8,25 +8,28 @@ use super::NodesLock;
 use super::access::{Access, Action, denied};
 use super::address_space::{NAMESPACE, Nodes, Target};
 use super::filter::{self, Deadband, deadband, deadband_of_item};
+use super::history::History;
 use super::images::{Command, Last, Wish, image_value};
 use super::items::{Items, Owner, Sampling as ItemSampling, Wanted, saw_session};
 use super::limits::Limits;
 use super::server_nodes::Sessions;
-use super::{ranges, writes};
+use super::{Setup, ranges, writes};
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
-use crate::model::{Sample, TagId, TagSpec};
+use crate::model::{Sample, TagId};
 use crate::opcua::data_value;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
 use ::opcua::server::diagnostics::NamespaceMetadata;
 use ::opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
 use ::opcua::server::node_manager::{
-    MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext, ServerContext, WriteNode,
+    HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext,
+    ServerContext, WriteNode,
 };
 use ::opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use ::opcua::sync::RwLock;
 use ::opcua::types::{
-    AttributeId, DataValue, DateTime, MonitoringMode, NumericRange, StatusCode, TimestampsToReturn, Variant,
+    AttributeId, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, ReadProcessedDetails,
+    ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -50,20 +53,18 @@ pub(super) struct HubNodes {
     items: Items,
     image_items: Arc<Semaphore>,
     limits: Limits,
+    history: Option<History>,
     sessions: Arc<Sessions>,
     /// Index and URI of the application's namespace and of ours.
     namespaces: Vec<(u16, String)>,
 }
 
 impl HubNodes {
-    /// `camera_tags`: what every camera has below its name.
-    #[expect(clippy::too_many_arguments, reason = "there is one caller, who has each of them once")]
     pub(super) fn new(
         hub: Hub,
         access: Access,
         sampling: Sampling,
-        limits: Limits,
-        camera_tags: &[TagSpec],
+        setup: &Setup,
         sessions: Arc<Sessions>,
         context: &ServerContext,
         address_space: &mut AddressSpace,
@@ -72,12 +73,14 @@ impl HubNodes {
         let uris = [context.info.application_uri.as_ref(), NAMESPACE];
         let indices = add_namespaces(context, address_space, &uris);
         let namespaces: Vec<(u16, &str)> = indices.into_iter().zip(uris).collect();
-        let mut nodes = Nodes::new(&namespaces, camera_tags, address_space);
+        let mut nodes = Nodes::new(&namespaces, &setup.camera_tags, setup.history.clone(), address_space);
         nodes.update(&hub, address_space);
         let namespaces = namespaces.into_iter().map(|(index, uri)| (index, uri.to_owned())).collect();
+        let limits = setup.config.limits.clone();
         let image_items = Arc::new(Semaphore::new(limits.image_items));
+        let history = setup.history.clone().map(History::new);
         let (nodes, items) = (NodesLock::new(nodes), Items::default());
-        Self { hub, access, nodes, sampling, items, image_items, limits, sessions, namespaces }
+        Self { hub, access, nodes, sampling, items, image_items, limits, history, sessions, namespaces }
     }
 
     fn saw(&self, context: &RequestContext) {
@@ -362,11 +365,39 @@ impl InMemoryNodeManagerImpl for HubNodes {
         for method in methods {
             let target = self.read_nodes().target(method.method_id()).cloned();
             match target {
-                Some(Target::Method(target)) => target.call(&self.hub, method).await,
+                Some(Target::Method(target)) => {
+                    target.call(&self.hub, self.history.as_ref().map(History::kept), method).await;
+                }
                 _ => method.set_status(StatusCode::BadMethodInvalid),
             }
         }
         Ok(())
+    }
+
+    async fn history_read_raw_modified(
+        &self,
+        context: &RequestContext,
+        details: &ReadRawModifiedDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        self.saw(context);
+        let history = self.history.as_ref().ok_or(StatusCode::BadHistoryOperationUnsupported)?;
+        let target = |id: &NodeId| self.read_nodes().target(id).cloned();
+        history.read_raw(&self.hub, target, details, nodes, timestamps).await
+    }
+
+    async fn history_read_processed(
+        &self,
+        context: &RequestContext,
+        details: &ReadProcessedDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        self.saw(context);
+        let history = self.history.as_ref().ok_or(StatusCode::BadHistoryOperationUnsupported)?;
+        let target = |id: &NodeId| self.read_nodes().target(id).cloned();
+        history.read_processed(&self.hub, target, details, nodes, timestamps).await
     }
 
     async fn write(

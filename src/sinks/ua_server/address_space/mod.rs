@@ -17,10 +17,11 @@ mod variables;
 
 use super::events::nodes as events;
 use super::methods::{self, Method};
-use super::snapshot;
+use super::{history, snapshot};
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
 use crate::model::{TagId, TagSpec};
+use crate::store::History;
 use ::opcua::server::address_space::{AddressSpace, ObjectBuilder};
 use ::opcua::types::{LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, ReferenceTypeId};
 use removal::{children, path, remove};
@@ -52,6 +53,8 @@ pub(super) struct Nodes {
     first: Option<NodeId>,
     conditions: HashSet<NodeId>,
     camera_type: NodeId,
+    /// Whose history there is.
+    history: Option<History>,
 }
 
 /// The name that the original sample gave to the picture.
@@ -63,7 +66,12 @@ const TAGS: &str = "Tags";
 
 impl Nodes {
     /// `namespaces` are (index, URI), ours last; `camera_tags` what every camera has below its name.
-    pub(super) fn new(namespaces: &[(u16, &str)], camera_tags: &[TagSpec], address_space: &mut AddressSpace) -> Self {
+    pub(super) fn new(
+        namespaces: &[(u16, &str)],
+        camera_tags: &[TagSpec],
+        history: Option<History>,
+        address_space: &mut AddressSpace,
+    ) -> Self {
         let namespace = namespaces.last().map_or(0, |(index, _)| *index);
         namespaces::add(address_space, namespace, namespaces);
         let camera_type = camera_type::add(address_space, namespace, camera_tags);
@@ -77,6 +85,7 @@ impl Nodes {
             first: None,
             conditions: HashSet::new(),
             camera_type,
+            history,
         };
         for name in [CAMERAS, TAGS] {
             nodes.folder(address_space, name, name, ObjectId::ObjectsFolder.into(), ReferenceTypeId::Organizes);
@@ -123,6 +132,9 @@ impl Nodes {
         for (tag, spec) in tags {
             if let Some(spec) = spec {
                 let id = self.add_tag(address_space, tag, &spec);
+                if self.history.as_ref().is_some_and(|history| history.tags.contains(spec.name.as_str())) {
+                    history::nodes::mark(address_space, &id, Some(&spec));
+                }
                 self.tags.insert(tag, id);
             }
         }
@@ -203,6 +215,9 @@ impl Nodes {
         let id = self.id(&format!("{CAMERAS}/{}/{CAMERA_IMAGE}", camera.name()));
         let description = format!("A picture of camera {}, captured when it is read or monitored", camera.name());
         camera_type::image(address_space, &id, &parent, &description);
+        if self.history.as_ref().is_some_and(|history| history.cameras.contains(camera.name())) {
+            history::nodes::mark(address_space, &id, None);
+        }
         self.targets.insert(id, Target::Image(camera.clone()));
         let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), snapshot::NAME));
         snapshot::add_node(address_space, &method, self.name(snapshot::NAME), &parent);
