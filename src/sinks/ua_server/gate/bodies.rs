@@ -7,17 +7,20 @@
 
 use ::opcua::sync::RwLock;
 use ::opcua::types::{
-    Context, DynEncodable, EncodingResult, Error, NodeId, ObjectId, TypeLoader, TypeLoaderCollection,
+    Context, DataTypeId, DynEncodable, EncodingResult, Error, NodeId, ObjectId, TypeLoader, TypeLoaderCollection,
     TypeLoaderPriority,
 };
 use std::io::Read;
 use std::sync::Arc;
 
-/// Argument, and what contains it.
-const REFUSED: [ObjectId; 3] = [
-    ObjectId::Argument_Encoding_DefaultBinary,
-    ObjectId::ProgramDiagnosticDataType_Encoding_DefaultBinary,
-    ObjectId::ProgramDiagnostic2DataType_Encoding_DefaultBinary,
+/// Argument, and what contains it. The crate takes the NodeId of a DataType for that of its encoding.
+const REFUSED: [u32; 6] = [
+    DataTypeId::Argument as u32,
+    DataTypeId::ProgramDiagnosticDataType as u32,
+    DataTypeId::ProgramDiagnostic2DataType as u32,
+    ObjectId::Argument_Encoding_DefaultBinary as u32,
+    ObjectId::ProgramDiagnosticDataType_Encoding_DefaultBinary as u32,
+    ObjectId::ProgramDiagnostic2DataType_Encoding_DefaultBinary as u32,
 ];
 
 /// Puts itself before the loaders of a server that does not serve yet.
@@ -40,7 +43,7 @@ impl TypeLoader for Bodies {
         context: &Context<'_>,
         length: Option<usize>,
     ) -> Option<EncodingResult<Box<dyn DynEncodable>>> {
-        if id.as_object_id().is_ok_and(|id| REFUSED.contains(&id)) {
+        if id.namespace == 0 && id.as_u32().is_some_and(|id| REFUSED.contains(&id)) {
             return Some(Err(Error::decoding(format!("a client has no reason to send a structure of the type {id}"))));
         }
         let length = length?;
@@ -106,7 +109,10 @@ mod tests {
     fn nobody_sends_an_argument() {
         let mut bytes = encode(&ExtensionObject::from_message(Argument::default()));
         assert!(decode(&bytes).is_err());
-        bytes[2] += 1;
-        assert!(decode(&bytes).is_ok(), "only for its type");
+        // The NodeId of the encoding is 298, that of the DataType 296, and 299 is neither.
+        bytes[2] -= 2;
+        assert!(decode(&bytes).is_err());
+        bytes[2] += 3;
+        assert!(decode(&bytes).is_ok());
     }
 }
