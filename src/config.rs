@@ -5,7 +5,7 @@
 //! Every fault is a [`Fault`] with file, line and key, what is wrong and what would be right. All faults of the values
 //! are said at once; a fault of the shape ends the reading, because what follows may be its consequence.
 
-use crate::{cameras, sinks, sources};
+use crate::{cameras, sinks, sources, store};
 use serde::Deserialize;
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +20,7 @@ pub struct Config {
     pub device: Device,
     pub ua_server: Option<Spanned<sinks::ua_server::Config>>,
     pub mqtt: Option<Spanned<sinks::mqtt::Config>>,
+    pub history: Option<Spanned<store::Config>>,
     #[serde(default)]
     pub cameras: Option<Spanned<cameras::Config>>,
     #[serde(default)]
@@ -122,11 +123,17 @@ impl Config {
         }
         if let Some(table) = &self.ua_server {
             add("[ua_server]", table.span(), table.get_ref().check());
+            for (index, rule) in table.get_ref().access.iter().enumerate() {
+                add(ACCESS, source.nth_header(ACCESS, index).unwrap_or(table.span()), rule.check());
+            }
             let limits = "[ua_server.limits]";
             add(limits, source.header(limits), table.get_ref().limits.check());
         }
         if let Some(table) = &self.mqtt {
             add("[mqtt]", table.span(), table.get_ref().validate());
+        }
+        if let Some(table) = &self.history {
+            add("[history]", table.span(), table.get_ref().check());
         }
         if let Some(table) = &self.cameras {
             add("[cameras]", table.span(), table.get_ref().check());
@@ -152,15 +159,25 @@ impl Config {
         faults
     }
 
+    /// What is allowed and should not stay so.
+    pub fn warnings(&self, source: &Source) -> Vec<Fault> {
+        let table = self.ua_server.iter();
+        let found = table.flat_map(|table| table.get_ref().warnings().into_iter().map(|found| (table.span(), found)));
+        found.map(|(span, (key, what))| source.fault("[ua_server]", &span, key, what)).collect()
+    }
+
     /// Folders that other sources fill.
     fn folder_taken(&self, source: &Source, table: &Spanned<sources::simulator::Config>) -> Option<Fault> {
         let first = table.get_ref().name.split('/').next()?;
-        ["system", "cameras"].contains(&first).then(|| {
+        ["system", "cameras", "store"].contains(&first).then(|| {
             let what = format!("{first:?} is the folder of the device's own tags; choose another name");
             source.fault("[[simulator]]", &table.span(), "name", what)
         })
     }
 }
+
+/// A table within [ua_server], of which toml does not say the place.
+const ACCESS: &str = "[[ua_server.access]]";
 
 /// Tables of one kind that have the same value under a key that tells them apart.
 fn duplicates<'a>(
@@ -199,6 +216,16 @@ impl Source {
     pub fn header(&self, table: &str) -> Range<usize> {
         let start = self.text.find(table).unwrap_or(0);
         start..start
+    }
+
+    /// The same for the `index`-th of several.
+    fn nth_header(&self, table: &str, index: usize) -> Option<Range<usize>> {
+        let is_header = |(start, _): &(usize, &str)| {
+            let before = self.text[..*start].rsplit('\n').next().unwrap_or_default();
+            before.trim().is_empty()
+        };
+        let start = self.text.match_indices(table).filter(is_header).nth(index)?.0;
+        Some(start..start)
     }
 
     fn line_at(&self, offset: usize) -> usize {

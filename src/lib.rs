@@ -8,7 +8,11 @@ pub mod base;
 
 pub mod hub;
 
+pub mod store;
+
 pub mod opcua;
+
+pub mod users;
 
 pub mod cameras;
 

@@ -3,7 +3,7 @@
 
 All three run at once and are asked in turn, a few rounds, and the best round of each counts: another job of the machine
 disturbs one round of one server, not the comparison. The servers' CPU time is the kernel's account of their processes;
-the client (wire.py) is the same for all.
+the client (bench_client.py) is the same for all.
 """
 
 import statistics
@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from servers import DOUBLE, IMAGE, NAMES, UNVERIFIED, WAVES, Server, make_identity, make_pictures, memory  # noqa: E402
-from wire import Wire  # noqa: E402
+from bench_client import Wire  # noqa: E402
 
 ROUNDS = 3
 # Of one operation, one server, one round.

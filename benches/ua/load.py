@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from servers import Vedette, cpu_seconds, memory  # noqa: E402
-from wire import Wire  # noqa: E402
+from servers import Killed, cpu_seconds, memory  # noqa: E402
+from bench_client import Wire  # noqa: E402
 
 TAGS = 10_000
 NODES = [f"ns=2;s=Tags/load/waves/{wave}" for wave in range(1, TAGS + 1)]
@@ -79,7 +79,7 @@ def check(clients):
 def start(folder):
     """Keys are there already; the first start of a device makes them once."""
     times = []
-    vedette = Vedette(folder, CONFIG).start()
+    vedette = Killed(folder, CONFIG).start()
     for _ in range(5):
         vedette.stop()
         begin = time.perf_counter()
@@ -100,7 +100,7 @@ def start(folder):
 
 
 def sessions(folder):
-    vedette = Vedette(folder, CONFIG).start()
+    vedette = Killed(folder, CONFIG).start()
     pid = vedette.process.pid
     before = memory(pid)["Rss"]
     begin = time.perf_counter()
@@ -125,7 +125,7 @@ def slope(points):
 
 
 def soak(folder, minutes):
-    vedette = Vedette(folder, CONFIG).start()
+    vedette = Killed(folder, CONFIG).start()
     pid = vedette.process.pid
     clients = [Client(vedette.url, NODES) for _ in range(CLIENTS)]
     for client in clients:

@@ -1,5 +1,6 @@
 """The three servers of the benchmarks, each with the same nodes, and what the kernel says of them."""
 
+import atexit
 import io
 import os
 import random
@@ -64,6 +65,19 @@ def make_pictures(path: Path, count=4, size=1_000_000):
             file.write(struct.pack("<I", data.tell()) + data.getvalue())
 
 
+class Killed(Vedette):
+    """Not left behind by a benchmark that fails."""
+
+    def start(self, *arguments, **options):
+        super().start(*arguments, **options)
+        kill_at_exit(self.process)
+        return self
+
+
+def kill_at_exit(process: subprocess.Popen):
+    atexit.register(lambda: process.poll() is None and process.kill())
+
+
 class Server:
     """One of them, running. `identity` is the client's, which it trusts."""
 
@@ -80,7 +94,7 @@ class Server:
         # A camera gives its first picture at once and then stands still, if the rate is 0.
         for word, value in {"PYTHON": sys.executable, "SCRIPT": CAMERA, "PICTURES": pictures, "RATE": rate}.items():
             config = config.replace(word, str(value))
-        vedette = Vedette(folder, config)
+        vedette = Killed(folder, config)
         trust(vedette, identity)
         vedette.start()
         self.process, self.port = vedette.process, vedette.port
@@ -102,6 +116,7 @@ class Server:
             self.process = subprocess.Popen(
                 [str(word) for word in command], stdout=file, stderr=file, env={**os.environ, "NODE_PATH": str(modules)}
             )
+        kill_at_exit(self.process)
         ready = lambda: b"ready\n" in log.read_bytes() or self.process.poll() is not None  # noqa: E731
         wait_until(f"{self.name} is ready", ready, 120)
         assert self.process.poll() is None, log.read_text()

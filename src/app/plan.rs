@@ -13,6 +13,7 @@ use crate::hub::Hub;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::simulator::{self, Simulator};
 use crate::sources::system::{self, System};
+use crate::store;
 use std::ops::Range;
 use std::path::PathBuf;
 use toml::Spanned;
@@ -27,15 +28,19 @@ pub(super) struct Plan {
     pub(super) simulator: Vec<simulator::Config>,
     pub(super) ua_server: Option<ua_server::Config>,
     pub(super) mqtt: Option<mqtt::Config>,
+    pub(super) history: Option<store::Config>,
     source: Source,
     ua_server_at: Range<usize>,
     missing: Vec<Fault>,
+    /// What is allowed and should not stay so.
+    pub(super) warnings: Vec<Fault>,
 }
 
 impl Plan {
     pub(super) fn load(options: &Options) -> Result<Self, Faults> {
         let (config, source) = config::load(&options.config)?;
-        let Config { device, ua_server, mqtt, cameras, camera, system, simulator } = config;
+        let warnings = config.warnings(&source);
+        let Config { device, ua_server, mqtt, history, cameras, camera, system, simulator } = config;
         let mut faults = Vec::new();
         if let Some(Err(error)) = device.log.as_deref().map(logs::check) {
             faults.push(source.fault("[device]", &source.header("[device]"), "log", error.to_string()));
@@ -63,14 +68,16 @@ impl Plan {
             simulator: simulator.into_iter().map(Spanned::into_inner).collect(),
             ua_server,
             mqtt: mqtt.map(Spanned::into_inner),
+            history: history.map(Spanned::into_inner),
             source,
             ua_server_at,
             missing,
+            warnings,
         })
     }
 
-    pub(super) fn warn_of_missing_devices(&self) {
-        for fault in &self.missing {
+    pub(super) fn warn(&self) {
+        for fault in self.warnings.iter().chain(&self.missing) {
             tracing::warn!("{fault}.");
         }
     }

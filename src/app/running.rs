@@ -2,8 +2,8 @@
 //!
 //!     start     register all tags and cameras, so that sinks see them all at once; then sinks; then sources
 //!     change    try what can fail (a port, a certificate) ─► sources: stop, start ─► retire what nobody has any more
-//!               ─► mqtt: stop, start ─► answer ─► ua_server: stop, start
-//!     stop      cameras and sources, then sinks, which say good-bye with what is left
+//!               ─► mqtt, history: stop, start ─► answer ─► ua_server: stop, start
+//!     stop      cameras and sources, then sinks, which say good-bye with what is left, then the store
 //!
 //! A part whose table did not change is not touched: its sessions, its leases and its values go on. The UA server comes
 //! last, because whoever asked for the change may have asked through it.
@@ -15,9 +15,11 @@ use crate::cameras::{self, Cameras};
 use crate::config::Faults;
 use crate::hub::Hub;
 use crate::model::EventKind;
+use crate::sinks::history::Recorder;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::simulator::{self, Simulator};
 use crate::sources::system::System;
+use crate::store::History;
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ const ANSWER: Duration = Duration::from_millis(300);
 
 pub(super) struct Running {
     hub: Hub,
+    clock: Clock,
     options: Options,
     plan: Plan,
     cameras: Cameras,
@@ -39,6 +42,14 @@ pub(super) struct Running {
     simulators: HashMap<String, Tasks>,
     ua_server: Option<(Arc<ua_server::Setup>, Tasks)>,
     mqtt: Option<Tasks>,
+    history: Option<Recording>,
+}
+
+/// The recorder and the store that it fills, which ends after it.
+struct Recording {
+    history: History,
+    recorder: Tasks,
+    store: Tasks,
 }
 
 /// Starts a source whose tags are registered.
@@ -62,8 +73,9 @@ enum NewServer {
 impl Running {
     pub(super) fn start(plan: Plan, options: Options, hub: Hub, clock: &Clock) -> Result<Self, StartError> {
         let failed = |error: &dyn std::fmt::Display| StartError::Register(error.to_string());
+        let history = history(&plan, clock);
         let setup = match &plan.ua_server {
-            Some(config) => Some(set_up(&plan, config, None).map_err(|error| match error {
+            Some(config) => Some(set_up(&plan, config, history.clone(), None).map_err(|error| match error {
                 ua_server::SetupError::Bind(_) => Faults(vec![plan.ua_server_fault(&error)]).into(),
                 other => StartError::Setup(other),
             })?),
@@ -74,14 +86,17 @@ impl Running {
         let simulators = plan.simulator.iter().map(|config| Ok((config.name.clone(), simulator(config, &hub)?)));
         let simulators: Vec<(String, Starter)> =
             simulators.collect::<Result<_, simulator::SpawnError>>().map_err(|error| failed(&error))?;
+        let recording = history.map(|history| record(history, &hub)).transpose().map_err(|error| failed(&error))?;
 
         Ok(Self {
             ua_server: setup.map(|setup| serve(setup, &hub)),
             mqtt: uplink(&plan, &hub),
+            history: recording,
             system: system.map(|start| start()),
             simulators: simulators.into_iter().map(|(name, start)| (name, start())).collect(),
             cameras,
             hub,
+            clock: clock.clone(),
             options,
             plan,
         })
@@ -100,14 +115,23 @@ impl Running {
             self.plan = plan;
             return Ok(None);
         }
-        let ua_server = self.try_ua_server(&plan).map_err(|error| Faults(vec![plan.ua_server_fault(&error)]))?;
+        let history = if plan.history == self.plan.history {
+            self.history.as_ref().map(|recording| recording.history.clone())
+        } else {
+            history(&plan, &self.clock)
+        };
+        let ua_server =
+            self.try_ua_server(&plan, history.clone()).map_err(|error| Faults(vec![plan.ua_server_fault(&error)]))?;
         // From here on nothing is refused.
-        plan.warn_of_missing_devices();
+        plan.warn();
         if self.options.log.is_none() && plan.device.log != self.plan.device.log {
             logs::set(plan.device.log.as_deref());
         }
         std::mem::swap(&mut self.plan, &mut plan);
-        let problems = self.change_sources(&plan).await;
+        let mut problems = self.change_sources(&plan).await;
+        if self.plan.history != plan.history {
+            problems.extend(self.change_history(history).await);
+        }
         if self.plan.mqtt != plan.mqtt || self.plan.device.name != plan.device.name {
             if let Some(tasks) = self.mqtt.take() {
                 tasks.stop(STOP).await;
@@ -145,13 +169,14 @@ impl Running {
     }
 
     /// `None`: it stays as it is.
-    fn try_ua_server(&self, plan: &Plan) -> Result<Option<NewServer>, ua_server::SetupError> {
-        if plan.ua_server == self.plan.ua_server && plan.device.name == self.plan.device.name {
+    fn try_ua_server(&self, plan: &Plan, history: Option<History>) -> Result<Option<NewServer>, ua_server::SetupError> {
+        let is_same = plan.ua_server == self.plan.ua_server && plan.history == self.plan.history;
+        if is_same && plan.device.name == self.plan.device.name {
             return Ok(None);
         }
         let Some(config) = &plan.ua_server else { return Ok(Some(NewServer::None)) };
         let old = self.ua_server.as_ref().map(|(setup, _)| &**setup);
-        match set_up(plan, config, old) {
+        match set_up(plan, config, history, old) {
             Ok(setup) => Ok(Some(NewServer::Ready(setup))),
             Err(ua_server::SetupError::Bind(error)) if error.is_ours() => Ok(Some(NewServer::AfterOld)),
             Err(error) => Err(error),
@@ -162,14 +187,14 @@ impl Running {
     fn set_up_after(&mut self, old: Option<Arc<ua_server::Setup>>) -> Option<Arc<ua_server::Setup>> {
         let before = old.map(|old| old.config().clone());
         let config = self.plan.ua_server.clone()?;
-        let error = match set_up(&self.plan, &config, None) {
+        let error = match set_up(&self.plan, &config, self.history(), None) {
             Ok(setup) => return Some(setup),
             Err(error) => self.plan.ua_server_fault(&error),
         };
         error!(%error, "Could not change the UA server; going back to what it was.");
         self.hub.raise(EventKind::ConfigurationRefused, "configuration", error.to_string());
         self.plan.ua_server = before;
-        let restored = set_up(&self.plan, self.plan.ua_server.as_ref()?, None);
+        let restored = set_up(&self.plan, self.plan.ua_server.as_ref()?, self.history(), None);
         restored.inspect_err(|error| error!(%error, "Could not go back either; there is no UA server now.")).ok()
     }
 
@@ -222,11 +247,41 @@ impl Running {
         problems
     }
 
+    fn history(&self) -> Option<History> {
+        self.history.as_ref().map(|recording| recording.history.clone())
+    }
+
+    /// The old store lets go of its files before the new one takes them. What went wrong.
+    async fn change_history(&mut self, history: Option<History>) -> Option<String> {
+        if let Some(old) = self.history.take() {
+            old.stop().await;
+        }
+        let recording = history.map(|history| record(history, &self.hub)).transpose();
+        self.hub.retire();
+        match recording {
+            Ok(recording) => {
+                self.history = recording;
+                None
+            }
+            Err(error) => Some(format!("[history]: {error}")),
+        }
+    }
+
     pub(super) async fn stop(self) {
         let sources = self.system.into_iter().chain(self.simulators.into_values());
         tokio::join!(self.cameras.stop(STOP), join_all(sources.map(|tasks| tasks.stop(STOP))));
         let sinks = self.ua_server.into_iter().map(|(_, tasks)| tasks).chain(self.mqtt);
         join_all(sinks.map(|tasks| tasks.stop(STOP))).await;
+        if let Some(recording) = self.history {
+            recording.stop().await;
+        }
+    }
+}
+
+impl Recording {
+    async fn stop(self) {
+        self.recorder.stop(STOP).await;
+        self.store.stop(STOP).await;
     }
 }
 
@@ -243,6 +298,7 @@ impl Plan {
         table("[device] log", self.device.log != new.device.log);
         table("[ua_server]", self.ua_server != new.ua_server);
         table("[mqtt]", self.mqtt != new.mqtt);
+        table("[history]", self.history != new.history);
         table("[cameras]", self.cameras != new.cameras);
         table("[system]", self.system != new.system);
         differences("[[camera]]", &self.camera, &new.camera, |camera| &camera.name, &mut changes);
@@ -268,10 +324,12 @@ fn differences<T: PartialEq>(table: &str, old: &[T], new: &[T], name: fn(&T) -> 
 fn set_up(
     plan: &Plan,
     config: &ua_server::Config,
+    history: Option<History>,
     before: Option<&ua_server::Setup>,
 ) -> Result<Arc<ua_server::Setup>, ua_server::SetupError> {
     let name = &plan.device.name;
-    ua_server::Setup::new(config.clone(), name, cameras::specs(), &plan.data_dir, before, Clock::real()).map(Arc::new)
+    ua_server::Setup::new(config.clone(), name, cameras::specs(), history, &plan.data_dir, before, Clock::real())
+        .map(Arc::new)
 }
 
 fn serve(setup: Arc<ua_server::Setup>, hub: &Hub) -> (Arc<ua_server::Setup>, Tasks) {
@@ -279,6 +337,23 @@ fn serve(setup: Arc<ua_server::Setup>, hub: &Hub) -> (Arc<ua_server::Setup>, Tas
     let (served, hub) = (setup.clone(), hub.clone());
     tasks.spawn("ua_server", move |stop| ua_server::run(served.clone(), hub.clone(), stop));
     (setup, tasks)
+}
+
+/// Opens nothing yet.
+fn history(plan: &Plan, clock: &Clock) -> Option<History> {
+    plan.history.as_ref().map(|config| History::new(config, &plan.data_dir, clock.clone()))
+}
+
+fn record(history: History, hub: &Hub) -> Result<Recording, crate::sinks::history::RecorderError> {
+    let own = Arc::new(Recorder::register(history.clone(), hub)?);
+    let (recorder, store) = (Tasks::new("history"), Tasks::new("store"));
+    let writer = history.store.clone();
+    store.spawn_thread("store", move |stop| writer.run(stop));
+    recorder.spawn("history", move |stop| {
+        let own = own.clone();
+        async move { own.run(&stop).await }
+    });
+    Ok(Recording { history, recorder, store })
 }
 
 fn uplink(plan: &Plan, hub: &Hub) -> Option<Tasks> {

@@ -13,8 +13,8 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// What is shown if nobody says otherwise. Protocol crates speak only when something is wrong; the UA crate takes a
 /// client that goes away without goodbye for an error, which in a plant is an ordinary morning.
-const DEFAULT: &str = "info,opcua_server=warn,opcua_core=error,opcua_crypto=warn,opcua_nodes=warn,opcua_types=warn,\
-                       rumqttc=warn,rustls=warn";
+const DEFAULT: &str = "info,opcua_client=error,opcua_server=warn,opcua_core=error,opcua_crypto=warn,opcua_nodes=warn,\
+                       opcua_types=warn,rumqttc=warn,rustls=warn";
 
 #[derive(Debug, thiserror::Error)]
 #[error(

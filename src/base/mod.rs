@@ -2,13 +2,14 @@
 //!
 //! - [`clock`]: what time it is; simulated in tests.
 //! - [`backoff`]: how long to wait before trying again.
-//! - [`duration`]: reading durations from a configuration.
+//! - [`duration`], [`bytes`]: reading durations and sizes from a configuration.
 //! - [`tasks`]: named tasks and threads that are restarted when they fail and stopped in order.
 //! - [`interfaces`]: the addresses of this machine.
 //! - [`logs`]: sentences on stderr, for a terminal or for journald.
 //! - [`net`]: binding a port, and saying who has it when it is taken.
 
 pub mod backoff;
+pub mod bytes;
 pub mod clock;
 pub mod duration;
 pub mod interfaces;

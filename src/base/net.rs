@@ -5,6 +5,31 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name, or an address without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl HostPort {
+    /// `host`, `host:1234`, `[::1]:1234`.
+    pub fn parse(text: &str, default_port: u16) -> Option<Self> {
+        let (host, rest) = match text.strip_prefix('[') {
+            Some(inside) => inside.split_once(']')?,
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let port = match rest.strip_prefix(':') {
+            Some(port) => port.parse().ok().filter(|&port| port != 0)?,
+            None if rest.is_empty() => default_port,
+            None => return None,
+        };
+        let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "@?#".contains(c));
+        is_host.then(|| Self { host: host.into(), port })
+    }
+}
+
 #[derive(Debug)]
 pub struct BindError {
     pub address: SocketAddr,
@@ -85,6 +110,15 @@ fn listening_inode(table: &str, port: u16) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_and_ports_are_told_apart() {
+        let parse = |text| HostPort::parse(text, 4840).map(|found| (found.host, found.port));
+        assert_eq!(parse("plc"), Some(("plc".into(), 4840)));
+        assert_eq!(parse("10.0.0.1:1"), Some(("10.0.0.1".into(), 1)));
+        assert_eq!(parse("[fe80::1]:2"), Some(("fe80::1".into(), 2)));
+        assert_eq!(["", ":1", "a:0", "a:70000", "a:b", "[::1", "[::1]x", "a b", "u@h"].map(parse), [const { None }; 9]);
+    }
 
     #[test]
     fn a_taken_port_names_its_holder() {

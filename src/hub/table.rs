@@ -48,6 +48,9 @@ pub(super) struct Table {
     changes: u64,
 }
 
+/// A tag that came or became another, with its spec, or that was taken away.
+pub type TagChange = (TagId, Option<Arc<TagSpec>>);
+
 struct Row {
     spec: Arc<TagSpec>,
     owner: Arc<str>,
@@ -170,7 +173,7 @@ impl Table {
         ended.map(retire).collect()
     }
 
-    pub(super) fn since(&self, since: u64) -> (u64, Vec<(TagId, Option<Arc<TagSpec>>)>) {
+    pub(super) fn since(&self, since: u64) -> (u64, Vec<TagChange>) {
         let changed = self.rows.iter().filter(|row| row.changed > since);
         let spec = |row: &Row| (row.state != State::Retired).then(|| row.spec.clone());
         (self.changes, changed.map(|row| (row.current.tag, spec(row))).collect())

@@ -48,7 +48,7 @@ class Node:
         assert line, f"the script ended without a word: {self.log.read_text()}"
         said = json.loads(line)
         if isinstance(said, dict) and "error" in said:
-            raise Failed(said["stack"] or said["error"])
+            raise Failed(said.get("stack") or said["error"])
         return said
 
     def say(self, value):

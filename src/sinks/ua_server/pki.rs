@@ -8,7 +8,7 @@ use crate::base::Clock;
 use crate::hub::Hub;
 use crate::model::EventKind;
 use crate::opcua::certificate::{Application, CertificateError, Identity, News, OwnCertificate};
-use crate::opcua::trust::{Rules, TrustError, TrustList};
+use crate::opcua::trust::{Refusal, Rules, TrustError, TrustList};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,6 +41,11 @@ impl Pki {
     /// The certificate that counts now.
     pub fn identity(&self) -> Identity {
         self.own().identity().clone()
+    }
+
+    /// Whether a server that we are the client of is trusted.
+    pub fn check(&self, chain: &[u8]) -> Result<(), Refusal> {
+        self.trust.check(chain, self.clock.now()).map(|_| ())
     }
 
     /// Returns when another certificate counts.

@@ -5,8 +5,9 @@
 
 use super::node_manager::READ_TIMEOUT;
 use crate::hub::frames::{Camera, Shape};
-use crate::model::Quality;
+use crate::model::{Picture, Quality};
 use crate::opcua::status_code;
+use crate::store::History;
 use ::opcua::nodes::MethodBuilder;
 use ::opcua::server::address_space::AddressSpace;
 use ::opcua::server::node_manager::MethodCall;
@@ -15,6 +16,7 @@ use ::opcua::types::{
     VariantScalarTypeId,
 };
 use std::time::Duration;
+use tracing::warn;
 
 pub(super) const NAME: &str = "Snapshot";
 
@@ -48,12 +50,13 @@ pub(super) fn add_node(address_space: &mut AddressSpace, id: &NodeId, name: Qual
         .insert(address_space);
 }
 
-pub(super) async fn call(camera: &Camera, method: &mut MethodCall) {
+/// The picture is kept if `history` is to have those of this camera.
+pub(super) async fn call(camera: &Camera, history: Option<&History>, method: &mut MethodCall) {
     let shape = match shape(method.arguments()) {
         Ok(shape) => shape,
         Err(results) => return method.set_argument_error(results),
     };
-    match take(camera, shape).await {
+    match take(camera, history, shape).await {
         Ok(jpeg) => {
             method.set_outputs(vec![Variant::ByteString(ByteString { value: Some(jpeg) })]);
             method.set_status(StatusCode::Good);
@@ -62,8 +65,11 @@ pub(super) async fn call(camera: &Camera, method: &mut MethodCall) {
     }
 }
 
-async fn take(camera: &Camera, shape: Shape) -> Result<Vec<u8>, Quality> {
+async fn take(camera: &Camera, history: Option<&History>, shape: Shape) -> Result<Vec<u8>, Quality> {
     let picture = camera.snapshot(Duration::ZERO, READ_TIMEOUT).await?;
+    if let Some(history) = history.filter(|history| history.cameras.contains(camera.name())) {
+        keep(camera, history, picture.clone()).await;
+    }
     if shape == Shape::default() {
         return Ok(picture.jpeg.to_vec());
     }
@@ -72,6 +78,16 @@ async fn take(camera: &Camera, shape: Shape) -> Result<Vec<u8>, Quality> {
     let reshaped =
         reshaped.map_err(|error| Quality::new(crate::model::Status::BAD_INTERNAL_ERROR, error.to_string()))?;
     Ok(reshaped?.jpeg.to_vec())
+}
+
+/// As it was captured, whatever is made of it. A disk that does not take it is no fault of the caller's.
+async fn keep(camera: &Camera, history: &History, picture: Picture) {
+    let (pictures, name) = (history.pictures.clone(), camera.name().to_owned());
+    match tokio::task::spawn_blocking(move || pictures.keep(&name, &picture)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(camera = camera.name(), %error, "A picture could not be kept."),
+        Err(error) => warn!(camera = camera.name(), %error, "A picture could not be kept."),
+    }
 }
 
 /// What the arguments ask for, or a status for each of them. Any integer type will do, as far as the number fits.

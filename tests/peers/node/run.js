@@ -20,7 +20,8 @@ const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIte
 
 // node-opcua speaks on stdout; that is for what the script says.
 console.log = console.error;
-const say = (value) => process.stdout.write(JSON.stringify(value) + "\n");
+// Resolves when it is said: an exit would cut off what is still on its way into a pipe.
+const say = (value) => new Promise((said) => process.stdout.write(JSON.stringify(value) + "\n", said));
 const hear = async () => JSON.parse((await lines.next()).value);
 
 async function makeClient() {
@@ -44,8 +45,8 @@ async function makeClient() {
 }
 
 async function main() {
-    const late = () => {
-        say({ error: `not done after ${options.patience} s` });
+    const late = async () => {
+        await say({ error: `not done after ${options.patience} s` });
         process.exit(1);
     };
     setTimeout(late, options.patience * 1000).unref();
@@ -56,9 +57,9 @@ async function main() {
         if (options.session !== false) session = await client.createSession(options.user);
         const AsyncFunction = main.constructor;
         const script = new AsyncFunction("ua", "client", "session", "args", "say", "hear", "require", options.script);
-        say({ done: (await script(ua, client, session, options.args ?? {}, say, hear, require)) ?? null });
+        await say({ done: (await script(ua, client, session, options.args ?? {}, say, hear, require)) ?? null });
     } catch (error) {
-        say({ error: `${error.message ?? error}`, stack: error.stack });
+        await say({ error: `${error.message ?? error}`, stack: error.stack });
         process.exitCode = 1;
     }
     // node-opcua keeps timers; a client that cannot say goodbye must not keep the test waiting.

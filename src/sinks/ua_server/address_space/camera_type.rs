@@ -7,10 +7,10 @@
 //!     └── Controls         Optional: only cameras that have some
 //!         └── <Control>    OptionalPlaceholder: named as the driver names it
 
-use super::super::snapshot;
 use super::variables::{self, below, modelling_rule};
 use super::{CAMERA_IMAGE, CONTROLS};
 use crate::model::{Range, TagSpec};
+use crate::sinks::ua_server::snapshot;
 use ::opcua::server::address_space::{AccessLevel, AddressSpace, ObjectBuilder, ObjectTypeBuilder, VariableBuilder};
 use ::opcua::types::{DataTypeId, LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, VariableTypeId};
 

@@ -49,6 +49,8 @@ use tracing::{debug, warn};
 /// How long to wait when the system has no socket left for the next client.
 const OUT_OF_SOCKETS: Duration = Duration::from_millis(100);
 
+/// Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Gate(Arc<Shared>);
 
 /// What all connections have in common.
@@ -86,6 +88,11 @@ impl Gate {
             unfinished: AtomicUsize::new(0),
             buffers: Buffers::default(),
         }))
+    }
+
+    /// Lets in a client that we connected to, as if it had come by itself; until it goes.
+    pub(super) async fn receive(self, stream: TcpStream, peer: SocketAddr) {
+        self.0.receive(stream, peer).await;
     }
 
     /// Lets clients in until the stop. When this is dropped all connections end.

@@ -34,6 +34,7 @@ use values::CHANGING;
 pub(super) struct ServerNodes {
     context: ServerContext,
     sessions: Arc<Sessions>,
+    has_history: bool,
 }
 
 /// How often values that change by themselves are looked at for monitored items.
@@ -60,8 +61,8 @@ const ABSENT_METHODS: [::opcua::types::MethodId; 2] = [
 const ABSENT_VARIABLES: [VariableId; 2] = [VariableId::Server_UrisVersion, VariableId::Server_EstimatedReturnTime];
 
 impl ServerNodes {
-    pub(super) fn new(context: ServerContext, sessions: Arc<Sessions>) -> Self {
-        Self { context, sessions }
+    pub(super) fn new(context: ServerContext, sessions: Arc<Sessions>, has_history: bool) -> Self {
+        Self { context, sessions, has_history }
     }
 
     fn core(&self) -> Result<Arc<CoreNodeManager>, StatusCode> {
