@@ -195,6 +195,7 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     let images = pump.run(handle.subscriptions().clone(), access);
     let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
     let behind_address = behind.local_addr().map_err(RunError::Listen)?;
+    gate::guard(&handle.info().type_loaders);
     let key_bytes = key_bytes(&handle)?;
     let gate = Gate::new(&setup.config, hub.clone(), setup.pki.trust.clone(), behind_address, key_bytes);
     // Beside the rest, because its good-bye takes longer than the stop.

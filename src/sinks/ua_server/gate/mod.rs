@@ -5,6 +5,7 @@
 //!                        ├─ doors.rs       how many may be inside, and who has to go for others
 //!                        ├─ frame.rs       Hello, chunks and OpenSecureChannel as they are on the wire
 //!                        ├─ walk.rs        the body of a request that is not encrypted
+//!                        ├─ bodies.rs      structures in requests, encrypted or not, when the crate decodes them
 //!                        ├─ connection.rs  one client: its state, its times, its requests
 //!                        └─ responses.rs   what it gets, at its own pace; stream.rs reads, writes and closes
 //!
@@ -18,6 +19,7 @@
 //! the crate offers no policy None unless the whole server does, and holds certificates against its own copy of the
 //! trust list.
 
+mod bodies;
 mod connection;
 mod doors;
 pub(super) mod frame;
@@ -31,6 +33,7 @@ use super::limits::Limits;
 use crate::base::Stop;
 use crate::hub::Hub;
 use crate::opcua::trust::TrustList;
+pub(super) use bodies::guard;
 use connection::Connection;
 use doors::Doors;
 use frame::Refusal;
