@@ -352,11 +352,10 @@ def test_node_opcua_reads_history(vedette, node):
     with vedette.client() as client:
         _, kept, first, last = filled(client)
     script = """
-        const opcua = require("node-opcua");
         const start = new Date(args.start), end = new Date(args.end);
-        const result = await session.readHistoryValue(args.id, start, end);
+        const result = await session.readHistoryValue(args.id, start, end, {returnBounds: false});
         const aggregate = await session.readAggregateValue(
-            {nodeId: args.id}, start, end, opcua.AggregateFunction.Count, end - start);
+            {nodeId: args.id}, start, end, ua.AggregateFunction.Count, end - start);
         return [result.historyData.dataValues.length, result.statusCode.name, aggregate.historyData.dataValues[0].value.value];
     """
     # JavaScript's times have milliseconds.

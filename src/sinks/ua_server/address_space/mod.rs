@@ -298,7 +298,7 @@ mod tests {
         let hub = Hub::new(Clock::real());
         let mut address_space = AddressSpace::new();
         address_space.add_namespace(NAMESPACE, 2);
-        let mut nodes = Nodes::new(&[(2, NAMESPACE)], &[], &mut address_space);
+        let mut nodes = Nodes::new(&[(2, NAMESPACE)], &[], None, &mut address_space);
         let spec = |name: &str, data_type| TagSpec::new(TagName::new(name).unwrap(), data_type);
         let number = hub.register("one", vec![spec("a/b/x", DataType::Double).range(0.0, 1.0)]).unwrap();
         let other = hub.register("other", vec![spec("a/y", DataType::Double)]).unwrap();
