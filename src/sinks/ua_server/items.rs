@@ -311,7 +311,11 @@ impl State {
                 Some(status) => value.value = item.nulls.null(status),
                 None => item.nulls.reset(),
             }
-            let stamp = value.source_timestamp.filter(|_| item.wanted.sampling != Sampling::Publishing);
+            let Wanted { sampling, range, .. } = &item.wanted;
+            // The crate takes the part again of a part that it has parked. What has no timestamp is not parked.
+            let is_part = *range != NumericRange::None;
+            let stamp = value.source_timestamp.filter(|_| *sampling != Sampling::Publishing);
+            let stamp = stamp.filter(|stamp| !(is_part && item.stamps.is_early(*stamp, sampling.interval())));
             value.source_timestamp = item.stamps.next(stamp, value.value.as_ref(), item.wanted.has_deadband);
             to(ranges::for_item(value, &item.wanted.range), &item.handle);
         }

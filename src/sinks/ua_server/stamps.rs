@@ -6,6 +6,7 @@
 //! drops what does not differ from the value before.
 
 use ::opcua::types::{DateTime, Variant};
+use std::time::Duration;
 
 /// What one item has been sent.
 #[derive(Default)]
@@ -16,6 +17,17 @@ pub(super) struct Stamps {
 }
 
 impl Stamps {
+    /// Whether the crate would keep a value with this timestamp back until the interval is over. If so it is to go without.
+    pub(super) fn is_early(&mut self, stamp: DateTime, interval: Duration) -> bool {
+        // In ticks of 100 ns.
+        let interval = i64::try_from(interval.as_nanos() / 100).unwrap_or(i64::MAX);
+        let is_early = interval > 0 && self.newest.is_none_or(|newest| stamp.ticks() - newest.ticks() < interval);
+        if is_early {
+            self.newest = self.newest.max(Some(stamp));
+        }
+        is_early
+    }
+
     /// The timestamp that a value goes out with. `is_filtered`: a deadband may drop values that differ.
     pub(super) fn next(
         &mut self,

@@ -18,7 +18,7 @@ use ::opcua::server::address_space::{
     AddressSpace, NodeType, ReferenceDirection, is_supported_data_encoding, read_node_value,
 };
 use ::opcua::server::diagnostics::NamespaceMetadata;
-use ::opcua::server::node_manager::memory::InMemoryNodeManager;
+use ::opcua::server::node_manager::memory::{CoreNodeManager, InMemoryNodeManager};
 use ::opcua::server::node_manager::{
     AddReferenceResult, BrowseNode, BrowsePathItem, ExternalReference, ExternalReferenceRequest, HistoryNode,
     HistoryUpdateNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, NodeManager, NodeManagerBuilder,
@@ -38,6 +38,7 @@ type Nodes = InMemoryNodeManager<HubNodes>;
 pub(in crate::sinks::ua_server) struct Guard {
     nodes: Arc<Nodes>,
     access: Access,
+    context: ServerContext,
 }
 
 /// What one caller sees.
@@ -68,9 +69,9 @@ impl Guard {
         access: Access,
     ) -> impl NodeManagerBuilder {
         move |context: ServerContext| {
-            let built = Box::new(nodes).build(context).into_any_arc().downcast();
+            let built = Box::new(nodes).build(context.clone()).into_any_arc().downcast();
             let nodes = built.unwrap_or_else(|_| unreachable!("it builds what it was made for"));
-            Guard { nodes, access }
+            Guard { nodes, access, context }
         }
     }
 
@@ -108,6 +109,7 @@ fn attribute(
 
 fn browse(
     address_space: &AddressSpace,
+    standard: Option<&AddressSpace>,
     types: &DefaultTypeTree,
     view: &View<'_>,
     owned: &Nodes,
@@ -131,7 +133,11 @@ fn browse(
         let wanted = node.reference_type_id().clone();
         let filter = (!wanted.is_null()).then(|| (wanted, node.include_subtypes()));
         for reference in address_space.find_references(&source, filter, types, node.browse_direction()) {
-            let Some(target) = address_space.find_node(reference.target_node) else {
+            // The crate loses references to nodes of other managers if they do not fit into one answer, so the standard's
+            // nodes are described here.
+            let found = [Some(address_space), standard].into_iter().flatten();
+            let found = found.filter_map(|space| Some((space, space.find_node(reference.target_node)?))).next();
+            let Some((space, target)) = found else {
                 // Of another node manager, which is asked for it.
                 if !owned.owns_node(reference.target_node) {
                     let (id, reference_type) = (reference.target_node.into(), reference.reference_type.clone());
@@ -142,7 +148,7 @@ fn browse(
             if !view.sees(reference.target_node) {
                 continue;
             }
-            let description = describe(address_space, types, target, node.result_mask());
+            let description = describe(space, types, target, node.result_mask());
             let description = ReferenceDescription {
                 reference_type_id: reference.reference_type.clone(),
                 is_forward: matches!(reference.direction, ReferenceDirection::Forward),
@@ -367,9 +373,11 @@ impl NodeManager for Guard {
     async fn browse(&self, context: &RequestContext, nodes: &mut [BrowseNode]) -> Result<(), StatusCode> {
         let view = self.view(context)?;
         let address_space = self.nodes.address_space().read();
+        let core = self.context.node_managers.get_of_type::<CoreNodeManager>();
+        let standard = core.as_ref().map(|core| core.address_space().read());
         let types = context.type_tree.read();
         for node in nodes.iter_mut().filter(|node| !node.node_id().is_null()) {
-            browse(&address_space, &types, &view, &self.nodes, node);
+            browse(&address_space, standard.as_deref(), &types, &view, &self.nodes, node);
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! path that says something about it wins; without any the defaults hold. Nodes of the standard have no path.
 
 use crate::model::Role;
+use crate::sinks::ua_server::address_space::CAMERA_IMAGE;
+use crate::sinks::ua_server::snapshot;
 use ::opcua::types::{Identifier, MethodId, NodeId};
 use serde::Deserialize;
 
@@ -78,7 +80,14 @@ impl Rules {
             let rule = self.0.iter().filter(|rule| rule.is_for(path)).find_map(|rule| rule.needed(action));
             rule.unwrap_or_else(|| default(action, Some(path), node))
         };
-        if action == Action::Browse { said(action) } else { said(action).max(said(Action::Browse)) }
+        let needed = if action == Action::Browse { said(action) } else { said(action).max(said(Action::Browse)) };
+        // Whoever takes a picture reads it.
+        match path.strip_suffix(snapshot::NAME).filter(|camera| action == Action::Call && camera.ends_with('/')) {
+            Some(camera) => {
+                needed.max(self.needed(Action::Read, &NodeId::new(node.namespace, camera.to_owned() + CAMERA_IMAGE)))
+            }
+            None => needed,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -110,7 +119,7 @@ fn default(action: Action, path: Option<&str>, node: &NodeId) -> Role {
 /// From which role on a method of ours may be called, by its BrowseName.
 pub(in crate::sinks::ua_server) fn default_call_role(method: &str) -> Role {
     match method {
-        crate::sinks::ua_server::snapshot::NAME => Role::Viewer,
+        snapshot::NAME => Role::Viewer,
         "ReloadConfiguration" => Role::Admin,
         _ => Role::Operator,
     }

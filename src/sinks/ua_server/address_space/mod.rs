@@ -58,7 +58,7 @@ pub(super) struct Nodes {
 }
 
 /// The name that the original sample gave to the picture.
-const CAMERA_IMAGE: &str = "Camera Image";
+pub(super) const CAMERA_IMAGE: &str = "Camera Image";
 const CAMERA_DEVICE: &str = "Camera Device";
 const CAMERAS: &str = "Cameras";
 const CONTROLS: &str = "Controls";
