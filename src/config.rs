@@ -123,6 +123,9 @@ impl Config {
         }
         if let Some(table) = &self.ua_server {
             add("[ua_server]", table.span(), table.get_ref().check());
+            for (index, rule) in table.get_ref().access.iter().enumerate() {
+                add(ACCESS, source.nth_header(ACCESS, index).unwrap_or(table.span()), rule.check());
+            }
             let limits = "[ua_server.limits]";
             add(limits, source.header(limits), table.get_ref().limits.check());
         }
@@ -156,6 +159,13 @@ impl Config {
         faults
     }
 
+    /// What is allowed and should not stay so.
+    pub fn warnings(&self, source: &Source) -> Vec<Fault> {
+        let table = self.ua_server.iter();
+        let found = table.flat_map(|table| table.get_ref().warnings().into_iter().map(|found| (table.span(), found)));
+        found.map(|(span, (key, what))| source.fault("[ua_server]", &span, key, what)).collect()
+    }
+
     /// Folders that other sources fill.
     fn folder_taken(&self, source: &Source, table: &Spanned<sources::simulator::Config>) -> Option<Fault> {
         let first = table.get_ref().name.split('/').next()?;
@@ -165,6 +175,9 @@ impl Config {
         })
     }
 }
+
+/// A table within [ua_server], of which toml does not say the place.
+const ACCESS: &str = "[[ua_server.access]]";
 
 /// Tables of one kind that have the same value under a key that tells them apart.
 fn duplicates<'a>(
@@ -203,6 +216,16 @@ impl Source {
     pub fn header(&self, table: &str) -> Range<usize> {
         let start = self.text.find(table).unwrap_or(0);
         start..start
+    }
+
+    /// The same for the `index`-th of several.
+    fn nth_header(&self, table: &str, index: usize) -> Option<Range<usize>> {
+        let is_header = |(start, _): &(usize, &str)| {
+            let before = self.text[..*start].rsplit('\n').next().unwrap_or_default();
+            before.trim().is_empty()
+        };
+        let start = self.text.match_indices(table).filter(is_header).nth(index)?.0;
+        Some(start..start)
     }
 
     fn line_at(&self, offset: usize) -> usize {

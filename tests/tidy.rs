@@ -16,18 +16,19 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
     ("hub", &["model", "base"], &["tokio"]),
     ("store", &["model", "base"], &["redb"]),
     ("opcua", &["model"], &["opcua"]),
+    ("users", &["model", "base", "opcua"], &["tokio", "toml", "argon2"]),
     ("cameras", &["model", "base", "hub"], &["tokio", "v4l", "turbojpeg"]),
     ("sources", &["model", "base", "hub", "opcua"], &["tokio", "opcua"]),
-    ("sinks", &["model", "base", "hub", "store", "opcua"], &["tokio", "opcua", "rumqttc"]),
+    ("sinks", &["model", "base", "hub", "store", "opcua", "users"], &["tokio", "opcua", "rumqttc"]),
     ("config", &["store", "cameras", "sources", "sinks"], &["toml"]),
     ("app", &["model", "base", "hub", "store", "opcua", "cameras", "sources", "sinks", "config"], &["tokio", "toml"]),
-    ("cli", &["model", "app", "cameras", "opcua"], &["tokio", "clap"]),
+    ("cli", &["model", "app", "cameras", "opcua", "users"], &["tokio", "clap"]),
     ("main", &["cli"], &[]),
     ("lib", &[], &[]),
 ];
 
 /// Crates that only the modules named above may use.
-const WATCHED: &[&str] = &["tokio", "opcua", "rumqttc", "redb", "v4l", "turbojpeg", "toml", "clap"];
+const WATCHED: &[&str] = &["tokio", "opcua", "rumqttc", "redb", "v4l", "turbojpeg", "toml", "clap", "argon2"];
 
 /// Folders whose children must not know each other.
 const STRANGERS: &[&str] = &["sources", "sinks"];

@@ -7,11 +7,15 @@
 
 use libfuzzer_sys::fuzz_target;
 use opcua::core::{Message, RequestMessage};
-use opcua::types::{BinaryDecodable, ContextOwned, NodeId};
+use opcua::sync::RwLock;
+use opcua::types::{BinaryDecodable, ContextOwned, DecodingOptions, NamespaceMap, NodeId, TypeLoaderCollection};
 
 #[allow(dead_code, reason = "a part of it is for those who answer")]
 #[path = "../../src/sinks/ua_server/gate/frame.rs"]
 mod frame;
+#[path = "../../src/sinks/ua_server/gate/bodies.rs"]
+mod bodies;
+#[allow(dead_code, reason = "the same")]
 #[path = "../../src/sinks/ua_server/gate/walk.rs"]
 mod walk;
 
@@ -26,7 +30,9 @@ fuzz_target!(|data: &[u8]| {
     let mut track = frame::Track::default();
     track.pass(data);
     let Ok(request) = walk::request(data) else { return };
-    let context = ContextOwned::default();
+    let loaders = RwLock::new(TypeLoaderCollection::new());
+    bodies::guard(&loaders);
+    let context = ContextOwned::new(NamespaceMap::new(), loaders.into_inner(), DecodingOptions::default());
     let mut stream = data;
     let Ok(id) = NodeId::decode(&mut stream, &context.context()) else { return };
     let Ok(id) = id.as_object_id() else { return };

@@ -15,7 +15,7 @@ mod version;
 
 use crate::base::{self, Clock, logs};
 use crate::cameras::CameraConfig;
-use crate::config::{self, Faults};
+use crate::config::{self, Fault, Faults};
 use crate::hub::{Hub, Reload};
 use crate::model::EventKind;
 use crate::sinks::ua_server;
@@ -141,9 +141,9 @@ async fn reload(running: &mut Running, hub: &Hub, request: Option<Reload>) {
     }
 }
 
-/// Checks the configuration without starting anything.
-pub fn check(path: &Path) -> Result<(), Faults> {
-    Plan::load(&Options { config: path.into(), ..Options::default() }).map(|_| ())
+/// Checks the configuration without starting anything; what is allowed but should not stay so is said.
+pub fn check(path: &Path) -> Result<Vec<Fault>, Faults> {
+    Plan::load(&Options { config: path.into(), ..Options::default() }).map(|plan| plan.warnings)
 }
 
 /// The cameras that a configuration names.
@@ -154,17 +154,21 @@ pub fn cameras(path: &Path) -> Result<Vec<CameraConfig>, Faults> {
 
 /// The folder with certificates and trust list. The configuration is only read if it is needed.
 pub fn pki(config: &Path, data_dir: Option<&Path>) -> Result<PathBuf, Faults> {
-    let data_dir = match data_dir {
-        Some(data_dir) => data_dir.to_owned(),
-        None => config::load(config)?.0.device.data_dir,
-    };
-    Ok(data_dir.join(ua_server::PKI))
+    data_folder(config, data_dir).map(|data_dir| data_dir.join(ua_server::PKI))
+}
+
+/// Where data are kept, likewise.
+pub fn data_folder(config: &Path, data_dir: Option<&Path>) -> Result<PathBuf, Faults> {
+    match data_dir {
+        Some(data_dir) => Ok(data_dir.to_owned()),
+        None => Ok(config::load(config)?.0.device.data_dir),
+    }
 }
 
 fn prepare(options: &Options) -> Result<Plan, StartError> {
     let plan = Plan::load(options)?;
     logs::start(options.log.as_deref().or(plan.device.log.as_deref()))?;
-    plan.warn_of_missing_devices();
+    plan.warn();
     std::fs::create_dir_all(&plan.data_dir)
         .map_err(|source| StartError::DataDir { path: plan.data_dir.clone(), source })?;
     Ok(plan)

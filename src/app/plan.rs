@@ -32,11 +32,14 @@ pub(super) struct Plan {
     source: Source,
     ua_server_at: Range<usize>,
     missing: Vec<Fault>,
+    /// What is allowed and should not stay so.
+    pub(super) warnings: Vec<Fault>,
 }
 
 impl Plan {
     pub(super) fn load(options: &Options) -> Result<Self, Faults> {
         let (config, source) = config::load(&options.config)?;
+        let warnings = config.warnings(&source);
         let Config { device, ua_server, mqtt, history, cameras, camera, system, simulator } = config;
         let mut faults = Vec::new();
         if let Some(Err(error)) = device.log.as_deref().map(logs::check) {
@@ -69,11 +72,12 @@ impl Plan {
             source,
             ua_server_at,
             missing,
+            warnings,
         })
     }
 
-    pub(super) fn warn_of_missing_devices(&self) {
-        for fault in &self.missing {
+    pub(super) fn warn(&self) {
+        for fault in self.warnings.iter().chain(&self.missing) {
             tracing::warn!("{fault}.");
         }
     }

@@ -123,7 +123,7 @@ impl Running {
         let ua_server =
             self.try_ua_server(&plan, history.clone()).map_err(|error| Faults(vec![plan.ua_server_fault(&error)]))?;
         // From here on nothing is refused.
-        plan.warn_of_missing_devices();
+        plan.warn();
         if self.options.log.is_none() && plan.device.log != self.plan.device.log {
             logs::set(plan.device.log.as_deref());
         }

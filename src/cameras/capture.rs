@@ -125,7 +125,10 @@ impl Capture {
     /// when the device comes back at once.
     fn glance(&mut self, may_recover: bool) {
         match self.device.probe() {
-            Err(error) => self.fail(&error),
+            Err(error) => {
+                self.fail(&error);
+                self.status.forget_device();
+            }
             // A device that is new, or there again, says what it is.
             Ok(()) if may_recover && !self.status.is_described() => self.meet(),
             // Of any other fault nobody knows whether it persists, because nobody asks: the next reader finds out. The

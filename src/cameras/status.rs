@@ -216,6 +216,11 @@ impl Status {
         self.hub.degrade(&self.tags.tags()[FIRST_OF_DEVICE as usize..], quality);
     }
 
+    /// A look showed that it cannot be used: when it can be again, it is as if it were new.
+    pub(super) fn forget_device(&mut self) {
+        self.is_described = false;
+    }
+
     /// The device is there, idle.
     pub(super) fn found(&mut self, Description { path, identity, formats, fault }: &Description) {
         // A sensor stays one. Everything else may change: a loopback device has no format until somebody writes to it.

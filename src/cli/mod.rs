@@ -1,11 +1,12 @@
-//! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`, `vedette
-//! trust`.
+//! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`, `vedette trust`, `vedette
+//! user`.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started.
 
 mod cameras;
 mod snapshot;
 mod trust;
+mod user;
 
 use crate::app::{self, Options, StartError};
 use clap::{Args, Parser, Subcommand};
@@ -36,6 +37,8 @@ enum Command {
     Snapshot(snapshot::Arguments),
     /// List the clients that the UA server trusts or turned away; trust one, or no longer.
     Trust(trust::Arguments),
+    /// Say who may log in to the OPC UA server, and as what; a running vedette follows at once.
+    User(user::Arguments),
 }
 
 const DEFAULT_CONFIG: &str = "/etc/vedette/vedette.toml";
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Cameras(arguments) => cameras::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Trust(arguments) => trust::run(&arguments),
+        Command::User(arguments) => user::run(arguments),
     }
 }
 
@@ -94,7 +98,10 @@ fn run(options: Options) -> ExitCode {
 #[allow(clippy::print_stdout, reason = "the answer to the command")]
 fn check(config: &std::path::Path) -> ExitCode {
     match app::check(config) {
-        Ok(()) => {
+        Ok(warnings) => {
+            for warning in warnings {
+                eprintln!("vedette: warning: {warning}");
+            }
             println!("{}: good", config.display());
             ExitCode::SUCCESS
         }

@@ -36,6 +36,24 @@ const BAD: &[(&str, &str)] = &[
          `listen` is 0.0.0.0:4840; set it to false, or `listen` to \"127.0.0.1:4840\"",
     ),
     (
+        "[ua_server]\nanonymous = 'guest'\n",
+        "x.toml:2: [ua_server] anonymous: 'guest': unknown variant `guest`, expected one of `none`, `viewer`, \
+         `operator`, `admin`",
+    ),
+    (
+        "[ua_server]\n[[ua_server.access]]\npath = 'Tags'\nread = 'admin'\n[[ua_server.access]]\npath = '/x'\nread = 'admin'\n",
+        "x.toml:6: [[ua_server.access]] path: \"/x\" must be names as browsed below Objects, with / between them, as in \
+         \"Tags/line1\"",
+    ),
+    (
+        "[[ua_server.access]]\npath = 'Tags'\n",
+        "x.toml:2: [[ua_server.access]] path: says nothing about it; add browse, read, write or call",
+    ),
+    (
+        "[[ua_server.access]]\npath = 'Tags'\nread = 'boss'\n",
+        "x.toml:3: [[ua_server.access]] read: 'boss': unknown variant `boss`, expected one of `viewer`, `operator`, `admin`",
+    ),
+    (
         "[history]\ntags = ['a//b']\nmax_bytes = '64'\n",
         "x.toml:3: [history] max_bytes: '64': invalid size \"64\": write a text with a whole number and a unit, as in \
          \"500kB\", \"64MiB\", \"1GiB\"",

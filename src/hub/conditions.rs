@@ -117,6 +117,35 @@ impl Hub {
         }
     }
 
+    /// What a condition was about is not there any more. Whoever shows it is told that it is over.
+    pub fn withdraw_condition(&self, kind: ConditionKind, source: &str) {
+        self.withdraw_conditions(|row| row.is(kind, source));
+    }
+
+    /// Those of cameras that are not there any more.
+    pub(super) fn withdraw_conditions_of_cameras(&self) {
+        let cameras = self.cameras();
+        self.withdraw_conditions(|row| {
+            let camera = row.current.source.strip_prefix("cameras/");
+            camera.is_some_and(|name| cameras.iter().all(|camera| camera.name() != name))
+        });
+    }
+
+    fn withdraw_conditions(&self, is_gone: impl Fn(&Row) -> bool) {
+        let mut rows = lock(&self.0.conditions);
+        let before = rows.len();
+        for row in rows.iter_mut().filter(|row| is_gone(row) && row.current.is_retained()) {
+            let mut next = Condition::clone(&row.current);
+            (next.is_active, next.is_acked, next.since) = (false, true, self.now());
+            next.message = "it is not in the configuration any more".into();
+            self.change(row, next);
+        }
+        rows.retain(|row| !is_gone(row));
+        if rows.len() < before {
+            self.0.structure.send_modify(|count| *count += 1);
+        }
+    }
+
     /// All conditions, in the order in which they were declared.
     pub fn conditions(&self) -> Vec<Arc<Condition>> {
         lock(&self.0.conditions).iter().map(|row| row.current.clone()).collect()
@@ -229,6 +258,20 @@ mod tests {
         hub.set_condition(Lost, LINE1, Some("unplugged"));
         assert_eq!(acknowledge(first), Err(ActError::UnknownChange), "that was the activation before");
         assert!(!now(&hub).is_acked);
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_over_and_gone() {
+        let hub = Hub::new(Clock::real());
+        hub.set_condition(Lost, LINE1, Some("unplugged"));
+        hub.declare_condition(ConditionKind::UplinkDown, "mqtt");
+        let mut events = hub.events();
+        // There is no camera of that name.
+        hub.retire();
+        let Some(Happening::Condition(over)) = events.try_next() else { panic!("it was told") };
+        assert!(!over.is_retained() && told(&mut events) == 0);
+        hub.withdraw_condition(ConditionKind::UplinkDown, "mqtt");
+        assert!(hub.conditions().is_empty() && told(&mut events) == 0);
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl Hub {
         let tags = self.write_table().retire();
         self.degrade(&tags, &quality);
         let cameras = self.retire_cameras(&quality);
+        self.withdraw_conditions_of_cameras();
         if cameras || !tags.is_empty() {
             self.0.structure.send_modify(|count| *count += 1);
         }
@@ -175,8 +176,8 @@ impl Hub {
         self.read_table().specs()
     }
 
-    /// What became of the tags since an earlier call, which gave the number `since`; 0 for all. New ones and those that
-    /// are now another, with their spec; those that were taken away, without. And the number for the next call.
+    /// What became of the tags since an earlier call, which gave the number `since`; 0 for all. And the number for the
+    /// next call.
     pub fn tags_since(&self, since: u64) -> (u64, Vec<TagChange>) {
         self.read_table().since(since)
     }

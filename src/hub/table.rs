@@ -38,9 +38,6 @@ pub enum RegisterError {
     Folder { name: TagName, owner: String, other: TagName },
 }
 
-/// A tag that is new or another, or without a spec: that was taken away.
-pub type TagChange = (TagId, Option<Arc<TagSpec>>);
-
 #[derive(Default)]
 pub(super) struct Table {
     rows: Vec<Row>,
@@ -50,6 +47,9 @@ pub(super) struct Table {
     /// Counts registrations and retirements.
     changes: u64,
 }
+
+/// A tag that came or became another, with its spec, or that was taken away.
+pub type TagChange = (TagId, Option<Arc<TagSpec>>);
 
 struct Row {
     spec: Arc<TagSpec>,

@@ -50,6 +50,7 @@ statuses! {
     BAD_CERTIFICATE_ISSUER_REVOKED = 0x801E_0000 "BadCertificateIssuerRevoked";
     BAD_NO_COMMUNICATION = 0x8031_0000 "BadNoCommunication";
     BAD_WAITING_FOR_INITIAL_DATA = 0x8032_0000 "BadWaitingForInitialData";
+    BAD_USER_ACCESS_DENIED = 0x801F_0000 "BadUserAccessDenied";
     BAD_NODE_ID_UNKNOWN = 0x8034_0000 "BadNodeIdUnknown";
     BAD_NOT_READABLE = 0x803A_0000 "BadNotReadable";
     BAD_NOT_WRITABLE = 0x803B_0000 "BadNotWritable";

@@ -1,8 +1,9 @@
 //! The words of OPC UA that server, client and relay share: this program's values and qualities as the UA crate's, the
-//! application's certificate, and which certificates of others it trusts.
+//! application's certificate, which certificates of others it trusts, and those of users.
 
 pub mod certificate;
 pub mod trust;
+pub mod user_certificate;
 mod value;
 
 pub use value::{data_value, date_time, quality, sample_status, status_code, timestamp, value, variant};

@@ -105,6 +105,7 @@ name = "vedette-test"
 [ua_server]
 listen = "127.0.0.1:{port}"
 insecure_on_loopback = true
+anonymous = "operator"
 [cameras]
 discover = false
 linger = "500ms"
@@ -203,6 +204,11 @@ def broker(tmp_path):
     broker = Broker(folder)
     yield broker.start()
     broker.kill()
+
+
+def line_of(text: str, words: str) -> int:
+    """The last line of a configuration that begins with these words, from 1."""
+    return max(number for number, line in enumerate(text.splitlines(), 1) if line.startswith(words))
 
 
 def picture(data: bytes) -> Image.Image:

@@ -31,8 +31,15 @@ def test_a_bad_configuration_ends_with_2_before_anything_starts(make):
 
 
 def test_a_good_configuration_is_called_good(make):
-    done = run("check", "--config", make().config)
+    done = run("check", "--config", make(DEMO.replace("operator", "viewer")).config)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_should_not_stay_so_is_a_warning(make):
+    vedette = make()
+    done = run("check", "--config", vedette.config)
+    assert done.returncode == 0
+    assert f"vedette: warning: {vedette.config}:7: [ua_server] anonymous: every client that connects" in done.stderr
 
 
 def test_a_port_in_use_is_said_with_its_holder_and_line(make):
@@ -50,7 +57,7 @@ def test_tags_that_exclude_each_other_are_said_with_the_line(make):
     vedette = make(DEMO + '[[simulator]]\nname = "demo/sine"\n')
     vedette.start(wait=False)
     assert vedette.process.wait(30) == 2
-    assert f"{vedette.config}:24: [[simulator]] name: tag demo/sine/sine of " in vedette.text()
+    assert f"{vedette.config}:25: [[simulator]] name: tag demo/sine/sine of " in vedette.text()
 
 
 def test_another_port_on_the_command_line(make):
@@ -75,7 +82,7 @@ def test_it_stops_cleanly_on_both_signals(make):
 
 def test_a_device_that_is_missing_is_a_warning_with_its_line(vedette):
     wait_until("warned", lambda: vedette.says("/dev/video99 does not exist (yet)"))
-    assert f"{vedette.config}:17: [[camera]] device" in vedette.text()
+    assert f"{vedette.config}:18: [[camera]] device" in vedette.text()
 
 
 def test_a_broken_certificate_is_refused_before_anything_listens(make):

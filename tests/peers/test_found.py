@@ -4,13 +4,14 @@ import asyncio
 import socket
 import struct
 import threading
+from pathlib import Path
 
 import pytest
 from asyncua import Client, Server, ua
 from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from conftest import DEMO, PATIENCE, free_port, wait_until
+from conftest import DEMO, PATIENCE, free_port, line_of, wait_until
 from zeroconf import IPVersion, ServiceBrowser, ServiceListener, Zeroconf
 
 SERVICE = "_opcua-tcp._tcp.local."
@@ -18,7 +19,8 @@ NAME = f"vedette-test on {socket.gethostname().split('.')[0]}.{SERVICE}"
 
 
 def with_keys(keys):
-    return DEMO.replace("insecure_on_loopback = true\n", "insecure_on_loopback = true\n" + keys)
+    """What comes last in [ua_server]."""
+    return DEMO.replace("[cameras]", keys + "[cameras]")
 
 
 class Found(ServiceListener):
@@ -66,8 +68,6 @@ def test_loopback_is_not_announced_by_default(vedette):
 
 
 def threads(vedette):
-    from pathlib import Path
-
     return [p.read_text().strip() for p in Path(f"/proc/{vedette.process.pid}/task").glob("*/comm")]
 
 
@@ -79,10 +79,12 @@ def test_an_interface_that_is_not_there_is_no_end(make):
 
 def test_mistakes_are_refused_by_line(make):
     keys = 'mdns = []\ndiscovery_server = "http://x"\n[[ua_server.reverse]]\nclient = "opc.tcp://:1"\n'
-    vedette = make(with_keys(keys)).start(wait=False)
+    text = with_keys(keys)
+    vedette = make(text).start(wait=False)
     assert vedette.process.wait(PATIENCE) == 2
-    for said in (":7: [ua_server] mdns: ", ":8: [ua_server] discovery_server: ", " client: "):
-        assert said in vedette.text(), vedette.text()
+    for key in ("mdns", "discovery_server"):
+        assert f".toml:{line_of(text, key)}: [ua_server] {key}: " in vedette.text(), vedette.text()
+    assert "[ua_server] client: " in vedette.text()
 
 
 class Background:

@@ -3,12 +3,13 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from asyncua import ua
-from conftest import DEMO, child, free_port, wait_until
+from conftest import BINARY, DEMO, child, free_port, line_of, wait_until
 from pysparkplug import MessageType
 from test_mqtt import GROUP, MQTT, Host
 
@@ -79,16 +80,17 @@ def files(vedette):
 def test_a_bad_edit_is_refused_with_its_line_and_the_old_configuration_goes_on(vedette):
     with vedette.client() as client:
         values = watch(client, "Tags/demo/counter")
-        bad = {
-            DEMO + "[mqt]\n": ":23: [mqt]: unknown key `mqt`; did you mean `mqtt`?",
-            DEMO.replace('"100ms"', '"0ms"'): ":22: [[simulator]] interval: it is too short",
-            DEMO + '[[simulator]]\nname = "demo/sine"\n': ":24: [[simulator]] name: tag demo/sine",
-            DEMO.replace('name = "vedette-test"', 'name = "vedette-test"\nlog = "vedette=loud"'): ":4: [device] log: log filter",
-            "[device": ":1: ",
-        }
-        for text, said in bad.items():
+        loud = 'log = "vedette=loud"'
+        bad = [
+            (DEMO + "[mqt]\n", "[mqt]", "[mqt]: unknown key `mqt`; did you mean `mqtt`?"),
+            (DEMO.replace('"100ms"', '"0ms"'), "interval", "[[simulator]] interval: it is too short"),
+            (DEMO + '[[simulator]]\nname = "demo/sine"\n', "name", "[[simulator]] name: tag demo/sine"),
+            (DEMO.replace("[device]", f"[device]\n{loud}"), "log", "[device] log: log filter"),
+            ("[device", "[device", ""),
+        ]
+        for text, line, said in bad:
             reload(vedette, text, REFUSED)
-            assert said in vedette.text()
+            assert f".toml:{line_of(text, line)}: {said}" in vedette.text()
         vedette.config.unlink()
         reload(vedette, says=REFUSED)
         assert "cannot read it" in vedette.text()
@@ -98,12 +100,22 @@ def test_a_bad_edit_is_refused_with_its_line_and_the_old_configuration_goes_on(v
         reload(vedette, DEMO, NOTHING)
 
 
-def test_what_cannot_change_while_it_runs_is_refused(make):
+def test_the_data_folder_cannot_change_while_it_runs(make):
     vedette = make()
-    vedette.config.write_text(vedette.config.read_text().replace("[device]", f'[device]\ndata_dir = "{vedette.data}"'))
+    text = vedette.config.read_text().replace("[device]", f'[device]\ndata_dir = "{vedette.data}"')
+    vedette.config.write_text(text)
+    other = text.replace(str(vedette.data), "/elsewhere")
+    with vedette.log.open("ab") as log:
+        command = [BINARY, "run", "--config", vedette.config]
+        vedette.process = subprocess.Popen(command, stdout=log, stderr=log)
+    wait_until("it serves", lambda: vedette.says("Serving OPC UA"))
+    reload(vedette, other, REFUSED)
+    assert f".toml:{line_of(other, 'data_dir')}: [device] data_dir: cannot change from" in vedette.text()
+    vedette.stop()
+    # What is said on the command line comes first, so there it changes nothing.
+    vedette.config.write_text(text)
     vedette.start()
-    # The command line comes first, so this changes nothing.
-    reload(vedette, vedette.config.read_text().replace(str(vedette.data), "/elsewhere"), NOTHING)
+    reload(vedette, other, NOTHING)
 
 
 def test_sources_come_change_and_go_while_a_session_goes_on(vedette):
@@ -227,7 +239,7 @@ def test_the_ua_server_moves_and_a_port_that_is_taken_is_refused(vedette):
         values = watch(client, "Tags/demo/counter")
         moved = DEMO.replace("{port}", str(other))
         reload(vedette, moved, REFUSED)
-        assert f":5: [ua_server] listen: 127.0.0.1:{other} is in use by" in vedette.text()
+        assert f".toml:{line_of(moved, 'listen')}: [ua_server] listen: 127.0.0.1:{other} is in use by" in vedette.text()
         seen = len(values.seen)
         wait_until("the session goes on", lambda: len(values.seen) > seen)
     reload(vedette, moved)
@@ -237,16 +249,19 @@ def test_the_ua_server_moves_and_a_port_that_is_taken_is_refused(vedette):
         assert is_good(client, "Tags/demo/sine")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", vedette.port)) != 0, "the old port is free"
-    # The same port, another address: the old has to end before the new can begin.
-    reload(vedette, moved.replace(f"127.0.0.1:{other}", f"127.0.0.2:{other}"))
-    vedette.url = f"opc.tcp://127.0.0.2:{other}"
+    # The same port, the same address in another spelling: the old has to end before the new can begin.
+    mapped = moved.replace(f"127.0.0.1:{other}", f"[::ffff:127.0.0.1]:{other}")
+    reload(vedette, mapped.replace("insecure_on_loopback = true", "insecure_on_loopback = false"))
     wait_until("it serves there", lambda: vedette.text().count("Serving OPC UA.") == 3)
+    assert "[::ffff:127.0.0.1]" in vedette.text()
+    reload(vedette, moved)
+    wait_until("it serves there again", lambda: vedette.text().count("Serving OPC UA.") == 4)
     with vedette.client() as client:
         assert is_good(client, "Tags/demo/sine")
 
 
 def test_without_a_ua_server_and_with_one_again(vedette):
-    table = '[ua_server]\nlisten = "127.0.0.1:{port}"\ninsecure_on_loopback = true\n'
+    table = DEMO[DEMO.index("[ua_server]") : DEMO.index("[cameras]")]
     reload(vedette, DEMO.replace(table, ""))
     with socket.socket() as probe:
         wait_until("closed", lambda: probe.connect_ex(("127.0.0.1", vedette.port)) != 0)
@@ -295,3 +310,27 @@ def test_a_stop_does_not_wait_for_a_reload(vedette):
     vedette.process.send_signal(signal.SIGHUP)
     vedette.process.send_signal(signal.SIGTERM)
     assert vedette.process.wait(15) == 0
+
+
+def test_a_client_that_has_its_own_server_changed_gets_its_answer(make):
+    text = DEMO.replace('anonymous = "operator"', 'anonymous = "admin"')
+    vedette = make(text).start()
+    client = vedette.client()
+    client.connect()
+    device = child(client.nodes.objects, "Device")
+    index = client.get_namespace_index("urn:vedette:nodes")
+    call = lambda: device.call_method(f"{index}:ReloadConfiguration")
+    assert call() == [True, "nothing in the configuration has changed"]
+    vedette.config.write_text("[ua_server]\nlisten = 4840\n")
+    applied, message = call()
+    assert not applied and "vedette.toml:2: [ua_server] listen: " in message
+    vedette.config.write_text(text.replace("{port}", str(vedette.port)).replace('"admin"', '"viewer"'))
+    assert call() == [True, "[ua_server] changed"]
+    wait_until("it serves", lambda: vedette.text().count("Serving OPC UA.") == 2)
+    with vedette.client() as other:
+        assert is_good(other, "Tags/demo/sine")
+    try:
+        client.disconnect()
+    except Exception:
+        # Its connection is gone, which is what it was told.
+        pass

@@ -78,6 +78,7 @@ pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, mut dial: impl Di
         last_cause = Some(cause);
         stop.sleep(backoff.wait()).await;
     }
+    hub.withdraw_condition(ConditionKind::UplinkDown, SOURCE);
 }
 
 struct Uplink<'a> {

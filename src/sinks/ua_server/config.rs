@@ -1,7 +1,9 @@
 //! `[ua_server]`: what the configuration says about the server.
 
+use super::access::{AccessRule, Anonymous};
 use super::found::{self, DiscoveryServer, Mdns, Reverse};
 use super::limits::Limits;
+use crate::model::Role;
 use serde::Deserialize;
 use std::net::SocketAddr;
 
@@ -14,6 +16,11 @@ pub struct Config {
     /// Also offer SecurityPolicy None: no encryption, no signature, anybody on this machine reads and writes. Only
     /// allowed while `listen` is a loopback address. Default: false.
     pub insecure_on_loopback: bool,
+    /// What somebody without a user may do: "none", and nobody comes in without one; "viewer", "operator", "admin".
+    /// Default: "viewer".
+    pub anonymous: Anonymous,
+    /// Who may do what with which nodes, where that differs from the defaults. Default: none.
+    pub access: Vec<AccessRule>,
     /// Refuse clients whose CA has no current revocation list in the PKI folder's crls/. Default: false, the list of a CA
     /// counts if there is one.
     pub require_crls: bool,
@@ -34,6 +41,8 @@ impl Default for Config {
         Self {
             listen: ([0, 0, 0, 0], 4840).into(),
             insecure_on_loopback: false,
+            anonymous: Anonymous::Viewer,
+            access: Vec::new(),
             require_crls: false,
             limits: Limits::default(),
             mdns: Mdns::Switch(true),
@@ -60,5 +69,13 @@ impl Config {
         }
         faults.extend(found::check(&self.mdns, &self.discovery_server, &self.reverse));
         faults
+    }
+
+    /// What is allowed and should not stay so, likewise.
+    pub fn warnings(&self) -> Vec<(&'static str, String)> {
+        let Some(role) = self.anonymous.role().filter(|role| *role > Role::Viewer) else { return Vec::new() };
+        let what =
+            format!("every client that connects, also without a user, is {role}; \"viewer\" or \"none\" is safe");
+        vec![("anonymous", what)]
     }
 }

@@ -10,15 +10,16 @@
 //! grid. What comes much earlier than that, because the item was modified or enabled again or the clock was set back, has
 //! no source timestamp: the crate lets it pass, and nothing is stamped in the future.
 
-use super::items::{Nulls, exists};
+use super::access::{Access, Action, denied};
+use super::items::{Nulls, Owner, exists};
 use super::ranges;
 use crate::hub::frames::{Camera, Lease, Shot, Terms};
-use crate::model::{Quality, Sample, TagId, Timestamp, Value};
+use crate::model::{Quality, Sample, Status, TagId, Timestamp, Value};
 use crate::opcua::{data_value, date_time};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, ByteString, DataValue, NodeId, NumericRange, Variant};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -32,14 +33,14 @@ pub(super) enum Command {
     /// It begins. `first` is when the picture that the item already has was stamped.
     Add {
         handle: MonitoredItemHandle,
-        /// The session that created it.
-        session: u32,
+        owner: Owner,
         node: NodeId,
         camera: Camera,
         range: NumericRange,
         wish: Wish,
         /// There are only so many.
         permit: OwnedSemaphorePermit,
+        enabled: bool,
         lease: Option<(Lease, Last)>,
     },
     Modify {
@@ -54,6 +55,8 @@ pub(super) enum Command {
     Remove {
         handle: MonitoredItemHandle,
     },
+    /// Rights have changed.
+    Recheck,
 }
 
 /// What the crate compares the next picture's timestamp with.
@@ -108,13 +111,16 @@ pub(super) fn pump() -> (Sampling, Pump) {
 
 struct Item {
     node: NodeId,
-    session: u32,
+    owner: Owner,
     since: Instant,
     camera: Camera,
     range: NumericRange,
     /// Followed by the task.
     wish: watch::Sender<Wish>,
-    /// Runs while the item is enabled.
+    enabled: bool,
+    /// Used by the task, and when there is none.
+    nulls: Arc<Mutex<Nulls>>,
+    /// Runs while the item is enabled and its user may read the picture.
     task: Option<AbortHandle>,
     /// Given back with the item.
     _permit: OwnedSemaphorePermit,
@@ -128,7 +134,7 @@ impl Item {
 
 impl Pump {
     /// For ever.
-    pub(super) async fn run(mut self, subscriptions: Arc<SubscriptionCache>) {
+    pub(super) async fn run(mut self, subscriptions: Arc<SubscriptionCache>, access: Access) {
         let mut items: HashMap<MonitoredItemHandle, Item> = HashMap::new();
         let mut tasks = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
@@ -139,7 +145,7 @@ impl Pump {
                     // An expired subscription says nothing, and its leases would keep the camera running. An item that
                     // was announced just now may not be in its subscription yet.
                     items.retain(|handle, item| {
-                        let stays = now.duration_since(item.since) < SWEEP || exists(&subscriptions, item.session, *handle);
+                        let stays = now.duration_since(item.since) < SWEEP || exists(&subscriptions, item.owner.session, *handle);
                         if let (false, Some(task)) = (stays, &item.task) {
                             task.abort();
                         }
@@ -153,12 +159,16 @@ impl Pump {
             while tasks.try_join_next().is_some() {}
             let mut sample = |handle, item: &Item, lease, stamp| {
                 let to = To { handle, node: item.node.clone(), range: item.range.clone() };
-                tasks.spawn(deliver(subscriptions.clone(), to, lease, item.wish.subscribe(), stamp))
+                let (subscriptions, nulls) = (subscriptions.clone(), item.nulls.clone());
+                tasks.spawn(deliver(subscriptions, to, lease, item.wish.subscribe(), nulls, stamp))
             };
             match command {
-                Command::Add { handle, session, node, camera, range, wish, permit, lease } => {
+                Command::Add { handle, owner, node, camera, range, wish, permit, enabled, lease } => {
                     let (since, wish) = (Instant::now(), watch::Sender::new(wish));
-                    let mut item = Item { node, session, since, camera, range, wish, task: None, _permit: permit };
+                    let bad = (!owner.may_read).then_some(Status::BAD_USER_ACCESS_DENIED);
+                    let nulls = Arc::new(Mutex::new(Nulls::after(bad)));
+                    let (task, _permit) = (None, permit);
+                    let mut item = Item { node, owner, since, camera, range, wish, enabled, nulls, task, _permit };
                     item.task = lease.map(|(lease, stamp)| sample(handle, &item, lease, stamp));
                     items.insert(handle, item);
                 }
@@ -169,13 +179,28 @@ impl Pump {
                 }
                 Command::Enable { handle, enabled } => {
                     let Some(item) = items.get_mut(&handle) else { continue };
-                    match (&item.task, enabled) {
+                    item.enabled = enabled;
+                    match (&item.task, enabled && item.owner.may_read) {
                         (None, true) => item.task = Some(sample(handle, item, item.lease(), Last::Unknown)),
                         (Some(task), false) => {
                             task.abort();
                             item.task = None;
                         }
                         _ => {}
+                    }
+                }
+                Command::Recheck => {
+                    for (&handle, item) in &mut items {
+                        item.owner.may_read = access.may(&item.owner.seat.token(), Action::Read, &item.node);
+                        match (&item.task, item.enabled && item.owner.may_read) {
+                            (None, true) => item.task = Some(sample(handle, item, item.lease(), Last::Unknown)),
+                            (Some(task), false) => {
+                                task.abort();
+                                item.task = None;
+                                deny(&subscriptions, handle, item);
+                            }
+                            _ => {}
+                        }
                     }
                 }
                 Command::Remove { handle } => {
@@ -186,6 +211,19 @@ impl Pump {
             }
         }
     }
+}
+
+/// Tells an item that its user may not see the picture any more.
+fn deny(subscriptions: &SubscriptionCache, handle: MonitoredItemHandle, item: &Item) {
+    let value = lock(&item.nulls).null(Status::BAD_USER_ACCESS_DENIED);
+    let mut notifier = subscriptions.data_notifier();
+    if let Some(mut items) = notifier.notify_for(&item.node, AttributeId::Value) {
+        items.data_value_to_item(DataValue { value, ..denied() }, &handle);
+    }
+}
+
+fn lock(nulls: &Mutex<Nulls>) -> MutexGuard<'_, Nulls> {
+    nulls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where pictures go.
@@ -202,9 +240,9 @@ async fn deliver(
     to: To,
     mut lease: Lease,
     mut wish: watch::Receiver<Wish>,
+    nulls: Arc<Mutex<Nulls>>,
     mut last: Last,
 ) {
-    let mut nulls = Nulls::after(None);
     loop {
         let shot = tokio::select! {
             shot = lease.next() => shot,
@@ -221,8 +259,8 @@ async fn deliver(
         let mut value = image_value(&shot);
         value.source_timestamp = stamp.map(date_time);
         match &shot {
-            Ok(_) => nulls.reset(),
-            Err(quality) => value.value = nulls.null(quality.status),
+            Ok(_) => lock(&nulls).reset(),
+            Err(quality) => value.value = lock(&nulls).null(quality.status),
         }
         let mut notifier = subscriptions.data_notifier();
         if let Some(mut items) = notifier.notify_for(&to.node, AttributeId::Value) {

@@ -12,14 +12,16 @@
 //!
 //! All values of all clients pass here, a million a second if they want, so a value costs no lookup by hash.
 
+use super::access::{Seat, denied};
 use super::ranges;
 use super::stamps::Stamps;
 use crate::model::{Sample, Status, TagId, Timestamp};
+use ::opcua::server::authenticator::UserToken;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::{DataValue, NumericRange, Variant};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -57,12 +59,18 @@ struct Item {
 }
 
 /// What an item was created with.
-#[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    pub(super) session: u32,
+    pub(super) owner: Owner,
     pub(super) sampling: Sampling,
     pub(super) range: NumericRange,
     pub(super) has_deadband: bool,
+}
+
+/// Who an item belongs to.
+pub(super) struct Owner {
+    pub(super) session: u32,
+    pub(super) seat: Arc<Seat>,
+    pub(super) may_read: bool,
 }
 
 /// What a client asked for.
@@ -142,7 +150,11 @@ impl Items {
     /// An item begins, with this as its initial value.
     pub(super) fn add(&self, handle: MonitoredItemHandle, wanted: Wanted, initial: &Sample) {
         let (now, tag) = (Instant::now(), initial.tag);
-        let bad = initial.quality.is_bad().then_some(initial.quality.status);
+        let bad = if wanted.owner.may_read {
+            initial.quality.is_bad().then_some(initial.quality.status)
+        } else {
+            Some(Status::BAD_USER_ACCESS_DENIED)
+        };
         let again = now + wanted.sampling.interval().max(SETTLE) + MARGIN;
         let item = Item { handle, since: now, wanted, nulls: Nulls::after(bad), stamps: Stamps::default() };
         let mut state = self.lock();
@@ -154,7 +166,8 @@ impl Items {
     pub(super) fn modify(&self, handle: MonitoredItemHandle, session: u32, sampling: Sampling, has_deadband: bool) {
         let mut state = self.lock();
         if let Some((tag, item, last)) = state.remove(handle) {
-            let wanted = Wanted { session, sampling, has_deadband, range: item.wanted.range };
+            let owner = Owner { session, ..item.wanted.owner };
+            let wanted = Wanted { owner, sampling, has_deadband, range: item.wanted.range };
             state.add(tag, Item { wanted, ..item }, last);
         }
     }
@@ -169,6 +182,20 @@ impl Items {
         if let Some(&tag) = state.items.get(&handle) {
             state.queue.insert((Instant::now() + SETTLE, tag, None));
             self.earlier.notify_one();
+        }
+    }
+
+    /// Rights have changed: whoever may read now gets the value, and who may not any more is told so.
+    pub(super) fn recheck(&self, may_read: impl Fn(&UserToken, TagId) -> bool) {
+        let State { tags, queue, .. } = &mut *self.lock();
+        for (tag, id) in tags.iter_mut().zip(0..).map(|(tag, id)| (tag, TagId(id))) {
+            for Owner { seat, may_read: before, .. } in tag.items.iter_mut().map(|item| &mut item.wanted.owner) {
+                let now = may_read(&seat.token(), id);
+                if std::mem::replace(before, now) != now {
+                    queue.insert((Instant::now(), id, None));
+                    self.earlier.notify_one();
+                }
+            }
         }
     }
 
@@ -212,7 +239,7 @@ impl Items {
         let known: Vec<_> = {
             let state = self.lock();
             let old = state.tags.iter().flat_map(|tag| &tag.items).filter(is_old);
-            old.map(|item| (item.handle, item.wanted.session)).collect()
+            old.map(|item| (item.handle, item.wanted.owner.session)).collect()
         };
         for (handle, session) in known {
             if !exists(subscriptions, session, handle) {
@@ -275,11 +302,14 @@ impl State {
     ) {
         let Some(tag) = self.tags.get_mut(sample.tag.index()) else { return };
         for item in &mut tag.items {
-            let mut value = value.clone();
-            if sample.quality.is_bad() {
-                value.value = item.nulls.null(sample.quality.status);
+            let (mut value, bad) = if item.wanted.owner.may_read {
+                (value.clone(), sample.quality.is_bad().then_some(sample.quality.status))
             } else {
-                item.nulls.reset();
+                (denied(), Some(Status::BAD_USER_ACCESS_DENIED))
+            };
+            match bad {
+                Some(status) => value.value = item.nulls.null(status),
+                None => item.nulls.reset(),
             }
             let stamp = value.source_timestamp.filter(|_| item.wanted.sampling != Sampling::Publishing);
             value.source_timestamp = item.stamps.next(stamp, value.value.as_ref(), item.wanted.has_deadband);
@@ -381,6 +411,7 @@ impl Nulls {
 mod tests {
     use super::*;
     use crate::model::Value;
+    use crate::sinks::ua_server::access::Seats;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -389,7 +420,9 @@ mod tests {
     }
 
     fn wanted(sampling: Sampling) -> Wanted {
-        Wanted { session: 1, sampling, range: NumericRange::None, has_deadband: false }
+        let seat = Seats::default().seat(1, &UserToken("anna".into()));
+        let owner = Owner { session: 1, seat, may_read: true };
+        Wanted { owner, sampling, range: NumericRange::None, has_deadband: false }
     }
 
     /// Of the time so many milliseconds after the epoch.
@@ -463,6 +496,29 @@ mod tests {
         assert!(give(&sample(TagId(8), 5000)).is_empty());
         items.remove(handle(1));
         assert_eq!(give(&good).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_read_any_more_is_told_so_and_gets_the_value_again_later() {
+        let (items, tag) = (Items::default(), TagId(7));
+        let good = sample(tag, 5000);
+        items.add(handle(1), wanted(Sampling::Interval(SECOND)), &good);
+        items.wait().await;
+        items.lock().due(Instant::now());
+        let value = DataValue::new_now(5);
+        let got = || {
+            let mut got = Vec::new();
+            items.lock().give(&good, &value, |value, _| got.push(value));
+            got.remove(0)
+        };
+        items.recheck(|token, tag| token.0 == "anna" && tag == TagId(7));
+        assert_eq!((items.next_due(), got()), (None, value.clone()), "nothing has changed");
+        items.recheck(|_, _| false);
+        assert_eq!(items.lock().due(Instant::now()), [tag]);
+        assert_eq!((got().status, got().value), (Some(::opcua::types::StatusCode::BadUserAccessDenied), None));
+        items.recheck(|_, _| true);
+        assert_eq!(items.lock().due(Instant::now()), [tag]);
+        assert_eq!(got(), value);
     }
 
     #[test]

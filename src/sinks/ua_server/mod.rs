@@ -4,28 +4,35 @@
 //!     ├── Camera Device ── Camera Image          the first camera, where users of the original sample look for it
 //!     ├── Cameras ── <name> ── Camera Image      every camera, the first too (there it is the same node)
 //!     │                     ├─ Snapshot         a method: a picture of another size or quality
+//!     │                     ├─ Restart          a method: closes and opens the device
+//!     │                     ├─ CameraLost       a condition
 //!     │                     └─ State, Format ... the tags below `cameras/<name>/`
+//!     ├── Device ── Events, ReloadConfiguration, UplinkDown ...   what happened, a method, conditions
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
 //! - `gate/` owns the port: who may come in, and at what pace. Behind it the UA crate's server has a port of its own.
 //! - `address_space/` makes these nodes, and takes them away, as tags and cameras come and go.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
 //! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
-//! - `snapshot.rs` is the method of that name.
+//! - `methods.rs` are our methods; `snapshot.rs` is the one of that name.
+//! - `events/` are events, and conditions as alarms.
 //! - `history/` answers HistoryRead from the store.
 //! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
 //! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
 //! - `found/` makes it known: mDNS, discovery server, reverse connect.
 //! - `pki.rs` keeps our own certificate and the trust list.
+//! - `access/` says who may come in, and who may do what with which node.
 //! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
 //! configuration.
 
+mod access;
 mod address_space;
 mod config;
 mod endpoints;
+mod events;
 mod filter;
 mod found;
 mod gate;
@@ -33,6 +40,7 @@ mod history;
 mod images;
 mod items;
 mod limits;
+mod methods;
 mod node_manager;
 mod pki;
 mod ranges;
@@ -48,11 +56,15 @@ use crate::opcua::certificate::{self, Application};
 use crate::opcua::date_time;
 use crate::opcua::trust::Rules;
 use crate::store::History;
+use crate::users::{self, Users};
 use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
 use ::opcua::types::{BuildInfo, DateTime};
+use access::{Access, Authenticator, Guard};
 use address_space::Nodes;
 pub use config::Config;
+use events::delivery::Delivery;
+use events::manager::ConditionMethods;
 use gate::Gate;
 use node_manager::{HubNodes, Sampling};
 use pki::{Pki, PkiError};
@@ -63,7 +75,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Everything that can fail has been tried: the port is bound, the certificate is there, the trust list was read.
 pub struct Setup {
@@ -72,6 +84,7 @@ pub struct Setup {
     /// What every camera has below its name: the declarations of CameraType.
     camera_tags: Vec<TagSpec>,
     pki: Pki,
+    users: Users,
     /// What there is of history.
     history: Option<History>,
     /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
@@ -85,13 +98,15 @@ pub enum SetupError {
     Bind(#[from] net::BindError),
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error("the users: {0}")]
+    Users(#[from] users::OpenError),
 }
 
 /// Below the data folder.
 pub const PKI: &str = "pki";
 
 impl Setup {
-    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads the trust list. `camera_tags` are the
+    /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads trust list and users. `camera_tags` are the
     /// tags that every camera has, without the camera's name; `before` is what runs now, whose port it may take over.
     pub fn new(
         config: Config,
@@ -109,12 +124,13 @@ impl Setup {
         };
         let rules = Rules { require_crls: config.require_crls };
         let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
+        let users = Users::open(data_dir)?;
         let listener = match before.filter(|before| before.config.listen == config.listen) {
             Some(before) => before.listener()?,
             None => net::listen(config.listen)?,
         };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, history, listener, address })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, users, history, listener, address })
     }
 
     pub fn config(&self) -> &Config {
@@ -153,17 +169,18 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
-    let (latest, structure) = (hub.latest(), hub.structure());
-    let (server, handle) = build(setup, hub, sampling)?;
-    let nodes = handle
-        .node_managers()
-        .get_of_type::<InMemoryNodeManager<HubNodes>>()
-        .ok_or_else(|| RunError::Crate("our node manager is not there".into()))?;
+    let (latest, structure, events) = (hub.latest(), hub.structure(), hub.events());
+    let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
+    let delivery = Arc::new(Delivery::new(hub.clone(), access.clone()));
+    let (server, handle) = build(setup, hub, sampling, &access, &delivery)?;
+    let guard = handle.node_managers().get_of_type::<Guard>();
+    let nodes = guard.ok_or_else(|| RunError::Crate("our node manager is not there".into()))?.nodes().clone();
     let server_nodes = handle
         .node_managers()
         .get_of_type::<ServerNodes>()
         .ok_or_else(|| RunError::Crate("the nodes of the server are not there".into()))?;
     server_nodes::tidy(&handle);
+    events::set_up(&handle);
     if setup.history.is_some() {
         history::nodes::announce(&handle);
     }
@@ -171,11 +188,14 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
 
     let notify = notify(hub, latest, &nodes, &handle);
     let follow = follow(hub, structure, &nodes);
+    let events = events::run(hub, events, &delivery, &nodes, &handle);
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
-    let images = pump.run(handle.subscriptions().clone());
+    let rights = rights(access.clone(), &nodes);
+    let images = pump.run(handle.subscriptions().clone(), access);
     let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
     let behind_address = behind.local_addr().map_err(RunError::Listen)?;
+    gate::guard(&handle.info().type_loaders);
     let key_bytes = key_bytes(&handle)?;
     let gate = Gate::new(&setup.config, hub.clone(), setup.pki.trust.clone(), behind_address, key_bytes);
     // Beside the rest, because its good-bye takes longer than the stop.
@@ -196,6 +216,9 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
         () = refresh => {}
         () = images => {}
         () = server_nodes.run() => {}
+        () = events => {}
+        () = setup.users.follow() => {}
+        () = rights => {}
         () = setup.pki.replaced(hub) => {}
         () = stop.stopped() => {}
     }
@@ -230,12 +253,18 @@ fn build(
     setup: &Arc<Setup>,
     hub: &Hub,
     sampling: Sampling,
+    access: &Access,
+    delivery: &Arc<Delivery>,
 ) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
+    let authenticator = Arc::new(Authenticator::new(access.clone(), hub.clone()));
+    let (guard, access) = (access.clone(), access.clone());
+    let (hub_of_methods, of_methods) = (hub.clone(), delivery.clone());
     let (hub, sessions, has_history) = (hub.clone(), Arc::new(Sessions::default()), setup.history.is_some());
     let (shown, seen) = (setup.clone(), sessions.clone());
     let nodes = InMemoryNodeManagerBuilder::new(move |context, address_space: &mut _| {
-        HubNodes::new(hub, sampling, &shown, seen, &context, address_space)
+        HubNodes::new(hub, access, sampling, &shown, seen, &context, address_space)
     });
+    let nodes = Guard::builder(nodes, guard);
     let mut builder = ServerBuilder::new()
         .application_name(setup.device_name.clone())
         .application_uri(setup.pki.identity().application_uri)
@@ -254,8 +283,11 @@ fn build(
         .create_sample_keypair(false)
         .host(endpoints::advertised_host(&setup.config.listen))
         .port(setup.address.port())
+        .with_authenticator(authenticator)
+        .with_type_tree_getter(delivery.subscribers().clone())
         // The first that owns a node answers for it.
         .without_node_managers()
+        .with_node_manager(move |context| ConditionMethods::new(hub_of_methods, of_methods, context))
         .with_node_manager(move |context| ServerNodes::new(context, sessions, has_history))
         .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
         .with_node_manager(nodes)
@@ -319,10 +351,27 @@ async fn refresh(hub: &Hub, nodes: &InMemoryNodeManager<HubNodes>) {
     }
 }
 
+/// Judges monitored items anew when users or their roles have changed, for ever.
+async fn rights(access: Access, nodes: &InMemoryNodeManager<HubNodes>) {
+    let (mut users, mut seats) = (access.users().changed(), access.seats().changed());
+    // The senders are ours, so they cannot be gone.
+    while tokio::select! { changed = users.changed() => changed, changed = seats.changed() => changed }.is_ok() {
+        nodes.inner().recheck().await;
+    }
+}
+
 /// Makes and takes away nodes as tags and cameras come and go, for ever.
 async fn follow(hub: &Hub, mut structure: tokio::sync::watch::Receiver<u64>, nodes: &InMemoryNodeManager<HubNodes>) {
+    let mut nameless = Vec::new();
     loop {
         nodes.inner().update(hub, &mut nodes.address_space().write());
+        let missing = nodes.inner().rules_without_node(&nodes.address_space().read());
+        if missing != nameless {
+            if !missing.is_empty() {
+                warn!(paths = ?missing, "No node has such a path; its [[ua_server.access]] is for nothing yet.");
+            }
+            nameless = missing;
+        }
         if structure.changed().await.is_err() {
             return std::future::pending().await;
         }

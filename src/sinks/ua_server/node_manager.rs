@@ -5,14 +5,15 @@
 //! the camera takes, and reads of several images run at once.
 
 use super::NodesLock;
+use super::access::{Access, Action, denied};
 use super::address_space::{NAMESPACE, Nodes, Target};
 use super::filter::{self, Deadband, deadband, deadband_of_item};
 use super::history::History;
 use super::images::{Command, Last, Wish, image_value};
-use super::items::{Items, Sampling as ItemSampling, Wanted, saw_session};
+use super::items::{Items, Owner, Sampling as ItemSampling, Wanted, saw_session};
 use super::limits::Limits;
 use super::server_nodes::Sessions;
-use super::{Setup, ranges, snapshot, writes};
+use super::{Setup, ranges, writes};
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
 use crate::model::{Sample, TagId};
@@ -46,6 +47,7 @@ const FIRST_PICTURE: Duration = Duration::from_secs(2);
 
 pub(super) struct HubNodes {
     hub: Hub,
+    access: Access,
     nodes: NodesLock,
     sampling: Sampling,
     items: Items,
@@ -60,6 +62,7 @@ pub(super) struct HubNodes {
 impl HubNodes {
     pub(super) fn new(
         hub: Hub,
+        access: Access,
         sampling: Sampling,
         setup: &Setup,
         sessions: Arc<Sessions>,
@@ -77,7 +80,7 @@ impl HubNodes {
         let image_items = Arc::new(Semaphore::new(limits.image_items));
         let history = setup.history.clone().map(History::new);
         let (nodes, items) = (NodesLock::new(nodes), Items::default());
-        Self { hub, nodes, sampling, items, image_items, limits, history, sessions, namespaces }
+        Self { hub, access, nodes, sampling, items, image_items, limits, history, sessions, namespaces }
     }
 
     fn saw(&self, context: &RequestContext) {
@@ -106,6 +109,10 @@ impl HubNodes {
         }
     }
 
+    pub(super) fn namespace(&self) -> u16 {
+        self.read_nodes().namespace()
+    }
+
     pub(super) fn items(&self) -> &Items {
         &self.items
     }
@@ -116,6 +123,29 @@ impl HubNodes {
 
     fn read_nodes(&self) -> std::sync::RwLockReadGuard<'_, Nodes> {
         self.nodes.read().expect("no code that holds the nodes panics")
+    }
+
+    /// Paths of access rules that name nothing.
+    pub(super) fn rules_without_node(&self, address_space: &AddressSpace) -> Vec<String> {
+        let nodes = self.read_nodes();
+        let exists = |path: &str| address_space.node_exists(&nodes.id(path));
+        self.access.rules().without_node(exists).into_iter().map(str::to_owned).collect()
+    }
+
+    fn owner(&self, context: &RequestContext, item: &CreateMonitoredItem) -> Owner {
+        let seat = self.access.seats().seat(item.handle().subscription_id, &context.token);
+        let may_read = self.access.may(&context.token, Action::Read, &item.item_to_monitor().node_id);
+        Owner { session: context.session_id, seat, may_read }
+    }
+
+    /// Judges all monitored items anew, after a change of users.
+    pub(super) async fn recheck(&self) {
+        {
+            let nodes = self.read_nodes();
+            let may_read = |token: &_, node| self.access.may(token, Action::Read, node);
+            self.items.recheck(|token, tag| nodes.node_id_of(tag).is_some_and(|node| may_read(token, node)));
+        }
+        self.command(Command::Recheck).await;
     }
 
     async fn command(&self, command: Command) {
@@ -138,7 +168,11 @@ impl HubNodes {
         let wish = image_wish(context, handle.subscription_id, item.sampling_interval(), deadband);
         // A queue of pictures is a queue of megabytes, and of old ones.
         item.revise_queue_size(1);
-        let lease = if item.monitoring_mode() == MonitoringMode::Disabled {
+        let (owner, enabled) = (self.owner(context, item), item.monitoring_mode() != MonitoringMode::Disabled);
+        if !owner.may_read {
+            item.set_initial_value(denied());
+        }
+        let lease = if !enabled || !owner.may_read {
             None
         } else {
             let mut lease = camera.lease(wish.terms);
@@ -153,9 +187,8 @@ impl HubNodes {
             Some((lease, last))
         };
         item.set_status(StatusCode::Good);
-        let session = context.session_id;
         let range = item.item_to_monitor().index_range.clone();
-        self.command(Command::Add { handle, session, node, camera, range, wish, permit, lease }).await;
+        self.command(Command::Add { handle, owner, node, camera, range, wish, permit, enabled, lease }).await;
     }
 }
 
@@ -209,7 +242,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                     Answer::Tag
                 }
                 // A method has no Value, so what is left are nodes with values of their own.
-                Ok(Some(Target::Snapshot(_)) | None) => {
+                Ok(Some(Target::Method(_)) | None) => {
                     let whole = ParsedReadValueId { index_range: NumericRange::None, ..(**node).clone() };
                     Answer::Now(address_space.read(context, &whole, 0.0, TimestampsToReturn::Both))
                 }
@@ -240,14 +273,20 @@ impl InMemoryNodeManagerImpl for HubNodes {
         {
             let (address_space, targets) = (address_space.read(), self.read_nodes());
             for item in items.iter_mut() {
-                match resolve(context, &address_space, &targets, item.item_to_monitor()) {
+                let wanted = item.item_to_monitor();
+                let resolved = match resolve(context, &address_space, &targets, wanted) {
+                    // An item on what its user may not read is created, and told so.
+                    Err(StatusCode::BadUserAccessDenied) => Ok(targets.target(&wanted.node_id).cloned()),
+                    resolved => resolved,
+                };
+                match resolved {
                     Err(status) => item.set_status(status),
                     Ok(Some(Target::Image(camera))) => images.push((camera, item)),
                     Ok(Some(Target::Tag(tag))) => match filter::check(item, self.hub.spec(tag).data_type.is_number()) {
                         Err(status) => item.set_status(status),
                         Ok(()) => tags.push((tag, item)),
                     },
-                    Ok(Some(Target::Snapshot(_)) | None) => {
+                    Ok(Some(Target::Method(_)) | None) => {
                         let whole =
                             ParsedReadValueId { index_range: NumericRange::None, ..item.item_to_monitor().clone() };
                         let value = address_space.read(context, &whole, 0.0, TimestampsToReturn::Both);
@@ -273,13 +312,14 @@ impl InMemoryNodeManagerImpl for HubNodes {
             }
             let sample = self.hub.read(tag);
             let wanted = Wanted {
-                session: context.session_id,
+                owner: self.owner(context, item),
                 sampling: item_sampling(item.sampling_interval()),
                 range: item.item_to_monitor().index_range.clone(),
                 has_deadband: deadband(item.filter()) != Deadband::None,
             };
             // Whole, without the IndexRange: the crate applies that to every value of an item by itself.
-            item.set_initial_value(ranges::for_item(data_value(&sample), &wanted.range));
+            let initial = if wanted.owner.may_read { data_value(&sample) } else { denied() };
+            item.set_initial_value(ranges::for_item(initial, &wanted.range));
             item.set_status(StatusCode::Good);
             self.items.add(item.handle(), wanted, &sample);
         }
@@ -325,8 +365,8 @@ impl InMemoryNodeManagerImpl for HubNodes {
         for method in methods {
             let target = self.read_nodes().target(method.method_id()).cloned();
             match target {
-                Some(Target::Snapshot(camera)) => {
-                    snapshot::call(&camera, self.history.as_ref().map(History::kept), method).await;
+                Some(Target::Method(target)) => {
+                    target.call(&self.hub, self.history.as_ref().map(History::kept), method).await;
                 }
                 _ => method.set_status(StatusCode::BadMethodInvalid),
             }
@@ -375,7 +415,7 @@ impl InMemoryNodeManagerImpl for HubNodes {
                 // The crate would say BadUserAccessDenied, as if another user might (OPC 10000-4, 5.11.4).
                 let is_read_only = |target: &Target| match target {
                     Target::Tag(tag) => !self.hub.spec(*tag).writable,
-                    Target::Image(_) | Target::Snapshot(_) => true,
+                    Target::Image(_) | Target::Method(_) => true,
                 };
                 if written.attribute_id == AttributeId::Value
                     && self.read_nodes().target(&written.node_id).is_some_and(is_read_only)

@@ -140,6 +140,14 @@ impl System {
     }
 }
 
+impl Drop for System {
+    fn drop(&mut self) {
+        for kind in [ConditionKind::DiskNearlyFull, ConditionKind::ClockNotSet] {
+            self.hub.withdraw_condition(kind, SOURCE);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,8 @@ mod removal;
 mod units;
 mod variables;
 
+use super::events::nodes as events;
+use super::methods::{self, Method};
 use super::{history, snapshot};
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
@@ -33,8 +35,7 @@ pub(super) const NAMESPACE: &str = "urn:vedette:nodes";
 pub(super) enum Target {
     Tag(TagId),
     Image(Camera),
-    /// A method.
-    Snapshot(Camera),
+    Method(Method),
 }
 
 /// What has been made so far.
@@ -50,6 +51,7 @@ pub(super) struct Nodes {
     cameras: HashSet<String>,
     /// The picture that is also below `Camera Device`.
     first: Option<NodeId>,
+    conditions: HashSet<NodeId>,
     camera_type: NodeId,
     /// Whose history there is.
     history: Option<History>,
@@ -81,13 +83,22 @@ impl Nodes {
             folders: HashSet::new(),
             cameras: HashSet::new(),
             first: None,
+            conditions: HashSet::new(),
             camera_type,
             history,
         };
         for name in [CAMERAS, TAGS] {
             nodes.folder(address_space, name, name, ObjectId::ObjectsFolder.into(), ReferenceTypeId::Organizes);
         }
+        events::add_base(address_space, namespace);
+        let reload = nodes.id(&format!("{}/{}", events::DEVICE, methods::RELOAD));
+        methods::add_reload(address_space, &reload, nodes.name(methods::RELOAD), &nodes.id(events::DEVICE));
+        nodes.targets.insert(reload, Target::Method(Method::Reload));
         nodes
+    }
+
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
     }
 
     pub(super) fn target(&self, id: &NodeId) -> Option<&Target> {
@@ -128,6 +139,23 @@ impl Nodes {
             }
         }
         self.set_first(address_space, cameras.first());
+        self.update_conditions(hub, address_space);
+    }
+
+    fn update_conditions(&mut self, hub: &Hub, address_space: &mut AddressSpace) {
+        let conditions = hub.conditions();
+        let wanted: HashSet<NodeId> =
+            conditions.iter().map(|condition| events::condition_id(condition, self.namespace)).collect();
+        let gone: Vec<NodeId> = self.conditions.difference(&wanted).cloned().collect();
+        for id in gone {
+            self.conditions.remove(&id);
+            self.remove(address_space, &id);
+        }
+        for condition in conditions {
+            if self.conditions.insert(events::condition_id(&condition, self.namespace)) {
+                events::add_condition(address_space, &condition, self.namespace);
+            }
+        }
     }
 
     /// With the folders that have nothing in them any more.
@@ -150,7 +178,7 @@ impl Nodes {
 
     fn remove_camera(&mut self, address_space: &mut AddressSpace, name: &str) {
         self.cameras.remove(name);
-        for own in [CAMERA_IMAGE, snapshot::NAME] {
+        for own in [CAMERA_IMAGE, snapshot::NAME, methods::RESTART] {
             self.remove(address_space, &self.id(&format!("{CAMERAS}/{name}/{own}")));
         }
     }
@@ -174,7 +202,7 @@ impl Nodes {
         self.first = first;
     }
 
-    fn id(&self, path: &str) -> NodeId {
+    pub(super) fn id(&self, path: &str) -> NodeId {
         NodeId::new(self.namespace, path)
     }
 
@@ -193,7 +221,10 @@ impl Nodes {
         self.targets.insert(id, Target::Image(camera.clone()));
         let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), snapshot::NAME));
         snapshot::add_node(address_space, &method, self.name(snapshot::NAME), &parent);
-        self.targets.insert(method, Target::Snapshot(camera));
+        self.targets.insert(method, Target::Method(Method::Snapshot(camera.clone())));
+        let method = self.id(&format!("{CAMERAS}/{}/{}", camera.name(), methods::RESTART));
+        methods::add_restart(address_space, &method, self.name(methods::RESTART), &parent);
+        self.targets.insert(method, Target::Method(Method::Restart(camera)));
     }
 
     /// The object of a camera, whether its tags or its picture come first.
@@ -205,6 +236,7 @@ impl Nodes {
                 .has_type_definition(self.camera_type.clone())
                 .organized_by(self.id(CAMERAS))
                 .insert(address_space);
+            events::add_notifier(address_space, &self.id(CAMERAS), &id);
         }
         id
     }
@@ -244,5 +276,57 @@ impl Nodes {
         variables::add(address_space, &id, &parent, name, spec);
         self.targets.insert(id.clone(), Target::Tag(tag));
         id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Clock;
+    use crate::model::{DataType, TagName};
+    use ::opcua::server::address_space::NodeType;
+
+    fn data_type(address_space: &AddressSpace, id: &NodeId) -> Option<NodeId> {
+        match address_space.find_node(id)? {
+            NodeType::Variable(variable) => Some(variable.data_type()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn nodes_follow_their_tags() {
+        let hub = Hub::new(Clock::real());
+        let mut address_space = AddressSpace::new();
+        address_space.add_namespace(NAMESPACE, 2);
+        let mut nodes = Nodes::new(&[(2, NAMESPACE)], &[], None, &mut address_space);
+        let spec = |name: &str, data_type| TagSpec::new(TagName::new(name).unwrap(), data_type);
+        let number = hub.register("one", vec![spec("a/b/x", DataType::Double).range(0.0, 1.0)]).unwrap();
+        let other = hub.register("other", vec![spec("a/y", DataType::Double)]).unwrap();
+        nodes.update(&hub, &mut address_space);
+        let id = nodes.id("Tags/a/b/x");
+        let range = variables::below(&id, "EURange");
+        assert_eq!(data_type(&address_space, &id), Some(NodeId::new(0, DataType::Double as u32)));
+        assert!(address_space.node_exists(&range));
+
+        let tag = number.tags()[0];
+        drop(number);
+        let text = hub.register("two", vec![spec("a/b/x", DataType::String)]).unwrap();
+        nodes.update(&hub, &mut address_space);
+        assert_eq!(text.tags(), [tag]);
+        assert_eq!(data_type(&address_space, &id), Some(NodeId::new(0, DataType::String as u32)));
+        assert!(!address_space.node_exists(&range), "it was of the number");
+
+        drop(text);
+        hub.retire();
+        nodes.update(&hub, &mut address_space);
+        assert!(!address_space.node_exists(&id) && nodes.target(&id).is_none());
+        assert!(!address_space.node_exists(&nodes.id("Tags/a/b")), "it is empty");
+        assert!(address_space.node_exists(&nodes.id("Tags/a")), "another tag is there");
+        assert_eq!(nodes.node_id_of(tag), Some(&id), "so that who monitors it is told");
+
+        drop(other);
+        hub.retire();
+        nodes.update(&hub, &mut address_space);
+        assert!(!address_space.node_exists(&nodes.id("Tags/a")) && address_space.node_exists(&nodes.id("Tags")));
     }
 }

@@ -147,7 +147,9 @@ impl<'a> Connection<'a> {
         let server = timeout_at(deadline, self.dial(&hello)).await.map_err(|_| late("the server is busy"))??;
         write_all(&server, &open).await?;
         // The answer says that the client had the key of its certificate.
-        timeout_at(deadline, self.carry(&server)).await.map_err(|_| late("the channel did not open in time"))??;
+        timeout_at(deadline, self.carry_first(&server))
+            .await
+            .map_err(|_| late("the channel did not open in time"))??;
         if !matches!(channel, Channel::Discovery) {
             self.shared.doors().opened(self.id);
         }
@@ -337,6 +339,14 @@ impl<'a> Connection<'a> {
             }
             Ok(false) | Err(_) => Err(End::Closed),
         }
+    }
+
+    /// The answer to the OpenSecureChannel.
+    async fn carry_first(&self, server: &TcpStream) -> Result<(), End> {
+        while !self.responses.has_begun() {
+            self.carry(server).await?;
+        }
+        Ok(())
     }
 
     /// Everything the server says, until it closes.

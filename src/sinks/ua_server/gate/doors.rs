@@ -4,8 +4,8 @@
 //! the most of them first, so that who only connects keeps nobody out (OPC 10000-4, 5.5.2: a server closes the
 //! oldest channel without a session before it refuses a new one).
 
-use super::super::limits::Limits;
 use super::frame::{Refusal, refuse};
+use crate::sinks::ua_server::limits::Limits;
 use ::opcua::types::StatusCode;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

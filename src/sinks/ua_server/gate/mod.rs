@@ -5,6 +5,7 @@
 //!                        ├─ doors.rs       how many may be inside, and who has to go for others
 //!                        ├─ frame.rs       Hello, chunks and OpenSecureChannel as they are on the wire
 //!                        ├─ walk.rs        the body of a request that is not encrypted
+//!                        ├─ bodies.rs      structures in requests, encrypted or not, when the crate decodes them
 //!                        ├─ connection.rs  one client: its state, its times, its requests
 //!                        └─ responses.rs   what it gets, at its own pace; stream.rs reads, writes and closes
 //!
@@ -18,6 +19,7 @@
 //! the crate offers no policy None unless the whole server does, and holds certificates against its own copy of the
 //! trust list.
 
+mod bodies;
 mod connection;
 mod doors;
 pub(super) mod frame;
@@ -31,6 +33,7 @@ use super::limits::Limits;
 use crate::base::Stop;
 use crate::hub::Hub;
 use crate::opcua::trust::TrustList;
+pub(super) use bodies::guard;
 use connection::Connection;
 use doors::Doors;
 use frame::Refusal;
@@ -94,6 +97,7 @@ impl Gate {
 
     /// Lets clients in until the stop. When this is dropped all connections end.
     pub(super) async fn run(&self, listener: &TcpListener, stop: &Stop) {
+        allow_files();
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -136,6 +140,15 @@ impl Shared {
                 stream::say_good_bye(&stream, &refusal).await;
             }
         }
+    }
+}
+
+/// A connection takes three files, and the usual limit of 1024 is for programs that use select(2).
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "Cannot have more open files than usual.");
     }
 }
 

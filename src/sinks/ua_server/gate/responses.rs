@@ -41,6 +41,11 @@ impl Responses {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The client has got something from the server.
+    pub(super) fn has_begun(&self) -> bool {
+        self.chunks.load(Ordering::Relaxed) > 0
+    }
+
     /// Chunks that went out, if the client is between two messages, so that another one may be added.
     pub(super) fn between(&self) -> Option<u32> {
         let track = self.track.try_lock().ok()?;

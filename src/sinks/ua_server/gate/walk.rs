@@ -24,37 +24,44 @@ const REQUEST_HEADER: &[u8] = b"Nluusu";
 
 /// Services by the NodeId of their request's encoding, and the fields after the RequestHeader.
 const SERVICES: &[(u32, &[u8])] = &[
-    (422, b"s[s][s]"),          // FindServers
-    (428, b"s[s][s]"),          // GetEndpoints
-    (446, b"uuusu"),            // OpenSecureChannel
-    (452, b""),                 // CloseSecureChannel
-    (461, b"ssLuss[s]ssssslu"), // CreateSession
-    (467, b"ss[ss][s]Xss"),     // ActivateSession
-    (473, b"b"),                // CloseSession
-    (479, b"u"),                // Cancel
-    (527, b"Nluu[NuNbuu]"),     // Browse
-    (533, b"b[s]"),             // BrowseNext
-    (554, b"[N[NbbQ]]"),        // TranslateBrowsePathsToNodeIds
-    (560, b"[N]"),              // RegisterNodes
-    (566, b"[N]"),              // UnregisterNodes
-    (631, b"lu[NusQ]"),         // Read
-    (664, b"Xub[NsQs]"),        // HistoryRead
-    (673, b"[NusD]"),           // Write
-    (700, b"[X]"),              // HistoryUpdate
-    (712, b"[NN[V]]"),          // Call
-    (751, b"uu[NusQuulXub]"),   // CreateMonitoredItems
-    (763, b"uu[uulXub]"),       // ModifyMonitoredItems
-    (769, b"uu[u]"),            // SetMonitoringMode
-    (775, b"uu[u][u]"),         // SetTriggering
-    (781, b"u[u]"),             // DeleteMonitoredItems
-    (787, b"luuubb"),           // CreateSubscription
-    (793, b"uluuub"),           // ModifySubscription
-    (799, b"b[u]"),             // SetPublishingMode
-    (826, b"[uu]"),             // Publish
-    (832, b"uu"),               // Republish
-    (841, b"[u]b"),             // TransferSubscriptions
-    (847, b"[u]"),              // DeleteSubscriptions
-    (12208, b"uu[s]"),          // FindServersOnNetwork
+    (422, b"s[s][s]"),                   // FindServers
+    (428, b"s[s][s]"),                   // GetEndpoints
+    (437, b"ss[L]us[s]sb"),              // RegisterServer
+    (446, b"uuusu"),                     // OpenSecureChannel
+    (452, b""),                          // CloseSecureChannel
+    (461, b"ssLuss[s]ssssslu"),          // CreateSession
+    (467, b"ss[ss][s]Xss"),              // ActivateSession
+    (473, b"b"),                         // CloseSession
+    (479, b"u"),                         // Cancel
+    (488, b"[ENEQuXE]"),                 // AddNodes
+    (494, b"[NNbsEu]"),                  // AddReferences
+    (500, b"[Nb]"),                      // DeleteNodes
+    (506, b"[NNbEb]"),                   // DeleteReferences
+    (527, b"Nluu[NuNbuu]"),              // Browse
+    (533, b"b[s]"),                      // BrowseNext
+    (554, b"[N[NbbQ]]"),                 // TranslateBrowsePathsToNodeIds
+    (560, b"[N]"),                       // RegisterNodes
+    (566, b"[N]"),                       // UnregisterNodes
+    (615, b"Nlu[Eb[[NbbQ]us]][u[X]]uu"), // QueryFirst
+    (621, b"bs"),                        // QueryNext
+    (631, b"lu[NusQ]"),                  // Read
+    (664, b"Xub[NsQs]"),                 // HistoryRead
+    (673, b"[NusD]"),                    // Write
+    (700, b"[X]"),                       // HistoryUpdate
+    (712, b"[NN[V]]"),                   // Call
+    (751, b"uu[NusQuulXub]"),            // CreateMonitoredItems
+    (763, b"uu[uulXub]"),                // ModifyMonitoredItems
+    (769, b"uu[u]"),                     // SetMonitoringMode
+    (775, b"uu[u][u]"),                  // SetTriggering
+    (781, b"u[u]"),                      // DeleteMonitoredItems
+    (787, b"luuubb"),                    // CreateSubscription
+    (793, b"uluuub"),                    // ModifySubscription
+    (799, b"b[u]"),                      // SetPublishingMode
+    (826, b"[uu]"),                      // Publish
+    (832, b"uu"),                        // Republish
+    (841, b"[u]b"),                      // TransferSubscriptions
+    (847, b"[u]"),                       // DeleteSubscriptions
+    (12208, b"uu[s]"),                   // FindServersOnNetwork
 ];
 
 /// What anybody may ask before there is a session: FindServers, GetEndpoints, FindServersOnNetwork (OPC 10000-4, 5.5.1).

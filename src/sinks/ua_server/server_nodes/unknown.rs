@@ -4,11 +4,11 @@
 //!   type or direction, too (OPC 10000-4, 5.9.2.4).
 //! - RegisterNodes would leave out NodeIds of foreign namespaces, so that the answer had fewer elements than the request.
 
-use crate::sinks::ua_server::node_manager::HubNodes;
+use crate::sinks::ua_server::access::Guard;
 use ::opcua::nodes::{DefaultTypeTree, TypeTree};
 use ::opcua::server::CreateMonitoredItem;
 use ::opcua::server::diagnostics::NamespaceMetadata;
-use ::opcua::server::node_manager::memory::{CoreNodeManager, InMemoryNodeManager};
+use ::opcua::server::node_manager::memory::CoreNodeManager;
 use ::opcua::server::node_manager::{
     BrowseNode, BrowsePathItem, MethodCall, NodeManager, ReadNode, RequestContext, ServerContext, WriteNode,
 };
@@ -16,21 +16,21 @@ use ::opcua::types::{BrowseDirection, NodeClass, NodeId, StatusCode, TimestampsT
 use async_trait::async_trait;
 
 /// Stands last among the node managers.
-pub(in super::super) struct UnknownNodes {
+pub(in crate::sinks::ua_server) struct UnknownNodes {
     context: ServerContext,
 }
 
 impl UnknownNodes {
-    pub(in super::super) fn new(context: ServerContext) -> Self {
+    pub(in crate::sinks::ua_server) fn new(context: ServerContext) -> Self {
         Self { context }
     }
 
-    fn exists(&self, id: &NodeId) -> bool {
+    /// What the caller may not browse does not exist for them.
+    fn exists(&self, context: &RequestContext, id: &NodeId) -> bool {
         let managers = &self.context.node_managers;
         let core = managers.get_of_type::<CoreNodeManager>();
-        let own = managers.get_of_type::<InMemoryNodeManager<HubNodes>>();
         core.is_some_and(|manager| manager.address_space().read().node_exists(id))
-            || own.is_some_and(|manager| manager.address_space().read().node_exists(id))
+            || managers.get_of_type::<Guard>().is_some_and(|guard| guard.shows(context, id))
     }
 }
 
@@ -54,7 +54,7 @@ impl NodeManager for UnknownNodes {
     async fn browse(&self, context: &RequestContext, nodes: &mut [BrowseNode]) -> Result<(), StatusCode> {
         for node in nodes {
             let reference = node.reference_type_id();
-            if !self.exists(node.node_id()) {
+            if !self.exists(context, node.node_id()) {
                 node.set_status(StatusCode::BadNodeIdUnknown);
             } else if node.browse_direction() == BrowseDirection::Invalid {
                 node.set_status(StatusCode::BadBrowseDirectionInvalid);
@@ -71,10 +71,10 @@ impl NodeManager for UnknownNodes {
 
     async fn translate_browse_paths_to_node_ids(
         &self,
-        _: &RequestContext,
+        context: &RequestContext,
         nodes: &mut [&mut BrowsePathItem],
     ) -> Result<(), StatusCode> {
-        for node in nodes.iter_mut().filter(|node| !self.exists(node.node_id())) {
+        for node in nodes.iter_mut().filter(|node| !self.exists(context, node.node_id())) {
             node.set_status(StatusCode::BadNodeIdUnknown);
         }
         Ok(())

@@ -1,0 +1,122 @@
+//! Passwords: argon2id, with what OWASP asks for at the least ("Password Storage Cheat Sheet": m=19 MiB, t=2, p=1). A
+//! Raspberry Pi 3 has that memory to spare, and bears the time because few are checked at once (live.rs).
+
+use super::UserName;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+
+/// NIST SP 800-63B asks for 8 at the least where there is a second factor, and here there is none.
+const SHORTEST: usize = 10;
+/// Nobody types more; whoever sends more wants work done.
+const LONGEST: usize = 256;
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    #[error("the password has {0} characters; {SHORTEST} are the least")]
+    Short(usize),
+    #[error("the password has more than {LONGEST} bytes")]
+    Long,
+    #[error("the password has control characters")]
+    Control,
+    #[error("the password is the user's name, or little more")]
+    Name,
+    #[error("the password is one character over and over, or a few in a row")]
+    Simple,
+    #[error("cannot make a hash: {0}")]
+    Hash(String),
+}
+
+/// The PHC string of a password that is fit for a user.
+pub fn hash(name: &UserName, password: &str) -> Result<String, PasswordError> {
+    check(name, password)?;
+    hash_any(password)
+}
+
+/// Whether the password is the one of the hash. Takes its time.
+pub(super) fn verify(phc: &str, password: &str) -> bool {
+    let Ok(hash) = PasswordHash::new(phc) else { return false };
+    password.len() <= LONGEST && Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+}
+
+/// A hash that no password has, to be verified for names that are unknown: they must take as long as known ones.
+pub(super) fn nobodys() -> Result<String, PasswordError> {
+    let mut unknown = [0; 32];
+    fill(&mut unknown)?;
+    hash_any(&unknown.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+fn hash_any(password: &str) -> Result<String, PasswordError> {
+    let failed = |error: &dyn std::fmt::Display| PasswordError::Hash(error.to_string());
+    let params = Params::new(19 * 1024, 2, 1, None).map_err(|error| failed(&error))?;
+    let mut salt = [0; 16];
+    fill(&mut salt)?;
+    let salt = SaltString::encode_b64(&salt).map_err(|error| failed(&error))?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash = argon2.hash_password(password.as_bytes(), &salt).map_err(|error| failed(&error))?;
+    Ok(hash.to_string())
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), PasswordError> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let filled = rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty());
+        let filled = filled.map_err(|error| PasswordError::Hash(format!("no random bytes: {error}")))?;
+        rest = &mut rest[filled..];
+    }
+    Ok(())
+}
+
+fn check(name: &UserName, password: &str) -> Result<(), PasswordError> {
+    let length = password.chars().count();
+    if length < SHORTEST {
+        return Err(PasswordError::Short(length));
+    }
+    if password.len() > LONGEST {
+        return Err(PasswordError::Long);
+    }
+    if password.chars().any(char::is_control) {
+        return Err(PasswordError::Control);
+    }
+    let [lower, name] = [password, name.as_str()].map(str::to_lowercase);
+    // "annaanna12" is little more than "anna".
+    let others = lower.replace(&name, "").chars().count();
+    if lower.contains(&name) && others < SHORTEST / 2 {
+        return Err(PasswordError::Name);
+    }
+    let mut different: Vec<char> = lower.chars().collect();
+    different.sort_unstable();
+    different.dedup();
+    if different.len() < 4 {
+        return Err(PasswordError::Simple);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_fits_its_own_hash_only() {
+        let name: UserName = "anna".parse().unwrap();
+        let phc = hash(&name, "correct horse battery").unwrap();
+        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+        assert!(verify(&phc, "correct horse battery"));
+        assert!(!verify(&phc, "correct horse batterz"));
+        assert!(!verify("nonsense", "correct horse battery"));
+        assert_ne!(phc, hash(&name, "correct horse battery").unwrap(), "each has a salt of its own");
+        assert!(!verify(&nobodys().unwrap(), ""));
+    }
+
+    #[test]
+    fn weak_ones_are_refused() {
+        let name: UserName = "anna".parse().unwrap();
+        let check = |password: &str| check(&name, password).unwrap_err();
+        assert_eq!(check("short"), PasswordError::Short(5));
+        assert_eq!(check(&"long".repeat(100)), PasswordError::Long);
+        assert_eq!(check("with\ttab here"), PasswordError::Control);
+        assert_eq!(check("AnnaAnna12"), PasswordError::Name);
+        assert_eq!(check("aaaaaaaaaaaa"), PasswordError::Simple);
+        super::check(&name, "anna's horse").unwrap();
+    }
+}
