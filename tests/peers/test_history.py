@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from asyncua import ua
-from conftest import DEMO, child, picture, wait_until
+from conftest import DEMO, ROOT, child, picture, wait_until
 
 HISTORY = """
 [history]
@@ -362,3 +362,8 @@ def test_node_opcua_reads_history(vedette, node):
     start, end = first - timedelta(milliseconds=1), last + timedelta(milliseconds=1)
     got = node(vedette).run(script, id="ns=2;s=Tags/demo/sine", start=start.isoformat(), end=end.isoformat())
     assert got == [len(kept), "Good", len(kept)]
+
+
+def test_the_nodes_of_history_fit_together(vedette, node):
+    found = node(vedette).run("return await require(args.crawl)(session)", crawl=str(ROOT / "tests/peers/node/crawl.js"))
+    assert [fault for fault in found["faults"] if "HA Configuration" in fault or "Aggregate" in fault] == []
