@@ -394,7 +394,7 @@ def test_random_bytes(vedette, watch):
         attacker.throw(dice.randbytes(dice.randint(0, 2000)), kind=dice.choice([MSG, CLO]))
 
 
-TIMES = """insecure_on_loopback = true
+TIMES = """
 [ua_server.limits]
 hello_timeout = "1s"
 channel_timeout = "2s"
@@ -406,7 +406,7 @@ idle_timeout = "3s"
 
 @pytest.fixture
 def hasty(make):
-    return make(DEMO.replace("insecure_on_loopback = true\n", TIMES)).start()
+    return make(DEMO + TIMES).start()
 
 
 def test_the_slow_and_the_silent_are_sent_away(hasty):
@@ -461,8 +461,8 @@ def test_five_hundred_that_only_connect_keep_nobody_out(vedette, watch):
 
 
 def test_one_address_gets_so_many_connections(make):
-    limits = "insecure_on_loopback = true\n[ua_server.limits]\nconnections_per_address = 3\n"
-    vedette = make(DEMO.replace("insecure_on_loopback = true\n", limits)).start()
+    limits = "[ua_server.limits]\nconnections_per_address = 3\n"
+    vedette = make(DEMO + limits).start()
     inside = [Wire(vedette.port).open() for _ in range(3)]
     with Wire(vedette.port) as fourth:
         assert said(fourth) == "BadTcpNotEnoughResources"
@@ -479,8 +479,8 @@ def said_hello(port: int) -> bool:
 
 
 def test_so_many_connections_in_all(make):
-    limits = "insecure_on_loopback = true\n[ua_server.limits]\nconnections = 2\n"
-    vedette = make(DEMO.replace("insecure_on_loopback = true\n", limits)).start()
+    limits = "[ua_server.limits]\nconnections = 2\n"
+    vedette = make(DEMO + limits).start()
     inside = [Wire(vedette.port).open() for _ in range(2)]
     with Wire(vedette.port) as third:
         assert said(third) == "BadTcpServerTooBusy"
@@ -539,8 +539,8 @@ def test_who_never_reads_costs_little_and_hurts_nobody(make):
 
 
 def test_sessions_that_are_never_activated_do_not_last(make):
-    limits = 'insecure_on_loopback = true\n[ua_server.limits]\nsessions = 20\nsession_timeout = "5s"\n'
-    vedette = make(DEMO.replace("insecure_on_loopback = true\n", limits)).start()
+    limits = '[ua_server.limits]\nsessions = 20\nsession_timeout = "5s"\n'
+    vedette = make(DEMO + limits).start()
     wire = Wire(vedette.port).open()
     for _ in range(20):
         wire.create()
@@ -562,7 +562,7 @@ def test_sessions_that_are_never_activated_do_not_last(make):
 
 
 def test_each_limit_has_its_status_code(make):
-    limits = """insecure_on_loopback = true
+    limits = """
 [ua_server.limits]
 subscriptions_per_session = 2
 monitored_items_per_subscription = 5
@@ -582,7 +582,7 @@ min_sampling_interval = "100ms"
 min_publishing_interval = "200ms"
 session_timeout = "30s"
 """
-    vedette = make(DEMO.replace("insecure_on_loopback = true\n", limits)).start()
+    vedette = make(DEMO + limits).start()
     wire = Wire(vedette.port).session()
 
     def fault(request, **fields) -> str:
