@@ -80,12 +80,13 @@ def whole(client, *path):
 
 
 def filled(client, count=40, path=SINE):
-    """A span with so many samples: the node, the samples, and begin and end of it, just outside: Python cuts times to
-    microseconds. src/sinks/ua_server/history/raw.rs tests the exact ends."""
+    """A span with so many samples: the node, the samples, and begin and end of it, just outside: asyncua
+    rounds times by way of a float, to a microsecond or two. src/sinks/ua_server/history/raw.rs tests the exact ends."""
     node = child(client.nodes.objects, *path)
     wait_until(f"{count} samples", lambda: len(whole(client, *path)) >= count)
     kept = whole(client, *path)[:count]
-    return node, kept, kept[0].SourceTimestamp, kept[-1].SourceTimestamp + timedelta(microseconds=1)
+    margin = timedelta(microseconds=10)
+    return node, kept, kept[0].SourceTimestamp - margin, kept[-1].SourceTimestamp + margin
 
 
 def status(result):
@@ -141,13 +142,13 @@ def test_bounds(vedette):
         backward = raw(kept[3].SourceTimestamp + tick, kept[1].SourceTimestamp + tick, bounds=True)
         assert times(service(client, backward, node)) == times(kept)[4:0:-1]
         # Nothing outside.
-        before = service(client, raw(LONG_AGO, kept[1].SourceTimestamp, bounds=True), node)
+        before = service(client, raw(LONG_AGO, kept[1].SourceTimestamp - tick, bounds=True), node)
         none = values(before)[0]
         assert none.SourceTimestamp == LONG_AGO and none.Value.Value is None
         assert ua.status_codes.get_name_and_doc(none.StatusCode.value)[0] == "BadBoundNotFound"
         assert times(before)[1:] == times(kept)[:2]
-        pages = service(client, raw(kept[1].SourceTimestamp + tick, kept[3].SourceTimestamp, 2, bounds=True), node)
-        rest = service(client, raw(kept[1].SourceTimestamp + tick, kept[3].SourceTimestamp, 2, bounds=True), node,
+        pages = service(client, raw(kept[1].SourceTimestamp + tick, kept[3].SourceTimestamp - tick, 2, bounds=True), node)
+        rest = service(client, raw(kept[1].SourceTimestamp + tick, kept[3].SourceTimestamp - tick, 2, bounds=True), node,
                        pages.ContinuationPoint)
         assert times(pages) + times(rest) == times(kept)[1:4] and not rest.ContinuationPoint
 
