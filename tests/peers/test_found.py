@@ -49,9 +49,15 @@ def test_it_is_announced_where_it_is_wanted_and_says_goodbye(make, network):
     found = wait_until("announced", lambda: network.services.get(NAME))
     assert found.port == vedette.port
     assert found.parsed_addresses() == ["127.0.0.1"]
-    assert found.properties == {b"path": b"/", b"caps": b"DA"}
+    assert found.properties == {b"path": b"/", b"caps": b"DA,AC"}
     assert vedette.stop() == 0
     wait_until("good-bye", lambda: NAME in network.gone)
+
+
+def test_history_is_a_capability_if_there_is_one(make, network):
+    make(with_keys('mdns = ["lo"]\n') + '[history]\ntags = ["demo/*"]\n').start()
+    found = wait_until("announced", lambda: network.services.get(NAME))
+    assert found.properties[b"caps"] == b"DA,AC,HD"
 
 
 def test_two_of_one_name_are_told_apart(make, network):

@@ -291,15 +291,16 @@ def test_fifty_reloads_leak_nothing(make, broker):
         time.sleep(12)
         return resident(vedette), threads(vedette), files(vedette)
 
-    for turn in range(15):
+    looks = []
+    for turn in range(66):
         round(turn)
-    memory, tasks, opened = settled()
-    for turn in range(50):
-        round(turn)
-    after = settled()
-    print(f"resident {memory} -> {after[0]}, threads {tasks} -> {after[1]}, files {opened} -> {after[2]}")
-    assert after[0] < memory * 1.1 + 2_000_000
-    assert after[1] <= tasks + 1 and after[2] <= opened + 1
+        if turn in (15, 40, 65):
+            looks.append(settled())
+    print("resident, threads, files:", looks)
+    memory, tasks, opened = zip(*looks)
+    # A leak goes on. One step up does not: the next server's nodes came to lie beside the last one's.
+    assert min(b - a for a, b in zip(memory, memory[1:])) < 2_000_000
+    assert tasks[-1] <= tasks[0] + 1 and opened[-1] <= opened[0] + 1
     with vedette.client() as client:
         assert is_good(client, "Tags/demo/sine")
     assert vedette.stop() == 0

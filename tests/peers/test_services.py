@@ -34,7 +34,7 @@ def statuses(values):
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 7])
-@pytest.mark.parametrize("start", [ours("Cameras/line1"), ua.NodeId(O.Server), ua.NodeId(O.ObjectsFolder), ua.NodeId(O.Server_Namespaces)])
+@pytest.mark.parametrize("start", [ours("Cameras/line1"), ours("Device"), ours("Device/ClockNotSet"), ua.NodeId(O.Server), ua.NodeId(O.ObjectsFolder), ua.NodeId(O.Server_Namespaces)])
 def test_browse_in_parts_brings_all_references_once(vedette, start, most):
     def key(reference):
         return reference.ReferenceTypeId.to_string(), reference.IsForward, reference.NodeId.to_string()
@@ -67,8 +67,8 @@ def test_browse_filters(vedette):
         names = lambda **filters: {r.BrowseName.Name for r in browse(client, camera, **filters).References}
         everything = names()
         methods = names(classes=ua.NodeClass.Method.value)
-        assert methods == {"Snapshot"}
-        assert names(classes=ua.NodeClass.Variable.value | ua.NodeClass.Method.value) == everything - {"CameraType"}
+        assert methods == {"Snapshot", "Restart"}
+        assert names(classes=ua.NodeClass.Variable.value | ua.NodeClass.Method.value) == everything - {"CameraType", "CameraLost"}
         assert names(reference=ua.NodeId(O.HasTypeDefinition)) == {"CameraType"}
         assert names(reference=ua.NodeId(O.HierarchicalReferences)) == everything - {"CameraType"}
         assert names(reference=ua.NodeId(O.HierarchicalReferences), subtypes=False) == set()

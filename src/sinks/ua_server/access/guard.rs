@@ -153,6 +153,10 @@ fn browse(
             }
         }
     }
+    // It may be another manager's, which a BrowseNext does not ask again.
+    if node.result_len() > 0 {
+        node.set_status(StatusCode::Good);
+    }
     if !rest.is_empty() {
         node.set_next_continuation_point(Box::new(Rest(rest)));
     }

@@ -2,15 +2,16 @@
 //!
 //!     CameraType (subtype of BaseObjectType)
 //!     ├── Camera Image     Mandatory
-//!     ├── Snapshot         Mandatory
+//!     ├── Snapshot, Restart Mandatory
+//!     ├── CameraLost       Optional: the alarm, once the camera has been looked at
 //!     ├── State, Reason... Mandatory: the tags that every camera registers
 //!     └── Controls         Optional: only cameras that have some
 //!         └── <Control>    OptionalPlaceholder: named as the driver names it
 
 use super::variables::{self, below, modelling_rule};
 use super::{CAMERA_IMAGE, CONTROLS};
-use crate::model::{Range, TagSpec};
-use crate::sinks::ua_server::snapshot;
+use crate::model::{ConditionKind, Range, TagSpec};
+use crate::sinks::ua_server::{methods, snapshot};
 use ::opcua::server::address_space::{AccessLevel, AddressSpace, ObjectBuilder, ObjectTypeBuilder, VariableBuilder};
 use ::opcua::types::{DataTypeId, LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, VariableTypeId};
 
@@ -36,6 +37,16 @@ pub(super) fn add(address_space: &mut AddressSpace, namespace: u16, tags: &[TagS
     let method = below(&id, snapshot::NAME);
     snapshot::add_node(address_space, &method, QualifiedName::new(namespace, snapshot::NAME), &id);
     modelling_rule(address_space, &method, ObjectId::ModellingRule_Mandatory);
+    let method = below(&id, methods::RESTART);
+    methods::add_restart(address_space, &method, QualifiedName::new(namespace, methods::RESTART), &id);
+    modelling_rule(address_space, &method, ObjectId::ModellingRule_Mandatory);
+    let lost = ConditionKind::CameraLost.name();
+    let alarm = below(&id, lost);
+    ObjectBuilder::new(&alarm, QualifiedName::new(namespace, lost), lost)
+        .has_type_definition(ObjectTypeId::OffNormalAlarmType)
+        .component_of(id.clone())
+        .insert(address_space);
+    modelling_rule(address_space, &alarm, ObjectId::ModellingRule_Optional);
     let controls = below(&id, CONTROLS);
     ObjectBuilder::new(&controls, QualifiedName::new(namespace, CONTROLS), CONTROLS)
         .is_folder()

@@ -7,7 +7,7 @@
 //! client's, and is kept below rejected/ until it is. The UA crate asks that of sessions only, so it is asked here. RegisterServer2 first, which tells it our capabilities, then
 //! RegisterServer for older ones.
 
-use super::{DISCOVERY_PORT, DiscoveryServer, Identity, Pki, capabilities, target};
+use super::{DISCOVERY_PORT, DiscoveryServer, Identity, Pki, target};
 use crate::base::Stop;
 use crate::opcua::{certificate, trust};
 use ::opcua::client::transport::{ConnectorBuilder, TransportPollResult};
@@ -120,7 +120,7 @@ async fn register(url: &str, pki: &Pki, identity: &Identity, is_online: bool) ->
     let exchange = async {
         let mdns = MdnsDiscoveryConfiguration {
             mdns_server_name: identity.name.as_str().into(),
-            server_capabilities: Some(capabilities().into_iter().map(UAString::from).collect()),
+            server_capabilities: Some(identity.capabilities.iter().map(|&capability| capability.into()).collect()),
         };
         let request = RegisterServer2Request {
             request_header: header(),

@@ -4,7 +4,7 @@
 //! The crate has a thread that answers queries, follows the addresses of the interfaces, and takes another name when ours
 //! is somebody else's. It shares port 5353 with others who do as much.
 
-use super::{Identity, Mdns, capabilities};
+use super::{Identity, Mdns};
 use crate::base::Stop;
 use mdns_sd::{DaemonEvent, IfKind, IfPredicate, Receiver, ServiceDaemon, ServiceInfo};
 use std::net::IpAddr;
@@ -63,7 +63,7 @@ fn announce(
 ) -> Result<(Announced, Receiver<DaemonEvent>), mdns_sd::Error> {
     let host = super::endpoints::host_name();
     let label = host.split('.').next().unwrap_or(&host);
-    let txt = [("path", "/".to_owned()), ("caps", capabilities().join(","))];
+    let txt = [("path", "/".to_owned()), ("caps", identity.capabilities.join(","))];
     let name = instance(&identity.name, label);
     let (ip, port) = (identity.address.ip(), identity.address.port());
     // Who listens on one address is found at that one only.

@@ -77,9 +77,13 @@ fn target(url: &str) -> Result<HostPort, String> {
 }
 
 /// What this server is able to, in the words of OPC 10000-12, Annex D; for clients that look for one that is.
-pub(super) fn capabilities() -> Vec<&'static str> {
-    // Current data.
-    vec!["DA"]
+fn capabilities(has_history: bool) -> Vec<&'static str> {
+    // Current data, alarms and conditions.
+    let mut capabilities = vec!["DA", "AC"];
+    if has_history {
+        capabilities.push("HD");
+    }
+    capabilities
 }
 
 /// Who the server is, for all three.
@@ -89,6 +93,7 @@ struct Identity {
     address: SocketAddr,
     /// As in the endpoints.
     url: String,
+    capabilities: Vec<&'static str>,
 }
 
 /// Until the stop, and then until all that have been told of the server are told that it is gone.
@@ -99,6 +104,7 @@ pub(super) async fn run(setup: Arc<Setup>, gate: Gate, stop: Stop) {
         uri: setup.pki.identity().application_uri,
         address,
         url: format!("opc.tcp://{}:{}/", endpoints::advertised_host(&setup.config.listen), address.port()),
+        capabilities: capabilities(setup.history.is_some()),
     };
     let config = &setup.config;
     tokio::join!(

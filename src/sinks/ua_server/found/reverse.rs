@@ -113,7 +113,13 @@ mod tests {
         let client = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = client.local_addr().unwrap();
         let url = format!("opc.tcp://{address}");
-        let identity = Identity { name: "n".into(), uri: "urn:a".into(), address, url: "opc.tcp://h:1/".into() };
+        let identity = Identity {
+            name: "n".into(),
+            uri: "urn:a".into(),
+            address,
+            url: "opc.tcp://h:1/".into(),
+            capabilities: Vec::new(),
+        };
         let receive = |mut stream: TcpStream, peer| async move {
             assert_eq!(peer, address);
             let mut word = [0; 3];
