@@ -20,6 +20,7 @@ use ::opcua::types::{
     TypeLoader, TypeLoaderCollection, TypeLoaderPriority, Variant, VariantScalarTypeId,
 };
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::LazyLock;
 
@@ -27,6 +28,8 @@ use std::sync::LazyLock;
 const OURS: u16 = u16::MAX;
 /// Whether an event passes every where clause.
 const PASSES: &str = "passes";
+/// Of a where clause, at most.
+const ELEMENTS: usize = 256;
 /// No server has so many namespaces either: nobody has a field there.
 const NOBODYS: u16 = OURS - 1;
 
@@ -60,6 +63,12 @@ impl TypeLoader for Rewriter {
 
 /// A filter as the crate evaluates it right.
 pub(super) fn rewrite(mut filter: EventFilter) -> EventFilter {
+    if let Some(elements) = &mut filter.where_clause.elements
+        && is_too_much(elements)
+    {
+        // Without operands each is refused (BadFilterOperandCountMismatch), and nothing is left to walk through.
+        elements.iter_mut().for_each(|element| element.filter_operands = None);
+    }
     for clause in filter.select_clauses.iter_mut().flatten() {
         disown(clause.browse_path.get_or_insert_default());
     }
@@ -83,6 +92,16 @@ pub(super) fn rewrite(mut filter: EventFilter) -> EventFilter {
         let_pass(elements);
     }
     filter
+}
+
+/// The crate walks an element once for each way that leads to it, and the ways double with each level if each element refers
+/// twice to the next: so one way to each.
+fn is_too_much(elements: &[ContentFilterElement]) -> bool {
+    let mut seen = HashSet::new();
+    let mut operands = elements.iter().flat_map(|element| element.filter_operands.iter().flatten());
+    elements.len() > ELEMENTS
+        || operands
+            .any(|operand| operand.inner_as::<ElementOperand>().is_some_and(|referred| !seen.insert(referred.index)))
 }
 
 /// A path that a client made up in our namespace is not one of ours, but a field that no event has; true if it was one.
@@ -402,6 +421,27 @@ mod tests {
         assert_eq!((&sound[1], &sound[2]), (&dark(), &not(1)));
         let passes = [QualifiedName::new(OURS, PASSES)];
         assert_eq!(value(&passes, &notice(), true), Some(true.into()));
+    }
+
+    #[test]
+    fn a_clause_that_would_take_for_ever_is_refused() {
+        let and = |one, other| {
+            let at = |index| Operand::from(ElementOperand { index });
+            ContentFilterElement::from((FilterOperator::And, vec![at(one), at(other)]))
+        };
+        let not = || ContentFilterElement::from((FilterOperator::Not, vec![literal(true)]));
+        let clause = |elements: Vec<ContentFilterElement>| {
+            let where_clause = ContentFilter { elements: Some(elements) };
+            let filter = rewrite(EventFilter { select_clauses: None, where_clause });
+            let types = ::opcua::nodes::DefaultTypeTree::new();
+            ::opcua::nodes::ParsedEventFilter::new(filter, &types).1.map(|_| ())
+        };
+        let mut doubling: Vec<_> = (1..60).map(|next| and(next, next)).collect();
+        doubling.push(not());
+        assert_eq!(clause(doubling), Err(::opcua::types::StatusCode::BadEventFilterInvalid));
+        assert!(clause(vec![not(); ELEMENTS + 1]).is_err());
+        assert_eq!(clause(vec![and(1, 2), not(), not()]), Ok(()));
+        assert_eq!(clause(vec![not(); ELEMENTS]), Ok(()));
     }
 
     #[test]
