@@ -181,6 +181,8 @@ impl Delivery {
                     for one in news.iter().filter(|one| one.is_for(&item) && is_allowed(&one.notice)) {
                         queue.add(&one.notice, item.discard_oldest);
                     }
+                    // Who lost a right while it waited does not get it any more.
+                    queue.waiting.retain(|notice| is_allowed(notice));
                     self.hand_over(&mut queue, &item, subscription, types);
                     left.insert(item.handle, queue);
                 }
