@@ -205,7 +205,7 @@ def test_a_condition_can_be_commented_and_disabled(line):
         assert getattr(enabled, "ActiveState/Id") and enabled.Retain, "what happened meanwhile is not forgotten"
         condition.call_method(ADD_COMMENT, event_id(enabled.EventId), ua.LocalizedText("on its way"))
         assert wait_until("the comment", lambda: events.events[2:])[0].Comment.Text == "on its way"
-        with pytest.raises(ua.uaerrors.BadMethodInvalid):
+        with pytest.raises(ua.uaerrors.BadNodeIdUnknown):
             of_camera(client, "line1").call_method(ENABLE)
 
 

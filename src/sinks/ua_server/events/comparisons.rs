@@ -9,21 +9,29 @@
 //! empty one, which the crate would else refuse (the ConditionId: OPC 10000-9, 5.5.2). And what is said about the queue or a
 //! refresh passes every where clause (OPC 10000-4, 7.22.3; 10000-9, 4.5), by one more element in front of it.
 
+use crate::sinks::ua_server::gate;
 use ::opcua::nodes::Event;
 use ::opcua::server::ServerInfo;
+use ::opcua::sync::RwLock;
 use ::opcua::types::{
-    AttributeId, BinaryDecodable, BinaryEncodable, ContentFilterElement, Context, ContextOwned, DynEncodable,
-    ElementOperand, EncodingResult, EventFilter, FallbackTypeLoader, FilterOperator, GeneratedTypeLoader,
-    LiteralOperand, NodeId, ObjectId, ObjectTypeId, Operand, QualifiedName, SimpleAttributeOperand, TypeLoader,
-    TypeLoaderCollection, TypeLoaderPriority, Variant, VariantScalarTypeId,
+    AttributeId, BinaryDecodable, BinaryEncodable, ContentFilterElement, Context, ContextOwned, DecodingOptions,
+    DynEncodable, ElementOperand, EncodingResult, EventFilter, FallbackTypeLoader, FilterOperator, GeneratedTypeLoader,
+    LiteralOperand, NamespaceMap, NodeId, ObjectId, ObjectTypeId, Operand, QualifiedName, SimpleAttributeOperand,
+    TypeLoader, TypeLoaderCollection, TypeLoaderPriority, Variant, VariantScalarTypeId,
 };
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::io::Read;
+use std::sync::LazyLock;
 
 /// No server has so many namespaces; a browse path in this one is a comparison.
 const OURS: u16 = u16::MAX;
 /// Whether an event passes every where clause.
 const PASSES: &str = "passes";
+/// Of a where clause, at most.
+const ELEMENTS: usize = 256;
+/// No server has so many namespaces either: nobody has a field there.
+const NOBODYS: u16 = OURS - 1;
 
 /// Has filters decoded here from the next connection on.
 pub(super) fn install(info: &ServerInfo) {
@@ -55,8 +63,23 @@ impl TypeLoader for Rewriter {
 
 /// A filter as the crate evaluates it right.
 pub(super) fn rewrite(mut filter: EventFilter) -> EventFilter {
+    if let Some(elements) = &mut filter.where_clause.elements
+        && is_too_much(elements)
+    {
+        // Without operands each is refused (BadFilterOperandCountMismatch), and nothing is left to walk through.
+        elements.iter_mut().for_each(|element| element.filter_operands = None);
+    }
     for clause in filter.select_clauses.iter_mut().flatten() {
-        clause.browse_path.get_or_insert_default();
+        disown(clause.browse_path.get_or_insert_default());
+    }
+    for operand in
+        filter.where_clause.elements.iter_mut().flatten().flat_map(|it| it.filter_operands.iter_mut().flatten())
+    {
+        if let Ok(Operand::SimpleAttributeOperand(mut field)) = Operand::try_from(operand.clone())
+            && field.browse_path.as_mut().is_some_and(|path| disown(path))
+        {
+            *operand = Operand::from(field).into();
+        }
     }
     for element in filter.where_clause.elements.iter_mut().flatten() {
         if is_ours_to_do(element)
@@ -69,6 +92,26 @@ pub(super) fn rewrite(mut filter: EventFilter) -> EventFilter {
         let_pass(elements);
     }
     filter
+}
+
+/// The crate walks an element once for each way that leads to it, and the ways double with each level if each element refers
+/// twice to the next: so one way to each.
+fn is_too_much(elements: &[ContentFilterElement]) -> bool {
+    let mut seen = HashSet::new();
+    let mut operands = elements.iter().flat_map(|element| element.filter_operands.iter().flatten());
+    elements.len() > ELEMENTS
+        || operands
+            .any(|operand| operand.inner_as::<ElementOperand>().is_some_and(|referred| !seen.insert(referred.index)))
+}
+
+/// A path that a client made up in our namespace is not one of ours, but a field that no event has; true if it was one.
+fn disown(path: &mut [QualifiedName]) -> bool {
+    let mut is_changed = false;
+    for name in path.iter_mut().filter(|name| name.namespace_index == OURS) {
+        name.namespace_index = NOBODYS;
+        is_changed = true;
+    }
+    is_changed
 }
 
 /// `<ours> == true`
@@ -160,7 +203,13 @@ fn unpack(path: &[QualifiedName]) -> Option<ContentFilterElement> {
     let digits = name.name.as_ref().as_bytes();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Vec<u8> = digits.chunks(2).map(byte).collect::<Option<_>>()?;
-    let context = ContextOwned::default();
+    /// With the guard that all that clients send goes through.
+    static CONTEXT: LazyLock<ContextOwned> = LazyLock::new(|| {
+        let loaders = RwLock::new(TypeLoaderCollection::new());
+        gate::guard(&loaders);
+        ContextOwned::new(NamespaceMap::new(), loaders.into_inner(), DecodingOptions::default())
+    });
+    let context = &*CONTEXT;
     ContentFilterElement::decode(&mut bytes.as_slice(), &context.context()).ok()
 }
 
@@ -173,7 +222,6 @@ pub(super) fn value(path: &[QualifiedName], event: &dyn Event, passes: bool) -> 
     if first.name.as_ref() == PASSES {
         return Some(passes.into());
     }
-    // Somebody may have made up such a path.
     Some(unpack(path).and_then(|element| compare(&element, event)).map_or(Variant::Empty, Variant::from))
 }
 
@@ -373,6 +421,47 @@ mod tests {
         assert_eq!((&sound[1], &sound[2]), (&dark(), &not(1)));
         let passes = [QualifiedName::new(OURS, PASSES)];
         assert_eq!(value(&passes, &notice(), true), Some(true.into()));
+    }
+
+    #[test]
+    fn a_clause_that_would_take_for_ever_is_refused() {
+        let and = |one, other| {
+            let at = |index| Operand::from(ElementOperand { index });
+            ContentFilterElement::from((FilterOperator::And, vec![at(one), at(other)]))
+        };
+        let not = || ContentFilterElement::from((FilterOperator::Not, vec![literal(true)]));
+        let clause = |elements: Vec<ContentFilterElement>| {
+            let where_clause = ContentFilter { elements: Some(elements) };
+            let filter = rewrite(EventFilter { select_clauses: None, where_clause });
+            let types = ::opcua::nodes::DefaultTypeTree::new();
+            ::opcua::nodes::ParsedEventFilter::new(filter, &types).1.map(|_| ())
+        };
+        let mut doubling: Vec<_> = (1..60).map(|next| and(next, next)).collect();
+        doubling.push(not());
+        assert_eq!(clause(doubling), Err(::opcua::types::StatusCode::BadEventFilterInvalid));
+        assert!(clause(vec![not(); ELEMENTS + 1]).is_err());
+        assert_eq!(clause(vec![and(1, 2), not(), not()]), Ok(()));
+        assert_eq!(clause(vec![not(); ELEMENTS]), Ok(()));
+    }
+
+    #[test]
+    fn a_path_that_a_client_sends_is_none_of_ours() {
+        let equal = || ContentFilterElement::from((FilterOperator::Equals, vec![literal("a"), literal("a")]));
+        let ours = SimpleAttributeOperand {
+            browse_path: Some(vec![pack(&equal()).unwrap()]),
+            attribute_id: AttributeId::Value as u32,
+            ..SimpleAttributeOperand::default()
+        };
+        let operands = vec![Operand::from(ours.clone()), literal(true)];
+        let elements = Some(vec![ContentFilterElement::from((FilterOperator::IsNull, operands[..1].to_vec()))]);
+        let where_clause = ContentFilter { elements };
+        let filter = rewrite(EventFilter { select_clauses: Some(vec![ours]), where_clause });
+        let selected = filter.select_clauses.unwrap().remove(0).browse_path.unwrap();
+        assert_eq!(value(&selected, &notice(), false), None);
+        let Operand::SimpleAttributeOperand(field) = operands_of(&filter.where_clause.elements.unwrap()[1]) else {
+            panic!("it stays a field");
+        };
+        assert_eq!(value(&field.browse_path.unwrap(), &notice(), false), None);
     }
 
     #[test]

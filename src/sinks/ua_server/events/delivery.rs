@@ -13,7 +13,7 @@
 use super::filters::Subscribers;
 use super::notice::Notice;
 use crate::hub::Hub;
-use crate::sinks::ua_server::access::{Access, Action};
+use crate::sinks::ua_server::access::Access;
 use ::opcua::nodes::TypeTree;
 use ::opcua::server::{MonitoredItem, MonitoredItemHandle, Subscription, SubscriptionCache};
 use ::opcua::types::{AttributeId, NodeId};
@@ -163,12 +163,7 @@ impl Delivery {
             // Not under the lock of its subscriptions: the crate takes the session's own first.
             let owner = session_subscriptions.lock().session().clone();
             let role = owner.read().user_token().and_then(|token| self.access.role(token));
-            // Of what one may not read one does not hear, on whatever node one listens.
-            let is_allowed = |notice: &Notice| match (role, notice.about()) {
-                (_, None) => true,
-                (Some(role), Some(node)) => self.access.role_may(role, Action::Read, node),
-                (None, Some(_)) => false,
-            };
+            let is_allowed = |notice: &Notice| notice.is_allowed(&self.access, role);
             let mut session_subscriptions = session_subscriptions.lock();
             for id in session_subscriptions.subscription_ids() {
                 let Some(subscription) = session_subscriptions.get_mut(id) else { continue };
@@ -181,6 +176,8 @@ impl Delivery {
                     for one in news.iter().filter(|one| one.is_for(&item) && is_allowed(&one.notice)) {
                         queue.add(&one.notice, item.discard_oldest);
                     }
+                    // Who lost a right while it waited does not get it any more.
+                    queue.waiting.retain(|notice| is_allowed(notice));
                     self.hand_over(&mut queue, &item, subscription, types);
                     left.insert(item.handle, queue);
                 }

@@ -6,10 +6,10 @@ use super::comparisons;
 use super::filters::Reader;
 use super::notice::Notice;
 use crate::hub::Hub;
-use crate::sinks::ua_server::access::{Access, Action};
+use crate::sinks::ua_server::access::Access;
 use ::opcua::nodes::{Event, ParsedEventFilter};
 use ::opcua::server::node_manager::{HistoryNode, RequestContext};
-use ::opcua::types::{DateTime, HistoryEvent, HistoryEventFieldList, NodeId, ReadEventDetails, StatusCode};
+use ::opcua::types::{DateTime, HistoryEvent, HistoryEventFieldList, ReadEventDetails, StatusCode};
 
 /// Answers for each node.
 pub(super) fn read(
@@ -25,8 +25,8 @@ pub(super) fn read(
     let filter = filter?;
     let Span { from, to, is_backward } = span(details)?;
     let mut notices: Vec<Notice> = hub.recent().iter().map(|happening| Notice::of(happening, namespace)).collect();
-    let may = |node: &NodeId| access.may(&context.token, Action::Read, node);
-    notices.retain(|notice| (from..=to).contains(notice.time()) && notice.about().is_none_or(may));
+    let role = access.role(&context.token);
+    notices.retain(|notice| (from..=to).contains(notice.time()) && notice.is_allowed(access, role));
     if is_backward {
         notices.reverse();
     }

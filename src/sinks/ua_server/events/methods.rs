@@ -41,13 +41,17 @@ fn answer(
     call: &MethodCall,
 ) -> Result<(), StatusCode> {
     let mut conditions = hub.conditions().into_iter();
-    let condition = conditions.find(|condition| condition_id(condition, namespace) == *call.object_id());
+    let may = |action| delivery.access().may(&context.token, action, call.object_id());
+    // One that may not be seen is not there.
+    let condition = conditions
+        .find(|condition| condition_id(condition, namespace) == *call.object_id())
+        .filter(|_| may(Action::Browse));
     let arguments = call.arguments();
     check_count(arguments.len(), argument_count(method))?;
     if is_refresh(method) {
         // On ConditionType, whatever the instance (OPC 10000-9, 5.5.7); some call it on an instance.
         if condition.is_none() && *call.object_id() != ObjectTypeId::ConditionType {
-            return Err(StatusCode::BadMethodInvalid);
+            return Err(StatusCode::BadNodeIdUnknown);
         }
         return match arguments {
             [Variant::UInt32(subscription)] => {
@@ -61,11 +65,7 @@ fn answer(
             _ => Err(StatusCode::BadInvalidArgument),
         };
     }
-    let condition = condition.ok_or(StatusCode::BadMethodInvalid)?;
-    let may = |action| delivery.access().may(&context.token, action, call.object_id());
-    if !may(Action::Browse) {
-        return Err(StatusCode::BadNodeIdUnknown);
-    }
+    let condition = condition.ok_or(StatusCode::BadNodeIdUnknown)?;
     if !may(Action::Call) {
         return Err(StatusCode::BadUserAccessDenied);
     }

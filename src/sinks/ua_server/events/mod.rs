@@ -23,6 +23,7 @@ mod methods;
 pub(super) mod nodes;
 mod notice;
 
+use super::access::Access;
 use super::node_manager::HubNodes;
 use crate::hub::{Events, Hub};
 use crate::model::{Condition, Happening};
@@ -57,7 +58,7 @@ pub(super) async fn run(
 ) {
     let namespace = nodes.inner().namespace();
     let subscriptions = handle.subscriptions();
-    show(hub, &[], nodes, handle);
+    show(hub, delivery.access(), &[], nodes, handle);
     loop {
         let mut happenings = Vec::new();
         let mut lost = 0;
@@ -77,16 +78,22 @@ pub(super) async fn run(
             news.insert(0, News::all(Notice::overflow(hub.now())));
         }
         if !happenings.is_empty() {
-            show(hub, &happenings, nodes, handle);
+            show(hub, delivery.access(), &happenings, nodes, handle);
         }
         delivery.pump(subscriptions, &Reader(handle.type_tree().read()), &news);
     }
 }
 
 /// Brings the variables up to date.
-fn show(hub: &Hub, happenings: &[Happening], nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
+fn show(
+    hub: &Hub,
+    access: &Access,
+    happenings: &[Happening],
+    nodes: &InMemoryNodeManager<HubNodes>,
+    handle: &ServerHandle,
+) {
     let namespace = nodes.inner().namespace();
-    let mut values: Vec<(NodeId, DataValue)> = vec![nodes::recent(hub, namespace)];
+    let mut values: Vec<(NodeId, DataValue)> = vec![nodes::recent(hub, access, namespace)];
     for happening in happenings {
         if let Happening::Condition(condition) = happening {
             values.extend(nodes::values(condition, namespace));

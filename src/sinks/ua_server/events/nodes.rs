@@ -4,10 +4,11 @@
 //!        └───── HasNotifier ──► Device ── HasCondition ──► UplinkDown, DiskNearlyFull, ClockNotSet
 
 use super::kinds;
-use super::notice::{Field, condition_fields};
+use super::notice::{Field, condition_fields, is_for_viewers};
 use crate::hub::Hub;
 use crate::model::{Condition, Happening};
 use crate::opcua::date_time;
+use crate::sinks::ua_server::access::Access;
 use ::opcua::nodes::{EventNotifier, NodeType, ObjectTypeBuilder};
 use ::opcua::server::address_space::{AccessLevel, AddressSpace, ObjectBuilder, VariableBuilder};
 use ::opcua::types::{
@@ -70,7 +71,7 @@ pub(in crate::sinks::ua_server) fn add_base(address_space: &mut AddressSpace, na
     let events = NodeId::new(namespace, EVENTS);
     VariableBuilder::new(&events, QualifiedName::new(namespace, "Events"), "Events")
         .description(
-            "What happened last, the oldest first; HistoryRead of events on Server has the same with all fields",
+            "What happened last, the oldest first; HistoryRead of events on Server has them with all fields",
         )
         .data_type(DataTypeId::String)
         .value_rank(1)
@@ -99,9 +100,10 @@ pub(in crate::sinks::ua_server) fn add_notifier(address_space: &mut AddressSpace
     address_space.insert_reference(above, object, ReferenceTypeId::HasNotifier);
 }
 
-/// What happened last, with the time of the last change.
-pub(super) fn recent(hub: &Hub, namespace: u16) -> (NodeId, DataValue) {
-    let recent = hub.recent();
+/// What happened last, with the time of the last change. All readers see one value, so it has what every viewer may know.
+pub(super) fn recent(hub: &Hub, access: &Access, namespace: u16) -> (NodeId, DataValue) {
+    let mut recent = hub.recent();
+    recent.retain(|happening| is_for_viewers(happening, access, namespace));
     let lines: Vec<String> = recent.iter().map(line).collect();
     let time = recent.last().map_or_else(
         || hub.now(),

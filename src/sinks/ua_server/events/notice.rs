@@ -2,8 +2,9 @@
 
 use super::nodes::{condition_id, notifiers, source_node};
 use super::{comparisons, kinds};
-use crate::model::{Condition, ConditionKind, Event as Raised, EventId, Happening, Timestamp};
+use crate::model::{Condition, ConditionKind, Event as Raised, EventId, EventKind, Happening, Role, Timestamp};
 use crate::opcua::date_time;
+use crate::sinks::ua_server::access::{Access, Action};
 use ::opcua::nodes::Event;
 use ::opcua::server::EventField;
 use ::opcua::types::{
@@ -24,14 +25,37 @@ pub(super) struct Notice {
     condition: Option<NodeId>,
     /// On which nodes it can be monitored. `None`: it is about the queue, or the refresh, and for everybody who gets it.
     notifiers: Option<Vec<NodeId>>,
+    /// From which role on it is told, if its source may be read.
+    role: Role,
+}
+
+/// Who was refused, and why, is for those who could let them in.
+fn least_role(happening: &Happening) -> Role {
+    match happening {
+        Happening::Event(event) if matches!(event.kind, EventKind::LoginRefused | EventKind::ClientRefused) => {
+            Role::Admin
+        }
+        _ => Role::Viewer,
+    }
+}
+
+/// Whether every viewer may hear of it.
+pub(super) fn is_for_viewers(happening: &Happening, access: &Access, namespace: u16) -> bool {
+    let source = match happening {
+        Happening::Event(event) => &event.source,
+        Happening::Condition(condition) => &condition.source,
+    };
+    least_role(happening) == Role::Viewer
+        && access.role_may(Role::Viewer, Action::Read, &source_node(source, namespace))
 }
 
 impl Notice {
     pub(super) fn of(happening: &Happening, namespace: u16) -> Self {
-        match happening {
+        let notice = match happening {
             Happening::Event(event) => Self::of_event(event, namespace),
             Happening::Condition(condition) => Self::of_condition(condition, namespace),
-        }
+        };
+        Self { role: least_role(happening), ..notice }
     }
 
     fn of_event(event: &Raised, namespace: u16) -> Self {
@@ -39,7 +63,7 @@ impl Notice {
         let source = Source { node: source_node(&event.source, namespace), name: source_name(&event.source) };
         let fields = base(&types[0], event.id, source, event.time, &event.message, event.kind.severity());
         let notifiers = Some(notifiers(&event.source, namespace));
-        Self { types, time: date_time(event.time), fields, condition: None, notifiers }
+        Self { types, time: date_time(event.time), fields, condition: None, notifiers, role: Role::Viewer }
     }
 
     fn of_condition(condition: &Condition, namespace: u16) -> Self {
@@ -49,6 +73,7 @@ impl Notice {
             fields: condition_fields(condition, namespace),
             condition: Some(condition_id(condition, namespace)),
             notifiers: Some(notifiers(&condition.source, namespace)),
+            role: Role::Viewer,
         }
     }
 
@@ -78,16 +103,25 @@ impl Notice {
         // Not one of the hub's, so with an id that none of those has.
         let id = EventId { start: now, number: u64::from(fastrand::u32(..)) << 32 };
         let fields = base(&types[0], id, source, now, message, 100);
-        Self { types, time: date_time(now), fields, condition: None, notifiers: None }
+        Self { types, time: date_time(now), fields, condition: None, notifiers: None, role: Role::Viewer }
     }
 
     /// The node that it is about; `None` if it is about the queue, or the refresh.
-    pub(super) fn about(&self) -> Option<&NodeId> {
+    fn about(&self) -> Option<&NodeId> {
         let node = self.fields.iter().find_map(|(name, value)| match value {
             Variant::NodeId(node) if *name == "SourceNode" => Some(&**node),
             _ => None,
         });
         node.filter(|_| self.notifiers.is_some())
+    }
+
+    /// Of what one may not read one does not hear, on whatever node one listens. `None` is who is nobody any more.
+    pub(super) fn is_allowed(&self, access: &Access, role: Option<Role>) -> bool {
+        match (role, self.about()) {
+            (_, None) => true,
+            (Some(role), Some(node)) => role >= self.role && access.role_may(role, Action::Read, node),
+            (None, Some(_)) => false,
+        }
     }
 
     /// Whether an item on this node is to get it.
@@ -228,7 +262,6 @@ mod tests {
     use super::*;
     use crate::base::Clock;
     use crate::hub::Hub;
-    use crate::model::EventKind;
     use ::opcua::types::ObjectId;
 
     fn get(notice: &Notice, of: ObjectTypeId, path: &[&str]) -> Variant {
@@ -238,6 +271,18 @@ mod tests {
 
     fn last(hub: &Hub) -> Notice {
         Notice::of(hub.recent().last().unwrap(), 2)
+    }
+
+    #[test]
+    fn who_was_refused_is_told_to_admins() {
+        let hub = Hub::new(Clock::real());
+        let role = |kind| {
+            hub.raise(kind, "ua_server", "x");
+            last(&hub).role
+        };
+        assert_eq!(role(EventKind::LoginRefused), Role::Admin);
+        assert_eq!(role(EventKind::ClientRefused), Role::Admin);
+        assert_eq!(role(EventKind::CertificateExpires), Role::Viewer);
     }
 
     #[test]
