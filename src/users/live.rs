@@ -4,7 +4,8 @@
 //! file systems where that is silent, and looked at before each login. A file that has a fault keeps the last good table.
 //!
 //! A password is checked on a thread of its own, at most [`CHECKS`] at a time, because one check takes 19 MiB and a good
-//! part of a second of a small CPU; what comes beyond [`WAITING`] is refused unseen. Whether a name exists changes neither the
+//! part of a second of a small CPU; what comes beyond [`WAITING`] is refused unseen, and so is what comes beyond [`IN_LINE`]
+//! for a name that has to wait. Whether a name exists changes neither the
 //! answer nor the time it takes.
 
 use super::file::{User, UserName, UsersError, UsersFile};
@@ -25,8 +26,10 @@ use tracing::{info, warn};
 
 /// Passwords that are checked at once.
 const CHECKS: usize = 2;
-/// Logins that wait for their turn, or because others have failed.
+/// Logins that wait for their turn.
 const WAITING: usize = 64;
+/// Logins of one name that wait because others of it have failed.
+const IN_LINE: usize = 2;
 /// How often the file is looked at without news of it.
 const LOOK_ANYWAY: Duration = Duration::from_secs(2);
 
@@ -41,6 +44,8 @@ struct Inner {
     seen: Mutex<Option<Stamp>>,
     changed: watch::Sender<u64>,
     throttle: Mutex<Throttle>,
+    /// By name, how many wait because others have failed.
+    lines: Mutex<HashMap<String, usize>>,
     checks: Arc<Semaphore>,
     waiting: Semaphore,
     /// The hash that is checked for names that are unknown.
@@ -92,6 +97,7 @@ impl Users {
             seen: Mutex::new(seen),
             changed: watch::Sender::new(0),
             throttle: Mutex::default(),
+            lines: Mutex::default(),
             checks: Arc::new(Semaphore::new(CHECKS)),
             waiting: Semaphore::new(WAITING),
             nobodys: password::nobodys()?,
@@ -109,13 +115,31 @@ impl Users {
     }
 
     pub async fn log_in(&self, name: &str, password: &str) -> Result<Token, Refused> {
-        let _place = self.0.waiting.try_acquire().map_err(|_| Refused::Busy)?;
         // What cannot be a name is counted as one, so that the count stays small.
         let name: Option<UserName> = name.parse().ok();
         let counted = name.as_ref().map_or("", UserName::as_str);
-        let wait = lock(&self.0.throttle).wait(counted, Instant::now());
-        tokio::time::sleep(wait).await;
-        let permit = self.0.checks.clone().acquire_owned().await.map_err(|_| Refused::Busy)?;
+        let own_wait = || lock(&self.0.throttle).own_wait(counted, Instant::now());
+        // What all together have failed delays once: else nobody would come in while somebody guesses.
+        let mut wait = lock(&self.0.throttle).wait(counted, Instant::now());
+        let mut in_line = None;
+        let (_place, permit) = loop {
+            if in_line.is_none() && !own_wait().is_zero() {
+                in_line = Some(InLine::new(&self.0, counted)?);
+            }
+            tokio::time::sleep(wait).await;
+            wait = own_wait();
+            if !wait.is_zero() {
+                continue;
+            }
+            // Only now, so that those who wait for one name are not in the way of others.
+            let place = self.0.waiting.try_acquire().map_err(|_| Refused::Busy)?;
+            let permit = self.0.checks.clone().acquire_owned().await.map_err(|_| Refused::Busy)?;
+            // Those before may have failed.
+            wait = own_wait();
+            if wait.is_zero() {
+                break (place, permit);
+            }
+        };
         let (inner, password) = (self.0.clone(), password.to_owned());
         // Permit and count go with it: a client that hangs up gains nothing.
         let checked = tokio::task::spawn_blocking(move || {
@@ -206,6 +230,36 @@ impl Inner {
             None => {
                 throttle.failed(counted, Instant::now());
                 Err(Refused::Password)
+            }
+        }
+    }
+}
+
+/// A place among those of one name who wait because others have failed.
+struct InLine {
+    inner: Arc<Inner>,
+    name: String,
+}
+
+impl InLine {
+    fn new(inner: &Arc<Inner>, name: &str) -> Result<Self, Refused> {
+        let mut lines = lock(&inner.lines);
+        let count = lines.entry(name.to_owned()).or_default();
+        if *count >= IN_LINE {
+            return Err(Refused::Busy);
+        }
+        *count += 1;
+        Ok(Self { inner: inner.clone(), name: name.to_owned() })
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        let mut lines = lock(&self.inner.lines);
+        if let Some(count) = lines.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                lines.remove(&self.name);
             }
         }
     }
@@ -364,5 +418,36 @@ mod tests {
         let users = Users::open(folder.path()).unwrap();
         let _all = users.0.waiting.try_acquire_many(WAITING as u32).unwrap();
         assert_eq!(users.log_in("anna", PASSWORD).await, Err(Refused::Busy));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_guesses_for_one_name_stand_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let users = Users::open(folder.path()).unwrap();
+        for _ in 0..8 {
+            lock(&users.0.throttle).failed("anna", Instant::now());
+        }
+        let start = Instant::now();
+        let guesses = futures_util::future::join_all((0..2 * WAITING).map(|_| users.log_in("anna", PASSWORD)));
+        let other = async {
+            tokio::task::yield_now().await;
+            (users.log_in("bert", PASSWORD).await, start.elapsed())
+        };
+        let (guesses, (other, took)) = tokio::join!(guesses, other);
+        assert_eq!(guesses.iter().filter(|guess| **guess == Err(Refused::Busy)).count(), 2 * WAITING - IN_LINE);
+        assert!(start.elapsed() >= Duration::from_secs(8));
+        assert_eq!(other, Err(Refused::Password));
+        assert!(took < Duration::from_secs(8), "bert waited for anna: {took:?}");
+        assert!(lock(&users.0.lines).is_empty());
+    }
+
+    #[tokio::test]
+    async fn guesses_at_once_are_not_all_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let users = Users::open(folder.path()).unwrap();
+        let guesses = futures_util::future::join_all((0..20).map(|_| users.log_in("anna", PASSWORD)));
+        let guesses = guesses.await;
+        let checked = guesses.iter().filter(|guess| **guess == Err(Refused::Password)).count();
+        assert!(checked <= 3 + CHECKS + IN_LINE, "{checked} were checked");
     }
 }

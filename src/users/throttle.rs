@@ -1,7 +1,7 @@
 //! How long a login has to wait after others have failed.
 //!
 //! Each failure doubles the wait for its name, up to half a minute, and many of them make everybody wait a little. Waits
-//! only delay: a right password still comes in, and what was counted is forgotten with time, so nobody is locked out for
+//! delay, and refuse only while others wait for the same name: a right password still comes in later, and what was counted is forgotten with time, so nobody is locked out for
 //! good. Names that do not exist are counted like those that do.
 
 use std::collections::HashMap;
@@ -51,8 +51,12 @@ struct Strikes {
 impl Throttle {
     /// How long a login for this name has to wait from now on.
     pub(super) fn wait(&self, name: &str, now: Instant) -> Duration {
-        let own = self.names.get(name).map_or(Duration::ZERO, |strikes| strikes.wait(&NAME, now));
-        own.max(self.all.map_or(Duration::ZERO, |strikes| strikes.wait(&ALL, now)))
+        self.own_wait(name, now).max(self.all.map_or(Duration::ZERO, |strikes| strikes.wait(&ALL, now)))
+    }
+
+    /// The part of it that is for this name.
+    pub(super) fn own_wait(&self, name: &str, now: Instant) -> Duration {
+        self.names.get(name).map_or(Duration::ZERO, |strikes| strikes.wait(&NAME, now))
     }
 
     pub(super) fn failed(&mut self, name: &str, now: Instant) {

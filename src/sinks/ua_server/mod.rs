@@ -192,6 +192,7 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     let sweep = sweep(&nodes, handle.subscriptions());
     let refresh = refresh(hub, &nodes);
     let rights = rights(access.clone(), &nodes);
+    let owners = owners(access.clone(), &delivery, handle.subscriptions());
     let images = pump.run(handle.subscriptions().clone(), access);
     let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
     let behind_address = behind.local_addr().map_err(RunError::Listen)?;
@@ -219,6 +220,7 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
         () = events => {}
         () = setup.users.follow() => {}
         () = rights => {}
+        () = owners => {}
         () = setup.pki.replaced(hub) => {}
         () = stop.stopped() => {}
     }
@@ -357,6 +359,18 @@ async fn rights(access: Access, nodes: &InMemoryNodeManager<HubNodes>) {
     // The senders are ours, so they cannot be gone.
     while tokio::select! { changed = users.changed() => changed, changed = seats.changed() => changed }.is_ok() {
         nodes.inner().recheck().await;
+    }
+}
+
+/// How often it is looked who owns which subscription.
+const OWNERS: Duration = Duration::from_millis(250);
+
+/// Follows subscriptions that are transferred to another user, for ever.
+async fn owners(access: Access, delivery: &Delivery, subscriptions: &SubscriptionCache) {
+    loop {
+        tokio::time::sleep(OWNERS).await;
+        let sessions = delivery.subscribers().all();
+        access.seats().look(subscriptions, sessions.into_iter().map(|(session, _)| session));
     }
 }
 

@@ -41,7 +41,7 @@ impl Subscribers {
     }
 
     /// Each with its announcement.
-    pub(super) fn all(&self) -> Vec<(u32, u64)> {
+    pub(in crate::sinks::ua_server) fn all(&self) -> Vec<(u32, u64)> {
         self.lock().known.iter().map(|(session, announcement)| (*session, *announcement)).collect()
     }
 
