@@ -70,9 +70,7 @@ pub(in crate::sinks::ua_server) fn add_base(address_space: &mut AddressSpace, na
         .insert(address_space);
     let events = NodeId::new(namespace, EVENTS);
     VariableBuilder::new(&events, QualifiedName::new(namespace, "Events"), "Events")
-        .description(
-            "What happened last, the oldest first; HistoryRead of events on Server has them with all fields",
-        )
+        .description("What happened last, the oldest first; HistoryRead of events on Server has them with all fields")
         .data_type(DataTypeId::String)
         .value_rank(1)
         .value(Variant::from(Vec::<String>::new()))
