@@ -10,6 +10,7 @@ use crate::base::{Clock, logs};
 use crate::cameras::{self, CameraConfig};
 use crate::config::{self, Config, Device, Fault, Faults, Source};
 use crate::hub::Hub;
+use crate::sinks::history::Recorder;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::simulator::{self, Simulator};
 use crate::sources::system::{self, System};
@@ -46,7 +47,7 @@ impl Plan {
             faults.push(source.fault("[device]", &source.header("[device]"), "log", error.to_string()));
         }
         let data_dir = options.data_dir.clone().unwrap_or_else(|| device.data_dir.clone());
-        faults.extend(trial(&source, system.as_ref(), &simulator, &data_dir));
+        faults.extend(trial(&source, system.as_ref(), history.as_ref(), &simulator, &data_dir));
         if !faults.is_empty() {
             return Err(Faults(faults));
         }
@@ -103,6 +104,7 @@ impl Plan {
 fn trial(
     source: &Source,
     system: Option<&Spanned<system::Config>>,
+    history: Option<&Spanned<store::Config>>,
     simulators: &[Spanned<simulator::Config>],
     data_dir: &std::path::Path,
 ) -> Vec<Fault> {
@@ -111,6 +113,10 @@ fn trial(
     let mut faults = Vec::new();
     if let Some((span, Err(error))) = &system {
         faults.push(source.fault("[system]", span, "", error.to_string()));
+    }
+    let history = history.map(|table| (table.span(), Recorder::register_tags(&hub)));
+    if let Some((span, Err(error))) = &history {
+        faults.push(source.fault("[history]", span, "", error.to_string()));
     }
     // Kept, because a source that ends leaves its tags to others.
     let mut registered = Vec::with_capacity(simulators.len());

@@ -5,7 +5,7 @@
 //!               ─► mqtt, history: stop, start ─► answer ─► ua_server: stop, start
 //!     stop      cameras and sources, then sinks, which say good-bye with what is left, then the store
 //!
-//! A part whose table did not change is not touched: its sessions, its leases and its values go on. The UA server comes
+//! A part whose table did not change is not touched, unless it could not be started before: its sessions, its leases and its values go on. The UA server comes
 //! last, because whoever asked for the change may have asked through it.
 
 use super::plan::Plan;
@@ -110,16 +110,14 @@ impl Running {
             let what = format!("cannot change from {old:?} to {new:?} while the program runs; restart it");
             return Err(Faults(vec![plan.device_fault("data_dir", what)]));
         }
-        let changes = self.plan.changes_to(&plan);
+        let mut changes = self.plan.changes_to(&plan);
+        changes.extend(self.to_try_again(&plan));
         if changes.is_empty() {
             self.plan = plan;
             return Ok(None);
         }
-        let history = if plan.history == self.plan.history {
-            self.history.as_ref().map(|recording| recording.history.clone())
-        } else {
-            history(&plan, &self.clock)
-        };
+        let is_history_other = self.is_history_other(&plan);
+        let history = if is_history_other { history(&plan, &self.clock) } else { self.history() };
         let ua_server =
             self.try_ua_server(&plan, history.clone()).map_err(|error| Faults(vec![plan.ua_server_fault(&error)]))?;
         // From here on nothing is refused.
@@ -129,7 +127,7 @@ impl Running {
         }
         std::mem::swap(&mut self.plan, &mut plan);
         let mut problems = self.change_sources(&plan).await;
-        if self.plan.history != plan.history {
+        if is_history_other {
             problems.extend(self.change_history(history).await);
         }
         if self.plan.mqtt != plan.mqtt || self.plan.device.name != plan.device.name {
@@ -168,9 +166,29 @@ impl Running {
         self.ua_server = setup.map(|setup| serve(setup, &self.hub));
     }
 
+    /// What is wanted as before but could not be started then, in the words of the file.
+    fn to_try_again(&self, plan: &Plan) -> Vec<String> {
+        let old = &self.plan;
+        let tables = [
+            ("[ua_server]", plan.ua_server.is_some() && plan.ua_server == old.ua_server && self.ua_server.is_none()),
+            ("[history]", plan.history.is_some() && plan.history == old.history && self.history.is_none()),
+            ("[system]", plan.system.is_some() && plan.system == old.system && self.system.is_none()),
+        ];
+        let tables = tables.into_iter().filter(|(_, is_missing)| *is_missing).map(|(table, _)| table.to_owned());
+        let is_missing =
+            |one: &&simulator::Config| old.simulator.contains(one) && !self.simulators.contains_key(&one.name);
+        let simulators = plan.simulator.iter().filter(is_missing).map(|one| format!("[[simulator]] {}", one.name));
+        tables.chain(simulators).map(|what| format!("{what} tried again")).collect()
+    }
+
+    fn is_history_other(&self, plan: &Plan) -> bool {
+        plan.history != self.plan.history || plan.history.is_some() != self.history.is_some()
+    }
+
     /// `None`: it stays as it is.
     fn try_ua_server(&self, plan: &Plan, history: Option<History>) -> Result<Option<NewServer>, ua_server::SetupError> {
-        let is_same = plan.ua_server == self.plan.ua_server && plan.history == self.plan.history;
+        let runs = plan.ua_server.is_some() == self.ua_server.is_some();
+        let is_same = runs && plan.ua_server == self.plan.ua_server && !self.is_history_other(plan);
         if is_same && plan.device.name == self.plan.device.name {
             return Ok(None);
         }
@@ -203,7 +221,7 @@ impl Running {
         let (plan, hub) = (&self.plan, &self.hub);
         let mut problems: Vec<String> = Vec::new();
         // Those that are gone first, because others may want the names of their tags.
-        let is_system_other = plan.system != old.system;
+        let is_system_other = plan.system != old.system || plan.system.is_some() != self.system.is_some();
         let is_other = |name: &str| !plan.simulator.iter().any(|new| new.name == name && old.simulator.contains(new));
         let (is_gone, names): (Vec<String>, Vec<String>) = self
             .simulators
@@ -405,4 +423,29 @@ fn simulator(config: &simulator::Config, hub: &Hub) -> Result<Starter, simulator
 /// A source outlives a failure of its task, because its tags are its own: the next run of the task takes it up again.
 fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
     Arc::new(tokio::sync::Mutex::new(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_could_not_be_started_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("vedette.toml");
+        std::fs::write(&config, "[device]\nname = \"test\"\n[history]\n[[simulator]]\nname = \"demo\"\n").unwrap();
+        let data_dir = Some(folder.path().to_owned());
+        let options = Options { config, data_dir, ua_port: None, log: None };
+        let (clock, plan) = (Clock::real(), Plan::load(&options).unwrap());
+        let mut running = Running::start(plan, options, Hub::new(clock.clone()), &clock).unwrap();
+        assert!(running.change().await.unwrap().is_none());
+
+        running.simulators.remove("demo").unwrap().stop(STOP).await;
+        running.history.take().unwrap().stop().await;
+        let changed = running.change().await.unwrap().unwrap();
+        assert_eq!(changed.summary, "[history] tried again, [[simulator]] demo tried again");
+        assert!(running.history.is_some() && running.simulators.contains_key("demo"));
+        assert!(running.change().await.unwrap().is_none());
+        running.stop().await;
+    }
 }

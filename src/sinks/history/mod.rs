@@ -84,9 +84,14 @@ fn values(state: &State, lost: u64) -> Vec<Value> {
 
 impl Recorder {
     pub fn register(history: History, hub: &Hub) -> Result<Self, RecorderError> {
-        let status = Status { tags: hub.register("store", specs()?)?, last: None, lost: 0 };
+        let status = Status { tags: Self::register_tags(hub)?, last: None, lost: 0 };
         let every = tokio::sync::Mutex::new(hub.every(BATCHES));
         Ok(Self { hub: hub.clone(), history, every, status: Mutex::new(status) })
+    }
+
+    /// Its tags alone: whether it could have them.
+    pub fn register_tags(hub: &Hub) -> Result<Registration, RecorderError> {
+        Ok(hub.register("store", specs()?)?)
     }
 
     /// Until the stop.
