@@ -452,7 +452,7 @@ mod tests {
             attribute_id: AttributeId::Value as u32,
             ..SimpleAttributeOperand::default()
         };
-        let operands = vec![Operand::from(ours.clone()), literal(true)];
+        let operands = [Operand::from(ours.clone()), literal(true)];
         let elements = Some(vec![ContentFilterElement::from((FilterOperator::IsNull, operands[..1].to_vec()))]);
         let where_clause = ContentFilter { elements };
         let filter = rewrite(EventFilter { select_clauses: Some(vec![ours]), where_clause });
