@@ -5,8 +5,10 @@
 //! Every fault is a [`Fault`] with file, line and key, what is wrong and what would be right. All faults of the values
 //! are said at once; a fault of the shape ends the reading, because what follows may be its consequence.
 
+use crate::sources::{Finding, Table};
 use crate::{cameras, sinks, sources, store};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -138,23 +140,25 @@ impl Config {
         if let Some(table) = &self.cameras {
             add("[cameras]", table.span(), table.get_ref().check());
         }
-        if let Some(table) = &self.system {
-            add("[system]", table.span(), table.get_ref().check());
-        }
         for table in &self.camera {
             add("[[camera]]", table.span(), table.get_ref().check());
         }
-        for table in &self.simulator {
-            add("[[simulator]]", table.span(), table.get_ref().check());
+        let tables = self.sources();
+        for (span, table) in &tables {
+            for Finding { at, key, what } in table.check() {
+                add(table.table(), at.unwrap_or(span.clone()), vec![(key, what)]);
+            }
         }
         let cameras = self.camera.iter().map(|table| (table.span(), table.get_ref().name.as_str()));
         faults.extend(duplicates(source, "[[camera]]", "name", cameras));
         let cameras = self.camera.iter().map(|table| (table.span(), table.get_ref()));
         let devices = cameras.filter_map(|(span, camera)| Some((span, camera.device_node()?)));
         faults.extend(duplicates(source, "[[camera]]", "device", devices));
-        let simulators = self.simulator.iter().map(|table| (table.span(), table.get_ref().name.as_str()));
-        faults.extend(duplicates(source, "[[simulator]]", "name", simulators));
-        faults.extend(self.simulator.iter().filter_map(|table| self.folder_taken(source, table)));
+        for kind in tables.iter().map(|(_, table)| table.table()).collect::<BTreeSet<_>>() {
+            let same = tables.iter().filter(|(_, table)| table.table() == kind);
+            faults.extend(duplicates(source, kind, "name", same.map(|(span, table)| (span.clone(), table.name()))));
+        }
+        faults.extend(tables.iter().filter_map(|(span, table)| folder_taken(source, span, table)));
         faults.sort_by_key(|fault| fault.line);
         faults
     }
@@ -166,14 +170,23 @@ impl Config {
         found.map(|(span, (key, what))| source.fault("[ua_server]", &span, key, what)).collect()
     }
 
-    /// Folders that other sources fill.
-    fn folder_taken(&self, source: &Source, table: &Spanned<sources::simulator::Config>) -> Option<Fault> {
-        let first = table.get_ref().name.split('/').next()?;
-        ["system", "cameras", "store"].contains(&first).then(|| {
-            let what = format!("{first:?} is the folder of the device's own tags; choose another name");
-            source.fault("[[simulator]]", &table.span(), "name", what)
-        })
+    /// What makes tags, in the order in which they are started.
+    pub fn sources(&self) -> Vec<(Range<usize>, Table)> {
+        let mut tables: Vec<(Range<usize>, Table)> = Vec::new();
+        tables.extend(self.system.iter().map(|table| (table.span(), Table::System(table.get_ref().clone()))));
+        tables.extend(self.simulator.iter().map(|table| (table.span(), Table::Simulator(table.get_ref().clone()))));
+        tables
     }
+}
+
+/// Folders that others fill.
+fn folder_taken(source: &Source, span: &Range<usize>, table: &Table) -> Option<Fault> {
+    let first = table.name().split('/').next()?;
+    let is_own = matches!(table, Table::System(_));
+    (!is_own && ["system", "cameras", "store"].contains(&first)).then(|| {
+        let what = format!("{first:?} is the folder of the device's own tags; choose another name");
+        source.fault(table.table(), span, "name", what)
+    })
 }
 
 /// A table within [ua_server], of which toml does not say the place.

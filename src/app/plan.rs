@@ -12,8 +12,7 @@ use crate::config::{self, Config, Device, Fault, Faults, Source};
 use crate::hub::Hub;
 use crate::sinks::history::Recorder;
 use crate::sinks::{mqtt, ua_server};
-use crate::sources::simulator::{self, Simulator};
-use crate::sources::system::{self, System};
+use crate::sources::{Place, Table};
 use crate::store;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -25,8 +24,7 @@ pub(super) struct Plan {
     pub(super) data_dir: PathBuf,
     pub(super) cameras: cameras::Config,
     pub(super) camera: Vec<CameraConfig>,
-    pub(super) system: Option<system::Config>,
-    pub(super) simulator: Vec<simulator::Config>,
+    pub(super) sources: Vec<Table>,
     pub(super) ua_server: Option<ua_server::Config>,
     pub(super) mqtt: Option<mqtt::Config>,
     pub(super) history: Option<store::Config>,
@@ -41,13 +39,15 @@ impl Plan {
     pub(super) fn load(options: &Options) -> Result<Self, Faults> {
         let (config, source) = config::load(&options.config)?;
         let warnings = config.warnings(&source);
-        let Config { device, ua_server, mqtt, history, cameras, camera, system, simulator } = config;
+        let tables = config.sources();
+        let Config { device, ua_server, mqtt, history, cameras, camera, .. } = config;
         let mut faults = Vec::new();
         if let Some(Err(error)) = device.log.as_deref().map(logs::check) {
             faults.push(source.fault("[device]", &source.header("[device]"), "log", error.to_string()));
         }
         let data_dir = options.data_dir.clone().unwrap_or_else(|| device.data_dir.clone());
-        faults.extend(trial(&source, system.as_ref(), history.as_ref(), &simulator, &data_dir));
+        let place = Place { data_dir: data_dir.clone(), device_name: device.name.clone() };
+        faults.extend(trial(&source, history.as_ref(), &tables, &place));
         if !faults.is_empty() {
             return Err(Faults(faults));
         }
@@ -65,8 +65,7 @@ impl Plan {
             data_dir,
             cameras: cameras.map(Spanned::into_inner).unwrap_or_default(),
             camera: camera.into_iter().map(Spanned::into_inner).collect(),
-            system: system.map(Spanned::into_inner),
-            simulator: simulator.into_iter().map(Spanned::into_inner).collect(),
+            sources: tables.into_iter().map(|(_, table)| table).collect(),
             ua_server,
             mqtt: mqtt.map(Spanned::into_inner),
             history: history.map(Spanned::into_inner),
@@ -75,6 +74,10 @@ impl Plan {
             missing,
             warnings,
         })
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place { data_dir: self.data_dir.clone(), device_name: self.device.name.clone() }
     }
 
     pub(super) fn warn(&self) {
@@ -103,27 +106,22 @@ impl Plan {
 /// Whether all sources can have the tags that they want. Cameras have a folder and names of their own.
 fn trial(
     source: &Source,
-    system: Option<&Spanned<system::Config>>,
     history: Option<&Spanned<store::Config>>,
-    simulators: &[Spanned<simulator::Config>],
-    data_dir: &std::path::Path,
+    tables: &[(Range<usize>, Table)],
+    place: &Place,
 ) -> Vec<Fault> {
     let hub = Hub::new(Clock::real());
-    let system = system.map(|table| (table.span(), System::register(table.get_ref().clone(), data_dir.into(), &hub)));
     let mut faults = Vec::new();
-    if let Some((span, Err(error))) = &system {
-        faults.push(source.fault("[system]", span, "", error.to_string()));
-    }
     let history = history.map(|table| (table.span(), Recorder::register_tags(&hub)));
     if let Some((span, Err(error))) = &history {
         faults.push(source.fault("[history]", span, "", error.to_string()));
     }
     // Kept, because a source that ends leaves its tags to others.
-    let mut registered = Vec::with_capacity(simulators.len());
-    for table in simulators {
-        match Simulator::register(table.get_ref().clone(), &hub) {
-            Ok(simulator) => registered.push(simulator),
-            Err(error) => faults.push(source.fault("[[simulator]]", &table.span(), "name", error.to_string())),
+    let mut registered = Vec::with_capacity(tables.len());
+    for (span, table) in tables {
+        match table.register(place, &hub) {
+            Ok(one) => registered.push(one),
+            Err(error) => faults.push(source.fault(table.table(), span, "name", error.to_string())),
         }
     }
     faults

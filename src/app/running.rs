@@ -17,8 +17,7 @@ use crate::hub::Hub;
 use crate::model::EventKind;
 use crate::sinks::history::Recorder;
 use crate::sinks::{mqtt, ua_server};
-use crate::sources::simulator::{self, Simulator};
-use crate::sources::system::System;
+use crate::sources::{SourceError, Table};
 use crate::store::History;
 use futures_util::future::join_all;
 use std::collections::HashMap;
@@ -37,9 +36,8 @@ pub(super) struct Running {
     options: Options,
     plan: Plan,
     cameras: Cameras,
-    system: Option<Tasks>,
-    /// By name.
-    simulators: HashMap<String, Tasks>,
+    /// By [`Table::label`].
+    sources: HashMap<String, Tasks>,
     ua_server: Option<(Arc<ua_server::Setup>, Tasks)>,
     mqtt: Option<Tasks>,
     history: Option<Recording>,
@@ -82,18 +80,16 @@ impl Running {
             None => None,
         };
         let cameras = Cameras::start(&plan.cameras, &plan.camera, &hub, clock).map_err(|error| failed(&error))?;
-        let system = system(&plan, &hub).transpose().map_err(|error| failed(&error))?;
-        let simulators = plan.simulator.iter().map(|config| Ok((config.name.clone(), simulator(config, &hub)?)));
-        let simulators: Vec<(String, Starter)> =
-            simulators.collect::<Result<_, simulator::SpawnError>>().map_err(|error| failed(&error))?;
+        let sources = plan.sources.iter().map(|table| Ok((table.label(), source(table, &plan, &hub)?)));
+        let sources: Vec<(String, Starter)> =
+            sources.collect::<Result<_, SourceError>>().map_err(|error| failed(&error))?;
         let recording = history.map(|history| record(history, &hub)).transpose().map_err(|error| failed(&error))?;
 
         Ok(Self {
             ua_server: setup.map(|setup| serve(setup, &hub)),
             mqtt: uplink(&plan, &hub),
             history: recording,
-            system: system.map(|start| start()),
-            simulators: simulators.into_iter().map(|(name, start)| (name, start())).collect(),
+            sources: sources.into_iter().map(|(label, start)| (label, start())).collect(),
             cameras,
             hub,
             clock: clock.clone(),
@@ -172,13 +168,11 @@ impl Running {
         let tables = [
             ("[ua_server]", plan.ua_server.is_some() && plan.ua_server == old.ua_server && self.ua_server.is_none()),
             ("[history]", plan.history.is_some() && plan.history == old.history && self.history.is_none()),
-            ("[system]", plan.system.is_some() && plan.system == old.system && self.system.is_none()),
         ];
         let tables = tables.into_iter().filter(|(_, is_missing)| *is_missing).map(|(table, _)| table.to_owned());
-        let is_missing =
-            |one: &&simulator::Config| old.simulator.contains(one) && !self.simulators.contains_key(&one.name);
-        let simulators = plan.simulator.iter().filter(is_missing).map(|one| format!("[[simulator]] {}", one.name));
-        tables.chain(simulators).map(|what| format!("{what} tried again")).collect()
+        let is_missing = |one: &&Table| old.sources.contains(one) && !self.sources.contains_key(&one.label());
+        let sources = plan.sources.iter().filter(is_missing).map(in_words);
+        tables.chain(sources).map(|what| format!("{what} tried again")).collect()
     }
 
     fn is_history_other(&self, plan: &Plan) -> bool {
@@ -221,40 +215,32 @@ impl Running {
         let (plan, hub) = (&self.plan, &self.hub);
         let mut problems: Vec<String> = Vec::new();
         // Those that are gone first, because others may want the names of their tags.
-        let is_system_other = plan.system != old.system || plan.system.is_some() != self.system.is_some();
-        let is_other = |name: &str| !plan.simulator.iter().any(|new| new.name == name && old.simulator.contains(new));
-        let (is_gone, names): (Vec<String>, Vec<String>) = self
-            .simulators
+        let is_other = |label: &str| !plan.sources.iter().any(|new| new.label() == label && old.sources.contains(new));
+        let (is_gone, others): (Vec<String>, Vec<String>) = self
+            .sources
             .keys()
-            .filter(|name| is_other(name))
+            .filter(|label| is_other(label))
             .cloned()
-            .partition(|name| plan.simulator.iter().all(|new| new.name != *name));
-        let mut ending: Vec<Tasks> = is_gone.iter().filter_map(|name| self.simulators.remove(name)).collect();
-        if is_system_other && plan.system.is_none() {
-            ending.extend(self.system.take());
-        }
-        join_all(ending.into_iter().map(|tasks| tasks.stop(STOP))).await;
-        hub.retire();
-
-        let mut ending: Vec<Tasks> = names.iter().filter_map(|name| self.simulators.remove(name)).collect();
-        if is_system_other {
-            ending.extend(self.system.take());
-        }
-        join_all(ending.into_iter().map(|tasks| tasks.stop(STOP))).await;
-        if is_system_other {
-            match system(plan, hub).transpose() {
-                Ok(Some(start)) => self.system = Some(start()),
-                Ok(None) => hub.end_conditions("system"),
-                Err(error) => problems.push(format!("[system]: {error}")),
+            .partition(|label| plan.sources.iter().all(|new| new.label() != *label));
+        for labels in [&is_gone, &others] {
+            let ending: Vec<Tasks> = labels.iter().filter_map(|label| self.sources.remove(label)).collect();
+            join_all(ending.into_iter().map(|tasks| tasks.stop(STOP))).await;
+            // The tags of those that only change keep their places for their next owner.
+            if std::ptr::eq(labels, &is_gone) {
+                hub.retire();
             }
         }
-        for config in &plan.simulator {
-            if self.simulators.contains_key(&config.name) {
+        if is_gone.iter().any(|label| label == "system") {
+            hub.end_conditions("system");
+        }
+        for table in &plan.sources {
+            let label = table.label();
+            if self.sources.contains_key(&label) {
                 continue;
             }
-            match simulator(config, hub) {
-                Ok(start) => drop(self.simulators.insert(config.name.clone(), start())),
-                Err(error) => problems.push(format!("[[simulator]] {}: {error}", config.name)),
+            match source(table, plan, hub) {
+                Ok(start) => drop(self.sources.insert(label, start())),
+                Err(error) => problems.push(format!("{}: {error}", in_words(table))),
             }
         }
         if plan.cameras != old.cameras || plan.camera != old.camera {
@@ -286,8 +272,8 @@ impl Running {
     }
 
     pub(super) async fn stop(self) {
-        let sources = self.system.into_iter().chain(self.simulators.into_values());
-        tokio::join!(self.cameras.stop(STOP), join_all(sources.map(|tasks| tasks.stop(STOP))));
+        let sources = self.sources.into_values().map(|tasks| tasks.stop(STOP));
+        tokio::join!(self.cameras.stop(STOP), join_all(sources));
         let sinks = self.ua_server.into_iter().map(|(_, tasks)| tasks).chain(self.mqtt);
         join_all(sinks.map(|tasks| tasks.stop(STOP))).await;
         if let Some(recording) = self.history {
@@ -318,22 +304,31 @@ impl Plan {
         table("[mqtt]", self.mqtt != new.mqtt);
         table("[history]", self.history != new.history);
         table("[cameras]", self.cameras != new.cameras);
-        table("[system]", self.system != new.system);
-        differences("[[camera]]", &self.camera, &new.camera, |camera| &camera.name, &mut changes);
-        differences("[[simulator]]", &self.simulator, &new.simulator, |simulator| &simulator.name, &mut changes);
+        differences(&self.camera, &new.camera, |camera| format!("[[camera]] {}", camera.name), &mut changes);
+        differences(&self.sources, &new.sources, in_words, &mut changes);
         changes
     }
 }
 
-fn differences<T: PartialEq>(table: &str, old: &[T], new: &[T], name: fn(&T) -> &str, changes: &mut Vec<String>) {
-    let find = |all: &'_ [T], wanted: &T| all.iter().position(|one| name(one) == name(wanted));
-    for one in old.iter().filter(|one| find(new, one).is_none()) {
-        changes.push(format!("{table} {} removed", name(one)));
+/// `[system]`, `[[simulator]] demo`.
+fn in_words(table: &Table) -> String {
+    match table {
+        Table::System(_) => table.table().to_owned(),
+        other => format!("{} {}", other.table(), other.name()),
+    }
+}
+
+fn differences<T: PartialEq>(old: &[T], new: &[T], name: fn(&T) -> String, changes: &mut Vec<String>) {
+    let names = |all: &[T]| all.iter().enumerate().map(|(at, one)| (name(one), at)).collect::<HashMap<_, _>>();
+    let (old_names, new_names) = (names(old), names(new));
+    for name in old.iter().map(name).filter(|name| !new_names.contains_key(name)) {
+        changes.push(format!("{name} removed"));
     }
     for one in new {
-        match find(old, one) {
-            None => changes.push(format!("{table} {} added", name(one))),
-            Some(at) if old[at] != *one => changes.push(format!("{table} {} changed", name(one))),
+        let name = name(one);
+        match old_names.get(&name) {
+            None => changes.push(format!("{name} added")),
+            Some(&at) if old[at] != *one => changes.push(format!("{name} changed")),
             Some(_) => {}
         }
     }
@@ -385,35 +380,17 @@ fn uplink(plan: &Plan, hub: &Hub) -> Option<Tasks> {
     Some(tasks)
 }
 
-fn system(plan: &Plan, hub: &Hub) -> Option<Result<Starter, crate::sources::system::SpawnError>> {
-    let config = plan.system.clone()?;
-    let start = |system: System| -> Starter {
-        let (system, hub) = (shared(system), hub.clone());
-        Box::new(move || {
-            let tasks = Tasks::new("system");
-            tasks.spawn("system", move |stop| {
-                let (system, hub) = (system.clone(), hub.clone());
-                async move {
-                    let _running = hub.source_runs("system", &stop);
-                    system.lock().await.run(&stop).await
-                }
-            });
-            tasks
-        })
-    };
-    Some(System::register(config, plan.data_dir.clone(), hub).map(start))
-}
-
-fn simulator(config: &simulator::Config, hub: &Hub) -> Result<Starter, simulator::SpawnError> {
-    let simulator = shared(Simulator::register(config.clone(), hub)?);
-    let (name, hub) = (config.name.clone(), hub.clone());
+/// Registers its tags; it runs when the starter is called.
+fn source(table: &Table, plan: &Plan, hub: &Hub) -> Result<Starter, SourceError> {
+    let source = shared(table.register(&plan.place(), hub)?);
+    let (label, name, hub) = (table.label(), table.name().to_owned(), hub.clone());
     Ok(Box::new(move || {
-        let tasks = Tasks::new(format!("simulator {name}"));
-        tasks.spawn(format!("simulator {name}"), move |stop| {
-            let (simulator, hub, source) = (simulator.clone(), hub.clone(), name.clone());
+        let tasks = Tasks::new(label.clone());
+        tasks.spawn(label, move |stop| {
+            let (source, hub, name) = (source.clone(), hub.clone(), name.clone());
             async move {
-                let _running = hub.source_runs(&source, &stop);
-                simulator.lock().await.run(&stop).await
+                let _running = hub.source_runs(&name, &stop);
+                source.lock().await.run(&stop).await
             }
         });
         tasks
@@ -440,11 +417,11 @@ mod tests {
         let mut running = Running::start(plan, options, Hub::new(clock.clone()), &clock).unwrap();
         assert!(running.change().await.unwrap().is_none());
 
-        running.simulators.remove("demo").unwrap().stop(STOP).await;
+        running.sources.remove("simulator demo").unwrap().stop(STOP).await;
         running.history.take().unwrap().stop().await;
         let changed = running.change().await.unwrap().unwrap();
         assert_eq!(changed.summary, "[history] tried again, [[simulator]] demo tried again");
-        assert!(running.history.is_some() && running.simulators.contains_key("demo"));
+        assert!(running.history.is_some() && running.sources.contains_key("simulator demo"));
         assert!(running.change().await.unwrap().is_none());
         running.stop().await;
     }

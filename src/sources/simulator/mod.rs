@@ -5,9 +5,11 @@
 //! `profile`. The waves follow the clock, not a count of ticks, so that a late tick shows as a gap and not as a slower
 //! wave. To try load there can be any number of further ones, `<name>/waves/1` and on, each with a phase of its own.
 
+use super::{Finding, Place, Source, SourceError};
 use crate::base::{Stop, duration};
-use crate::hub::{Hub, RegisterError, Registration, WriteRequest};
+use crate::hub::{Hub, Registration, WriteRequest};
 use crate::model::{Array, DataType, Quality, Sample, Status, TagId, TagName, TagNameError, TagSpec, Timestamp, Value};
+use async_trait::async_trait;
 use serde::Deserialize;
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -41,9 +43,16 @@ const fn default_period() -> Duration {
     Duration::from_secs(60)
 }
 
-impl Config {
-    /// What is wrong with the values, as (key, what and what would be right).
-    pub fn check(&self) -> Vec<(&'static str, String)> {
+impl super::Config for Config {
+    fn table(&self) -> &'static str {
+        "[[simulator]]"
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> Vec<Finding> {
         let mut faults = Vec::new();
         if let Err(error) = TagName::new(&self.name) {
             faults.push(("name", error.to_string()));
@@ -57,20 +66,16 @@ impl Config {
         if self.waves > MOST_WAVES {
             faults.push(("waves", format!("there are too many; use {MOST_WAVES} at most")));
         }
-        faults
+        faults.into_iter().map(Finding::from).collect()
+    }
+
+    fn register(&self, _: &Place, hub: &Hub) -> Result<Box<dyn Source>, SourceError> {
+        Ok(Box::new(Simulator::register(self.clone(), hub)?))
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    #[error(transparent)]
-    Name(#[from] TagNameError),
-    #[error(transparent)]
-    Tag(#[from] RegisterError),
-}
-
 /// A simulator whose tags are registered.
-pub struct Simulator {
+struct Simulator {
     config: Config,
     hub: Hub,
     tags: Registration,
@@ -135,8 +140,23 @@ fn specs(folder: &str, waves: u32) -> Result<Vec<TagSpec>, TagNameError> {
     Ok(specs)
 }
 
+#[async_trait]
+impl Source for Simulator {
+    async fn run(&mut self, stop: &Stop) {
+        let mut ticks = tokio::time::interval(self.config.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.tick(),
+                request = self.tags.next_write() => self.answer(request),
+                () = stop.stopped() => return,
+            }
+        }
+    }
+}
+
 impl Simulator {
-    pub fn register(config: Config, hub: &Hub) -> Result<Self, SpawnError> {
+    fn register(config: Config, hub: &Hub) -> Result<Self, SourceError> {
         let tags = hub.register(&format!("simulator {}", config.name), specs(&config.name, config.waves)?)?;
         let simulator = Self { config, hub: hub.clone(), tags, set_point: 50.0, counter: 0 };
         let profile = [10.0, 20.0, 30.0, 20.0, 10.0].map(Value::Double).to_vec();
@@ -150,19 +170,6 @@ impl Simulator {
             simulator.good(Tag::Profile, profile.into()),
         ]);
         Ok(simulator)
-    }
-
-    /// Until the stop.
-    pub async fn run(&mut self, stop: &Stop) {
-        let mut ticks = tokio::time::interval(self.config.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => self.tick(),
-                request = self.tags.next_write() => self.answer(request),
-                () = stop.stopped() => return,
-            }
-        }
     }
 
     fn tick(&mut self) {
@@ -243,7 +250,8 @@ mod tests {
         };
         assert_eq!([1, 2, 3, 4].map(wave), [0.0, 1.0, 0.0, -1.0]);
         let config: Config = toml::from_str("name = 'demo'\nwaves = 100_001").unwrap();
-        assert_eq!(config.check(), [("waves", "there are too many; use 100000 at most".to_owned())]);
+        let finding = Finding::from(("waves", "there are too many; use 100000 at most".to_owned()));
+        assert_eq!(super::super::Config::check(&config), [finding]);
     }
 
     #[tokio::test(start_paused = true)]

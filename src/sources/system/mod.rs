@@ -10,9 +10,11 @@ mod clock;
 mod disk;
 mod read;
 
+use super::{Finding, Place, Source, SourceError};
 use crate::base::{Stop, duration};
-use crate::hub::{Hub, RegisterError, Registration};
+use crate::hub::{Hub, Registration};
 use crate::model::{ConditionKind, DataType, Sample, TagName, TagNameError, TagSpec};
+use async_trait::async_trait;
 use disk::Disk;
 use read::{Readings, Root};
 use serde::Deserialize;
@@ -40,9 +42,16 @@ impl Default for Config {
     }
 }
 
-impl Config {
-    /// What is wrong with the values, as (key, what and what would be right).
-    pub fn check(&self) -> Vec<(&'static str, String)> {
+impl super::Config for Config {
+    fn table(&self) -> &'static str {
+        "[system]"
+    }
+
+    fn name(&self) -> &str {
+        SOURCE
+    }
+
+    fn check(&self) -> Vec<Finding> {
         let mut faults = Vec::new();
         if self.interval < Duration::from_millis(100) {
             faults.push(("interval", "it is too short; use \"100ms\" or more".into()));
@@ -52,25 +61,19 @@ impl Config {
             faults.push(("disk_nearly_full", format!("{found} is out of range; use {least} to 100 percent")));
         }
         if let Some(disk) = self.disk.as_ref().filter(|disk| !disk.is_dir()) {
-            faults.push((
-                "disk",
-                format!("{disk:?} is no folder; name one on the file system to watch, as in \"/data\""),
-            ));
+            let what = format!("{disk:?} is no folder; name one on the file system to watch, as in \"/data\"");
+            faults.push(("disk", what));
         }
-        faults
+        faults.into_iter().map(Finding::from).collect()
+    }
+
+    fn register(&self, place: &Place, hub: &Hub) -> Result<Box<dyn Source>, SourceError> {
+        Ok(Box::new(System::register(self.clone(), place.data_dir.clone(), hub)?))
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    #[error(transparent)]
-    Name(#[from] TagNameError),
-    #[error(transparent)]
-    Tag(#[from] RegisterError),
-}
-
 /// The source, with its tags registered.
-pub struct System {
+struct System {
     interval: Duration,
     hub: Hub,
     tags: Registration,
@@ -100,20 +103,9 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
     ])
 }
 
-impl System {
-    pub fn register(config: Config, data_dir: PathBuf, hub: &Hub) -> Result<Self, SpawnError> {
-        let tags = hub.register("system", specs()?)?;
-        let path = config.disk.unwrap_or(data_dir);
-        let disk = Disk::new(path.clone(), config.disk_nearly_full);
-        let readings = Readings::new(Root::default(), path);
-        for kind in [ConditionKind::DiskNearlyFull, ConditionKind::ClockNotSet] {
-            hub.declare_condition(kind, SOURCE);
-        }
-        Ok(Self { interval: config.interval, hub: hub.clone(), tags, readings, disk })
-    }
-
-    /// Until the stop.
-    pub async fn run(&mut self, stop: &Stop) {
+#[async_trait]
+impl Source for System {
+    async fn run(&mut self, stop: &Stop) {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -122,6 +114,19 @@ impl System {
                 () = stop.stopped() => return,
             }
         }
+    }
+}
+
+impl System {
+    fn register(config: Config, data_dir: PathBuf, hub: &Hub) -> Result<Self, SourceError> {
+        let tags = hub.register("system", specs()?)?;
+        let path = config.disk.unwrap_or(data_dir);
+        let disk = Disk::new(path.clone(), config.disk_nearly_full);
+        let readings = Readings::new(Root::default(), path);
+        for kind in [ConditionKind::DiskNearlyFull, ConditionKind::ClockNotSet] {
+            hub.declare_condition(kind, SOURCE);
+        }
+        Ok(Self { interval: config.interval, hub: hub.clone(), tags, readings, disk })
     }
 
     fn take(&mut self) {
