@@ -111,6 +111,19 @@ impl Table {
         Ok((tags, is_news))
     }
 
+    /// What is known of a held tag becomes something else but its name. Its sample stays.
+    fn respec(&mut self, tag: TagId, spec: TagSpec) -> bool {
+        let row = &mut self.rows[tag.index()];
+        assert_eq!(row.spec.name, spec.name, "a tag keeps its name");
+        if *row.spec == spec {
+            return false;
+        }
+        self.changes += 1;
+        row.changed = self.changes;
+        row.spec = Arc::new(spec);
+        true
+    }
+
     fn check(&self, owner: &str, specs: &[TagSpec]) -> Result<(), RegisterError> {
         let mut own: HashMap<&str, &TagName> = HashMap::new();
         let mut own_folders: HashMap<&str, &TagName> = HashMap::new();
@@ -254,6 +267,17 @@ impl Registration {
         self.hub.announce(&added, is_news);
         self.tags.extend(added);
         Ok(())
+    }
+
+    /// Says more, or something else, of tags that the holder owns, in one go: as when it learns their types. The names must
+    /// be those that the tags have.
+    pub fn respec(&mut self, specs: impl IntoIterator<Item = (TagId, TagSpec)>) {
+        let changed: Vec<TagId> = {
+            let mut table = self.hub.write_table();
+            let changed = specs.into_iter().filter_map(|(tag, spec)| table.respec(tag, spec).then_some(tag));
+            changed.collect()
+        };
+        self.hub.announce(&changed, !changed.is_empty());
     }
 
     /// The ids, in the order of the specs.

@@ -90,6 +90,24 @@ async fn a_write_that_nobody_answers_ends() {
 }
 
 #[tokio::test]
+async fn what_is_learnt_of_a_tag_later_is_told_once_and_its_sample_stays() {
+    let hub = hub();
+    let mut source = hub.register("s", vec![spec("a"), spec("b")]).unwrap();
+    hub.publish(samples(&hub, source.tags(), 7));
+    let (since, _) = hub.tags_since(0);
+    let mut structure = hub.structure();
+    let (a, b) = (source.tags()[0], source.tags()[1]);
+    source.respec([(a, spec("a").unit("mm")), (b, spec("b"))]);
+    assert!(structure.has_changed().unwrap());
+    structure.mark_unchanged();
+    let changes = hub.tags_since(since).1;
+    assert_eq!(changes.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [a]);
+    assert_eq!((hub.spec(a).unit.as_str(), hub.read(a).value), ("mm", Value::Int32(7)));
+    source.respec([(a, spec("a").unit("mm"))]);
+    assert!(!structure.has_changed().unwrap(), "it was known");
+}
+
+#[tokio::test]
 async fn names_are_unique_and_no_tag_is_a_folder() {
     let hub = hub();
     let _first = hub.register("first", vec![spec("a/b"), spec("c")]).unwrap();
