@@ -85,12 +85,7 @@ pub(super) fn types_of_condition(kind: ConditionKind) -> Vec<NodeId> {
         Type::OffNormalAlarmType => &[Type::OffNormalAlarmType, Type::DiscreteAlarmType],
         _ => &[Type::SystemOffNormalAlarmType, Type::OffNormalAlarmType, Type::DiscreteAlarmType],
     };
-    let base = [
-        Type::AlarmConditionType,
-        Type::AcknowledgeableConditionType,
-        Type::ConditionType,
-        Type::BaseEventType,
-    ];
+    let base = [Type::AlarmConditionType, Type::AcknowledgeableConditionType, Type::ConditionType, Type::BaseEventType];
     own.iter().copied().chain(base).map(NodeId::from).collect()
 }
 
