@@ -111,10 +111,10 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn every_shipped_file_is_good() {
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/config")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            load(&path).map(|_| ()).unwrap_or_else(|faults| panic!("{faults}"));
-        }
-    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let folders = [root.clone(), root.join("examples")];
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let files = files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    assert!(files.map(|path| load(path).map(|_| ()).unwrap_or_else(|faults| panic!("{faults}"))).count() > 3);
 }
