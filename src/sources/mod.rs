@@ -5,6 +5,7 @@
 //! A new source is a folder with a [`Config`], a line in [`Table`] and one in the root of the configuration.
 
 pub mod computed;
+pub mod sensors;
 pub mod simulator;
 pub mod system;
 
@@ -75,6 +76,7 @@ pub enum SourceError {
 pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
+    Sensors(sensors::Config),
     Computed(computed::Config),
 }
 
@@ -85,6 +87,7 @@ impl std::ops::Deref for Table {
         match self {
             Table::System(config) => config,
             Table::Simulator(config) => config,
+            Table::Sensors(config) => config,
             Table::Computed(config) => config,
         }
     }
