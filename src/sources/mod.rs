@@ -6,6 +6,7 @@
 
 pub mod simulator;
 pub mod system;
+pub mod ua_client;
 
 use crate::base::Stop;
 use crate::hub::{Hub, RegisterError};
@@ -74,6 +75,7 @@ pub enum SourceError {
 pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
+    UaClient(ua_client::Config),
 }
 
 impl std::ops::Deref for Table {
@@ -83,6 +85,7 @@ impl std::ops::Deref for Table {
         match self {
             Table::System(config) => config,
             Table::Simulator(config) => config,
+            Table::UaClient(config) => config,
         }
     }
 }
