@@ -8,6 +8,7 @@ pub mod computed;
 pub mod sensors;
 pub mod simulator;
 pub mod system;
+pub mod ua_client;
 
 use crate::base::Stop;
 use crate::hub::{Hub, RegisterError};
@@ -78,6 +79,7 @@ pub enum Table {
     Simulator(simulator::Config),
     Sensors(sensors::Config),
     Computed(computed::Config),
+    UaClient(ua_client::Config),
 }
 
 impl std::ops::Deref for Table {
@@ -89,6 +91,7 @@ impl std::ops::Deref for Table {
             Table::Simulator(config) => config,
             Table::Sensors(config) => config,
             Table::Computed(config) => config,
+            Table::UaClient(config) => config,
         }
     }
 }
