@@ -64,10 +64,12 @@ pub enum Direction {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Pull {
-    PullUp,
-    PullDown,
+    #[serde(rename = "pull-up")]
+    Up,
+    #[serde(rename = "pull-down")]
+    Down,
+    #[serde(rename = "disabled")]
     Disabled,
 }
 
@@ -154,8 +156,8 @@ impl Config {
         }
         if let Some(bias) = self.bias {
             request.with_bias(match bias {
-                Pull::PullUp => Bias::PullUp,
-                Pull::PullDown => Bias::PullDown,
+                Pull::Up => Bias::PullUp,
+                Pull::Down => Bias::PullDown,
                 Pull::Disabled => Bias::Disabled,
             });
         }
