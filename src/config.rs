@@ -36,6 +36,8 @@ pub struct Config {
     pub sensors: Vec<Spanned<sources::sensors::Config>>,
     #[serde(default)]
     pub computed: Vec<Spanned<sources::computed::Config>>,
+    #[serde(default)]
+    pub ua_client: Vec<Spanned<sources::ua_client::Config>>,
 }
 
 /// `[device]`
@@ -188,6 +190,7 @@ impl Config {
         tables.extend(self.gpio.iter().map(|table| (table.span(), Table::Gpio(table.get_ref().clone()))));
         tables.extend(self.sensors.iter().map(|table| (table.span(), Table::Sensors(table.get_ref().clone()))));
         tables.extend(self.computed.iter().map(|table| (table.span(), Table::Computed(table.get_ref().clone()))));
+        tables.extend(self.ua_client.iter().map(|table| (table.span(), Table::UaClient(table.get_ref().clone()))));
         tables
     }
 }

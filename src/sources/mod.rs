@@ -9,6 +9,7 @@ pub mod gpio;
 pub mod sensors;
 pub mod simulator;
 pub mod system;
+pub mod ua_client;
 
 use crate::base::Stop;
 use crate::hub::{Hub, RegisterError};
@@ -80,6 +81,7 @@ pub enum Table {
     Gpio(gpio::Config),
     Sensors(sensors::Config),
     Computed(computed::Config),
+    UaClient(ua_client::Config),
 }
 
 impl std::ops::Deref for Table {
@@ -92,6 +94,7 @@ impl std::ops::Deref for Table {
             Table::Gpio(config) => config,
             Table::Sensors(config) => config,
             Table::Computed(config) => config,
+            Table::UaClient(config) => config,
         }
     }
 }

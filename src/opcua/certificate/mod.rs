@@ -157,6 +157,11 @@ impl OwnCertificate {
         &self.identity
     }
 
+    /// Where the UA crate reads the certificate and its key.
+    pub fn files(&self) -> (&Path, &Path) {
+        (&self.store.certificate, &self.store.key)
+    }
+
     /// To be called every few seconds.
     pub fn look(&mut self, now: SystemTime) -> Option<News> {
         let stamps = match files::stamps(&self.pki) {
