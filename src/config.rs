@@ -31,6 +31,8 @@ pub struct Config {
     #[serde(default)]
     pub simulator: Vec<Spanned<sources::simulator::Config>>,
     #[serde(default)]
+    pub gpio: Vec<Spanned<sources::gpio::Config>>,
+    #[serde(default)]
     pub sensors: Vec<Spanned<sources::sensors::Config>>,
     #[serde(default)]
     pub computed: Vec<Spanned<sources::computed::Config>>,
@@ -185,6 +187,7 @@ impl Config {
         let mut tables: Vec<(Range<usize>, Table)> = Vec::new();
         tables.extend(self.system.iter().map(|table| (table.span(), Table::System(table.get_ref().clone()))));
         tables.extend(self.simulator.iter().map(|table| (table.span(), Table::Simulator(table.get_ref().clone()))));
+        tables.extend(self.gpio.iter().map(|table| (table.span(), Table::Gpio(table.get_ref().clone()))));
         tables.extend(self.sensors.iter().map(|table| (table.span(), Table::Sensors(table.get_ref().clone()))));
         tables.extend(self.computed.iter().map(|table| (table.span(), Table::Computed(table.get_ref().clone()))));
         tables.extend(self.ua_client.iter().map(|table| (table.span(), Table::UaClient(table.get_ref().clone()))));

@@ -5,6 +5,7 @@
 //! A new source is a folder with a [`Config`], a line in [`Table`] and one in the root of the configuration.
 
 pub mod computed;
+pub mod gpio;
 pub mod sensors;
 pub mod simulator;
 pub mod system;
@@ -77,6 +78,7 @@ pub enum SourceError {
 pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
+    Gpio(gpio::Config),
     Sensors(sensors::Config),
     Computed(computed::Config),
     UaClient(ua_client::Config),
@@ -89,6 +91,7 @@ impl std::ops::Deref for Table {
         match self {
             Table::System(config) => config,
             Table::Simulator(config) => config,
+            Table::Gpio(config) => config,
             Table::Sensors(config) => config,
             Table::Computed(config) => config,
             Table::UaClient(config) => config,
