@@ -4,6 +4,8 @@
 //!
 //! A new source is a folder with a [`Config`], a line in [`Table`] and one in the root of the configuration.
 
+pub mod computed;
+pub mod sensors;
 pub mod simulator;
 pub mod system;
 pub mod ua_client;
@@ -75,6 +77,8 @@ pub enum SourceError {
 pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
+    Sensors(sensors::Config),
+    Computed(computed::Config),
     UaClient(ua_client::Config),
 }
 
@@ -85,6 +89,8 @@ impl std::ops::Deref for Table {
         match self {
             Table::System(config) => config,
             Table::Simulator(config) => config,
+            Table::Sensors(config) => config,
+            Table::Computed(config) => config,
             Table::UaClient(config) => config,
         }
     }
