@@ -7,7 +7,7 @@ import pytest
 from asyncua import ua
 from asyncua.ua.uaerrors import UaStatusCodeError
 from conftest import DEMO, free_port, wait_until
-from plant import Plant
+from ua_plant import Plant
 
 SOURCE = """
 [device]

@@ -122,8 +122,12 @@ async def main(options):
         loose = await add("Loose", 3, ua.VariantType.Int16)
         await loose.write_attribute(ua.AttributeIds.DataType, ua.DataValue(ua.NodeId(24)))
     temperatures = await folder.add_folder(ua.NodeId("Temperatures", index), f"{index}:Temperatures")
+    parent = temperatures
     for number in range(options.get("tags", 0)):
-        await add(f"Temp{number}", float(number), ua.VariantType.Double, temperatures)
+        # Many children of one folder take asyncua long to make.
+        if number and number % 500 == 0:
+            parent = await temperatures.add_folder(ua.NodeId(f"Block{number}", index), f"{index}:Block{number}")
+        await add(f"Temp{number}", float(number), ua.VariantType.Double, parent)
 
     def say(value):
         sys.stdout.write(json.dumps(value) + "\n")
