@@ -79,7 +79,7 @@ pub enum Table {
     Simulator(simulator::Config),
     Sensors(sensors::Config),
     Computed(computed::Config),
-    UaClient(ua_client::Config),
+    UaClient(Box<ua_client::Config>),
 }
 
 impl std::ops::Deref for Table {
@@ -91,7 +91,7 @@ impl std::ops::Deref for Table {
             Table::Simulator(config) => config,
             Table::Sensors(config) => config,
             Table::Computed(config) => config,
-            Table::UaClient(config) => config,
+            Table::UaClient(config) => &**config,
         }
     }
 }

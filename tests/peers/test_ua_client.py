@@ -1,13 +1,14 @@
 """Tags of other OPC UA servers, through our program, as one of its own clients sees them."""
 
 import re
+import subprocess
 import time
 
 import pytest
 from asyncua import ua
 from asyncua.ua.uaerrors import UaStatusCodeError
-from conftest import DEMO, free_port, wait_until
-from ua_plant import Plant
+from conftest import BINARY, free_port, wait_until
+from ua_plant import NodePlant, Plant
 
 SOURCE = """
 [device]
@@ -44,6 +45,15 @@ def plant(tmp_path):
     yield plant
     if plant.process:
         plant.thaw()
+    plant.kill()
+
+
+@pytest.fixture
+def node_plant(tmp_path):
+    folder = tmp_path / "node-plant"
+    folder.mkdir()
+    plant = NodePlant(folder, free_port())
+    yield plant
     plant.kill()
 
 
@@ -96,7 +106,7 @@ def eyes():
 def run(make, plant, eyes):
     """Starts the program with these lines of [[ua_client]]."""
 
-    def factory(lines):
+    def factory(lines, plant=plant):
         vedette = make(SOURCE.replace("PLANT", plant.url) + lines).start()
         return vedette, eyes(vedette)
 
@@ -155,9 +165,6 @@ def test_a_server_is_believed_when_its_certificate_is(run, plant):
     thumbprint = re.search(r"vedette trust ([0-9A-F]{40})", vedette.text()).group(1)
     time.sleep(5)
     assert vedette.text().count(thumbprint) == 1, "said more than once"
-    import subprocess
-
-    from conftest import BINARY
     subprocess.run([BINARY, "trust", thumbprint, "--config", vedette.config, "--data-dir", vedette.data], check=True)
     eye.waits_for("Speed", 1.5)
     eye.node("Speed").write_value(ua.DataValue(ua.Variant(2.5, ua.VariantType.Double)))
@@ -247,3 +254,82 @@ def test_a_session_that_delivers_nothing_is_made_anew(run, plant):
     assert vedette.says("delivers nothing")
     plant.do("from asyncua.server.internal_subscription import InternalSubscription as S\nS.publish_results = plant.publish")
     eye.waits_for("Speed", 1.5, patience=60)
+
+
+ALL = '[[ua_client.rule]]\nbelow = "nsu=urn:plant;s=Plant"\n'
+
+
+def test_a_server_that_takes_little_at_once_is_served_little(run, node_plant):
+    limits = {
+        "maxNodesPerRead": 3, "maxNodesPerBrowse": 2, "maxNodesPerWrite": 1, "maxMonitoredItemsPerCall": 5,
+        "maxNodesPerTranslateBrowsePathsToNodeIds": 1,
+    }
+    node_plant.start(tags=150, limits=limits)
+    _, eye = run(CLEAR + GROUP + ALL + tag("by path", "/Objects/Plant/Temp7"), node_plant)
+    eye.waits_for("Temp149", 149.0, patience=60)
+    eye.waits_for("by path", 7.0)
+    wait_until("all", lambda: (eye.value("status/items_good"), eye.value("status/items_bad")) == (153, 0))
+
+
+def test_a_full_queue_and_a_strange_clock_are_shown(run, node_plant):
+    years = 1000 * 3600 * 24 * 365 * 3
+    node_plant.start(clock=years)
+    group = GROUP.replace('publishing_interval = "100ms"', 'publishing_interval = "1s"') + "queue_size = 2\n"
+    vedette, eye = run(CLEAR + group + tag("Fast"), node_plant)
+    eye.waits_for("Fast", 0.0)
+    node_plant.do(
+        "let value = 0;"
+        "setInterval(() => nodes.Fast.setValueFromSource({ dataType: ua.DataType.Double, value: ++value }), 60);"
+    )
+    wait_until("overflows", lambda: (eye.value("status/overflows") or 0) > 3)
+    wait_until("the offset", lambda: abs((eye.value("status/clock_offset") or 0) - years / 1000) < 60)
+    assert vedette.says("clock is far")
+    wait_until("their time", lambda: eye.look("Fast").SourceTimestamp.year >= time.gmtime().tm_year + 2)
+
+
+def test_small_changes_stay_away_where_a_deadband_is_taken(run, node_plant):
+    node_plant.start()
+    _, eye = run(CLEAR + GROUP + 'deadband = "10%"\n' + tag("Level") + tag("Fast"), node_plant)
+    eye.waits_for("Level", 50.0)
+    # It has no range, so its deadband is left away.
+    eye.waits_for("Fast", 0.0)
+    level = "nodes.Level.setValueFromSource({{ dataType: ua.DataType.Double, value: {} }})"
+    node_plant.do(level.format(55))
+    node_plant.do("nodes.Fast.setValueFromSource({ dataType: ua.DataType.Double, value: 1 })")
+    eye.waits_for("Fast", 1.0)
+    assert eye.value("Level") == 50.0
+    node_plant.do(level.format(65))
+    eye.waits_for("Level", 65.0)
+
+
+def test_events_of_the_server_are_ours(run, node_plant):
+    node_plant.start()
+    vedette, eye = run(CLEAR + "events = true\n" + GROUP + tag("Level"), node_plant)
+    eye.waits_for("Level", 50.0)
+
+    def told():
+        node_plant.do(
+            "server.engine.addressSpace.rootFolder.objects.server.raiseEvent('SystemEventType', {"
+            " message: { dataType: ua.DataType.LocalizedText, value: { text: 'the belt is torn' } },"
+            " severity: { dataType: ua.DataType.UInt16, value: 812 } });"
+        )
+        lines = eye.client.get_node("ns=2;s=Device/Events").read_value()
+        return any("the belt is torn" in line for line in lines)
+
+    wait_until("the event", told)
+
+
+def test_a_write_is_read_back_where_that_is_wanted(run, plant):
+    plant.start()
+    _, eye = run(CLEAR + "read_back = true\n" + GROUP + tag("Speed"))
+    eye.waits_for("Speed", 1.5)
+    eye.node("Speed").write_value(ua.DataValue(ua.Variant(2.0, ua.VariantType.Double)))
+    # A server that takes it and thinks otherwise.
+    plant.do(
+        "from asyncua.server.address_space import AttributeService as S\n"
+        "async def write(self, params, *a, **k): return [ua.StatusCode()] * len(params.NodesToWrite)\n"
+        "S.write = write"
+    )
+    with pytest.raises(UaStatusCodeError) as refused:
+        eye.node("Speed").write_value(ua.DataValue(ua.Variant(3.0, ua.VariantType.Double)))
+    assert refused.value.code == ua.StatusCodes.BadInvalidState

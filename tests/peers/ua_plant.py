@@ -60,6 +60,22 @@ class Plant:
             self.process.wait()
 
 
+class NodePlant(Plant):
+    """The same with node-opcua (node/serve.js); what it is told to do is JavaScript."""
+
+    def start(self, **options) -> "NodePlant":
+        options = {"port": self.port, "pki": str(self.folder / "node-pki"), **options}
+        here = Path(__file__).resolve().parent
+        environment = {**os.environ, "NODE_PATH": str(here.parents[1] / "target/node/node_modules")}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["node", here / "node/serve.js", json.dumps(options)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
+            )
+        assert self.hear() == "serving"
+        return self
+
+
 async def main(options):
     import textwrap
 
