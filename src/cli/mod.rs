@@ -8,6 +8,12 @@ mod snapshot;
 mod trust;
 mod user;
 
+mod glob;
+mod password;
+mod progress;
+mod show;
+mod typed;
+
 use crate::app::{self, Options, StartError};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
