@@ -18,6 +18,7 @@ use crate::cameras::CameraConfig;
 use crate::config::{self, Fault, Faults};
 use crate::hub::{Hub, Reload};
 use crate::model::EventKind;
+use crate::opcua::trust;
 use crate::sinks::ua_server;
 use plan::Plan;
 use running::{Changed, Running};
@@ -154,7 +155,7 @@ pub fn cameras(path: &Path) -> Result<Vec<CameraConfig>, Faults> {
 
 /// The folder with certificates and trust list. The configuration is only read if it is needed.
 pub fn pki(config: &Path, data_dir: Option<&Path>) -> Result<PathBuf, Faults> {
-    data_folder(config, data_dir).map(|data_dir| data_dir.join(ua_server::PKI))
+    data_folder(config, data_dir).map(|data_dir| data_dir.join(trust::PKI))
 }
 
 /// Where data are kept, likewise.
