@@ -97,7 +97,9 @@ fn number(tick: f64, step: f64) -> String {
     // What is left of a subtraction is zero.
     let tick = if tick.abs() < step * 1e-6 { 0.0 } else { tick };
     match tick.abs().max(step) {
-        size if (1e-5..1e7).contains(&size) => format!("{tick:.*}", (-(step * 1.001).log10().floor()).clamp(0.0, 9.0) as usize),
+        size if (1e-5..1e7).contains(&size) => {
+            format!("{tick:.*}", (-(step * 1.001).log10().floor()).clamp(0.0, 9.0) as usize)
+        }
         _ => format!("{tick:.3e}"),
     }
 }
@@ -113,7 +115,8 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     };
     let rough = (high / 4.0 - low / 4.0).max(f64::MIN_POSITIVE);
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|of| of * power).find(|step| *step >= rough * 0.999).unwrap_or(rough);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|of| of * power).find(|step| *step >= rough * 0.999).unwrap_or(rough);
     let (first, last) = ((low / step).floor(), (high / step).ceil());
     // Steps that are too small for what a Double tells apart would not end.
     let count = (last - first).clamp(1.0, 8.0) as u32;
@@ -163,7 +166,9 @@ mod tests {
 
     #[test]
     fn any_range_has_an_axis_that_holds_it() {
-        for (low, high) in [(-1e308, 1e308), (1e300, 1e300), (1e-300, 2e-300), (1e15, 1e15 + 0.2), (-5.0, -5.0), (f64::MIN, f64::MAX)] {
+        for (low, high) in
+            [(-1e308, 1e308), (1e300, 1e300), (1e-300, 2e-300), (1e15, 1e15 + 0.2), (-5.0, -5.0), (f64::MIN, f64::MAX)]
+        {
             let ticks = ticks(low, high);
             assert!((2..=9).contains(&ticks.len()), "{low} {high}: {ticks:?}");
             assert!(ticks.iter().all(|tick| tick.is_finite()), "{low} {high}: {ticks:?}");
@@ -173,8 +178,10 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0.0, 12.5, 1500.25, 0.1 + 0.2, 1e-9, 1e12, -3.0, 123_456_7.0].map(short),
-            ["0", "12.5", "1500.25", "0.3", "1.0000e-9", "1.0000e12", "-3", "1234567"]);
+        assert_eq!(
+            [0.0, 12.5, 1500.25, 0.1 + 0.2, 1e-9, 1e12, -3.0, 1_234_567.0].map(short),
+            ["0", "12.5", "1500.25", "0.3", "1.0000e-9", "1.0000e12", "-3", "1234567"]
+        );
     }
 
     #[test]

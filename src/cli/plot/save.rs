@@ -52,7 +52,8 @@ pub(super) fn save(folder: &Path, kind: Kind, now: f64, series: &[Series], figur
 /// One line for each point (RFC 4180): time, node, value, unit, status.
 fn csv(series: &[Series]) -> String {
     let mut text = String::from("time,node,value,unit,status\r\n");
-    let mut points: Vec<_> = series.iter().flat_map(|series| series.points().map(move |point| (point, series))).collect();
+    let mut points: Vec<_> =
+        series.iter().flat_map(|series| series.points().map(move |point| (point, series))).collect();
     points.sort_by(|a, b| a.0.time.total_cmp(&b.0.time));
     for (point, series) in points {
         let value = point.value.map_or(String::new(), |value| value.to_string());
@@ -139,7 +140,8 @@ fn svg(figure: &Figure) -> String {
         for piece in &line.pieces {
             let points: Vec<_> = piece.iter().map(|(t, v)| format!("{:.1},{:.1}", sheet.x(*t), sheet.y(*v))).collect();
             let points = points.join(" ");
-            let _ = writeln!(text, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{stroke}\" stroke-width=\"2\"/>");
+            let _ =
+                writeln!(text, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{stroke}\" stroke-width=\"2\"/>");
         }
         let y = sheet.row(index);
         let _ = writeln!(text, "<rect x=\"{LEFT}\" y=\"{y}\" width=\"14\" height=\"14\" fill=\"{stroke}\"/>");

@@ -85,7 +85,11 @@ fn legends<'a>(series: &[Series], figure: &Figure) -> Vec<Line<'a>> {
             false => ("  ", Style::new().fg(Color::DarkGray)),
         };
         let number = Span::styled(format!("{:>2} ", index + 1), style);
-        Line::from(vec![number, Span::styled(sign, COLOURS[index % COLOURS.len()]), Span::styled(format!(" {text}"), style)])
+        Line::from(vec![
+            number,
+            Span::styled(sign, COLOURS[index % COLOURS.len()]),
+            Span::styled(format!(" {text}"), style),
+        ])
     };
     series.iter().enumerate().map(line).collect()
 }

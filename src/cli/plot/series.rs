@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn many_points_keep_their_peaks() {
-        let points: Vec<_> = (0..50_000).map(|n| (f64::from(n) / 1000.0, Some(if n == 33_333 { 99.0 } else { 0.5 }))).collect();
+        let points: Vec<_> =
+            (0..50_000).map(|n| (f64::from(n) / 1000.0, Some(if n == 33_333 { 99.0 } else { 0.5 }))).collect();
         let line = series(&points).line(0.0, 50.0, 100);
         assert!(line[0].len() <= 420, "{}", line[0].len());
         assert!(line[0].iter().any(|(_, value)| *value == 99.0));

@@ -104,8 +104,10 @@ mod tests {
         let mut series = vec![Series::new("a".into(), String::new(), 1.0)];
         let mut view = View::new(60.0);
         let mut press = |view: &mut View, c| view.key(KeyEvent::from(KeyCode::Char(c)), &mut series, 100.0);
-        assert_eq!([press(&mut view, 'q'), press(&mut view, 'c'), press(&mut view, 's'), press(&mut view, 'g')],
-            [Wish::Quit, Wish::Csv, Wish::Svg, Wish::Png]);
+        assert_eq!(
+            [press(&mut view, 'q'), press(&mut view, 'c'), press(&mut view, 's'), press(&mut view, 'g')],
+            [Wish::Quit, Wish::Csv, Wish::Svg, Wish::Png]
+        );
         press(&mut view, '+');
         assert_eq!(view.window, 30.0);
         for _ in 0..30 {

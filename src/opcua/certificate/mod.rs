@@ -157,6 +157,11 @@ impl OwnCertificate {
         &self.identity
     }
 
+    /// Certificate and key, where the UA crate reads them.
+    pub fn files(&self) -> (&Path, &Path) {
+        (&self.store.certificate, &self.store.key)
+    }
+
     /// To be called every few seconds.
     pub fn look(&mut self, now: SystemTime) -> Option<News> {
         let stamps = match files::stamps(&self.pki) {
