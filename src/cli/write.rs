@@ -3,10 +3,10 @@
 use super::remote::{self, About, Failure, Output, Reading, Server, about};
 use super::show::{self, Much};
 use super::typed::Wanted;
-use crate::model::{DataType, Status, Value};
+use crate::model::{DataType, Status};
 use crate::opcua::client::Connection;
 use crate::opcua::variant;
-use opcua::types::{AttributeId, DataValue, NodeId, ReadValueId, WriteValue};
+use opcua::types::{AttributeId, DataValue, NodeId, ReadValueId, StatusCode, WriteValue};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -91,14 +91,13 @@ async fn wanted(
             let value =
                 ReadValueId { node_id: node.clone(), attribute_id: AttributeId::Value as u32, ..Default::default() };
             let found = connection.read(&[value], Duration::ZERO).await?;
-            let now = found.first().map_or(Value::Empty, |data| Reading::from(data).value);
-            match now.data_type() {
+            let now = found.first().map(Reading::from);
+            let data_type = now.as_ref().and_then(|now| now.value.data_type());
+            let status = now.map_or(0, |now| now.status.0);
+            match data_type {
                 Some(data_type) => Ok(Wanted { data_type, rank, names }),
-                None if about.type_name.is_empty() => {
-                    let what = format!("{} does not say which type it takes", arguments.node);
-                    Err(Failure::failed(format!(
-                        "{what}: does it exist, and is it a variable? --type says which type to send"
-                    )))
+                None if about.type_name.is_empty() && status != 0 => {
+                    Err(Failure::failed(remote::of_node(&arguments.node, StatusCode::from(status))))
                 }
                 None => {
                     let what = format!("{} takes any {} and holds none now", arguments.node, about.type_name);

@@ -166,7 +166,13 @@ async fn scan(host: &str, arguments: &Arguments, places: &mut Places, output: &m
         let url = format!("opc.tcp://{name}:{port}");
         match find_servers(&url, timeout).await {
             Ok(servers) => {
-                places.entry(url).or_default().found.push("scan");
+                let place = places.entry(url).or_default();
+                place.found.push("scan");
+                // The only one it knows is itself.
+                if let [server] = servers.as_slice() {
+                    place.name = printable(server.application_name.text.as_ref());
+                    place.uri = printable(server.application_uri.as_ref());
+                }
                 learn(places, servers);
             }
             // Something else listens there.

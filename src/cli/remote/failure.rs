@@ -106,6 +106,8 @@ pub(in crate::cli) fn meaning(code: Code) -> String {
 pub(in crate::cli) fn explain(error: &ConnectError) -> String {
     let way_out = match error {
         ConnectError::Unreachable { status, reason, .. } => unreachable(*status, reason),
+        // Servers say either of a wrong password.
+        ConnectError::Session { status: Code::BadUserAccessDenied, .. } => meaning(Code::BadIdentityTokenRejected),
         ConnectError::Session { status, .. } => meaning(*status),
         ConnectError::Timeout { .. } => meaning(Code::BadTimeout),
         ConnectError::NoEndpoint { offered, .. } if offered.contains("None") => {
