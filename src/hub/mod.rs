@@ -37,7 +37,7 @@ pub use sources::Running;
 pub use table::{RegisterError, Registration, Request, TagChange, WriteRequest};
 
 use crate::base::Clock;
-use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
@@ -262,7 +262,9 @@ fn check_writable(spec: &TagSpec, value: &Value) -> Result<(), Quality> {
     if !spec.writable {
         return Err(Quality::new(Status::BAD_NOT_WRITABLE, format!("{} is read-only", spec.name)));
     }
-    if value.data_type() != Some(spec.data_type) || value.is_array() != spec.is_array {
+    // Where the type is not known its owner has to judge.
+    let fits = value.data_type() == Some(spec.data_type) && value.is_array() == spec.is_array;
+    if !fits && spec.data_type != DataType::Variant {
         let found = value.data_type().map_or("nothing".to_owned(), |t| t.to_string());
         let reason = format!("{} is of type {}, not {found}", spec.name, spec.data_type);
         return Err(Quality::new(Status::BAD_TYPE_MISMATCH, reason));

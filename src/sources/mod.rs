@@ -4,8 +4,11 @@
 //!
 //! A new source is a folder with a [`Config`], a line in [`Table`] and one in the root of the configuration.
 
+pub mod computed;
+pub mod sensors;
 pub mod simulator;
 pub mod system;
+pub mod ua_client;
 
 use crate::base::Stop;
 use crate::hub::{Hub, RegisterError};
@@ -74,6 +77,9 @@ pub enum SourceError {
 pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
+    Sensors(sensors::Config),
+    Computed(computed::Config),
+    UaClient(Box<ua_client::Config>),
 }
 
 impl std::ops::Deref for Table {
@@ -83,6 +89,9 @@ impl std::ops::Deref for Table {
         match self {
             Table::System(config) => config,
             Table::Simulator(config) => config,
+            Table::Sensors(config) => config,
+            Table::Computed(config) => config,
+            Table::UaClient(config) => &**config,
         }
     }
 }

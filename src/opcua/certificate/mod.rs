@@ -157,7 +157,7 @@ impl OwnCertificate {
         &self.identity
     }
 
-    /// Certificate and key, where the UA crate reads them.
+    /// Where the UA crate reads the certificate and its key.
     pub fn files(&self) -> (&Path, &Path) {
         (&self.store.certificate, &self.store.key)
     }
