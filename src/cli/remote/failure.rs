@@ -65,7 +65,7 @@ pub(in crate::cli) fn meaning(code: Code) -> String {
              --user NAME, or --user-cert and --user-key"
         }
         Code::BadUserAccessDenied => "this user may not do that there: try another one with --user NAME",
-        Code::BadNodeIdUnknown => {
+        Code::BadNodeIdUnknown | Code::BadNodeIdInvalid => {
             "there is no such node (or this user may not see it): `vedette browse` shows what there is; namespace indices \
              change, a URI (nsu=...;s=...) does not"
         }
