@@ -168,7 +168,7 @@ def test_a_tree_is_shown_filtered_and_as_json(tool, workshop):
     assert [line.split("  ")[-1] for line in found if "Temperature" in line] == ["Double = 40"] * 2
     assert found[0].startswith("2:Plant") and len(found) == 6, "with the way there, and nothing else"
     assert tool("browse", *CLEAR, workshop.url, "--depth", 2).stdout.count("(closed; --all opens it)") == 1
-    objects = tool.json("browse", *CLEAR, workshop.url, "ns=2;s=Line 1", "--values", "--depth", 1)
+    objects = tool.json("browse", *CLEAR, workshop.url, "ns=2;s=Line 1", "--values", "--depth", 2)
     speed = next(one for one in objects if one["browseName"] == "Speed")
     assert speed["path"] == "ns=2;s=Line 1/2:Speed" and speed["type"] == "Double" and speed["children"] == 2
 
@@ -360,8 +360,10 @@ def test_a_plot_on_a_real_terminal(tool, workshop, tmux, tmp_path):
     wait_until("scaled", lambda: "2000" not in tmux.screen() and "1500" in tmux.screen())
     tmux.press("p")
     wait_until("paused", lambda: "PAUSED" in tmux.screen())
+    # What was on its way still comes.
+    time.sleep(2)
     still = dots(tmux.screen())
-    time.sleep(0.5)
+    time.sleep(1)
     assert dots(tmux.screen()) == still
     tmux.press("-")
     wait_until("wider", lambda: "20 s, UTC" in tmux.screen())
