@@ -220,3 +220,18 @@ async fn an_owner_may_get_further_tags() {
     drop(source);
     assert_eq!(hub.read(late).quality.status, Status::BAD_NO_COMMUNICATION);
 }
+
+#[tokio::test]
+async fn a_tag_of_unknown_type_takes_what_its_owner_takes() {
+    let hub = Hub::new(Clock::real());
+    let spec = TagSpec::new(TagName::new("plc/any").unwrap(), DataType::Variant).writable();
+    let mut tags = hub.register("plc", vec![spec]).unwrap();
+    let tag = tags.tags()[0];
+    let owner = async {
+        let request = tags.next_write().await;
+        assert_eq!(request.value, Value::Int16(1));
+        request.reply.send(Ok(())).unwrap();
+    };
+    let (outcome, ()) = tokio::join!(hub.write(tag, Value::Int16(1)), owner);
+    outcome.unwrap();
+}

@@ -333,3 +333,14 @@ def test_a_write_is_read_back_where_that_is_wanted(run, plant):
     with pytest.raises(UaStatusCodeError) as refused:
         eye.node("Speed").write_value(ua.DataValue(ua.Variant(3.0, ua.VariantType.Double)))
     assert refused.value.code == ua.StatusCodes.BadInvalidState
+
+
+def test_one_certificate_may_be_named_and_then_no_other_will_do(run, plant):
+    plant.start(secure=True)
+    pinned = f'security_mode = "Sign"\nserver_certificate = "{plant.folder}/named.pem"\n'
+    vedette, eye = run(pinned + GROUP + tag("Speed"))
+    wait_until("it is missing", lambda: vedette.says("named.pem"))
+    (plant.folder / "named.pem").write_bytes((vedette.data / "pki/own/cert.der").read_bytes())
+    wait_until("it is another", lambda: vedette.says("not the one in `server_certificate`"))
+    (plant.folder / "named.pem").write_bytes((plant.folder / "cert.der").read_bytes())
+    eye.waits_for("Speed", 1.5)
