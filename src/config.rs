@@ -30,6 +30,8 @@ pub struct Config {
     pub system: Option<Spanned<sources::system::Config>>,
     #[serde(default)]
     pub simulator: Vec<Spanned<sources::simulator::Config>>,
+    #[serde(default)]
+    pub modbus: Vec<Spanned<sources::modbus::Config>>,
 }
 
 /// `[device]`
@@ -175,6 +177,7 @@ impl Config {
         let mut tables: Vec<(Range<usize>, Table)> = Vec::new();
         tables.extend(self.system.iter().map(|table| (table.span(), Table::System(table.get_ref().clone()))));
         tables.extend(self.simulator.iter().map(|table| (table.span(), Table::Simulator(table.get_ref().clone()))));
+        tables.extend(self.modbus.iter().map(|table| (table.span(), Table::Modbus(table.get_ref().clone()))));
         tables
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! A new source is a folder with a [`Config`], a line in [`Table`] and one in the root of the configuration.
 
+pub mod modbus;
 pub mod simulator;
 pub mod system;
 
@@ -74,6 +75,7 @@ pub enum SourceError {
 pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
+    Modbus(modbus::Config),
 }
 
 impl std::ops::Deref for Table {
@@ -83,6 +85,7 @@ impl std::ops::Deref for Table {
         match self {
             Table::System(config) => config,
             Table::Simulator(config) => config,
+            Table::Modbus(config) => config,
         }
     }
 }
