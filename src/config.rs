@@ -249,9 +249,12 @@ impl Source {
     }
 
     /// The line of a key within the table that begins at `span`, else of the table's header. toml gives as a table's
-    /// span its header only, so the table ends where the next header begins.
+    /// span its header only, so the table ends where the next header begins; an inline table is taken for one line.
     fn line_of_key(&self, span: &Range<usize>, key: &str) -> usize {
         let mut offset = span.start;
+        if self.text.get(offset..).is_some_and(|text| text.starts_with('{')) {
+            return self.line_at(offset);
+        }
         for line in self.text.get(span.start..).unwrap_or_default().split_inclusive('\n') {
             if offset > span.start && line.trim_start().starts_with('[') {
                 break;

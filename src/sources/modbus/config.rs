@@ -562,7 +562,7 @@ impl Register {
     /// Five digits count to 9999 in each table, six to 65536.
     fn place(&self) -> Result<(Area, u16), String> {
         let text = match self {
-            Register::Number(number) => format!("{number:05}"),
+            Register::Number(number) => number.to_string(),
             Register::Text(text) => text.clone(),
         };
         let way = "write 00001 (coils), 10001 (discrete inputs), 30001 (input registers) or 40001 (holding registers) and on, \

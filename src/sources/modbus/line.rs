@@ -4,7 +4,7 @@
 //!     session:  writes first; then the scan that is due longest; then a probe of a silent unit; then wait
 //!
 //! - A line is up from the first answer on. It is lost when its wire cannot be had again, or when nobody on it answers any
-//!   more: three units in a row, or all that are left.
+//!   more: three units in a row, or the last that is left, whatever it is asked.
 //! - A unit that does not answer takes `timeout` once or twice; then it is silent and gets one question now and then, which
 //!   takes not much longer than others take to answer, so that at most a fifth of the line's time goes into probes. Each
 //!   fourth is patient.
@@ -244,7 +244,12 @@ impl Line {
         silence.tries += 1;
         let (tries, culprit) = (silence.tries, silence.culprit);
         let is_patient = tries % 4 == 0 || !self.counts.is_connected;
-        let patience = if is_patient { self.timeout } else { self.usual() };
+        let is_last = self.counts.is_connected && !self.units.iter().any(Unit::is_good);
+        let patience = match (is_last, is_patient) {
+            (true, _) => self.patience(unit),
+            (false, true) => self.timeout,
+            (false, false) => self.usual(),
+        };
         let began = Instant::now();
         let outcome = self.ask(unit, &question(&block), patience).await;
         match outcome {
@@ -258,6 +263,7 @@ impl Line {
                 Ok(())
             }
             Ok(_) => Ok(()),
+            Err(_) if is_last => Err(self.nobody()),
             Err(fault) => {
                 if let Health::Silent(silence) = &mut self.units[unit].health {
                     silence.wait();
@@ -374,7 +380,6 @@ impl Line {
         fault: &Fault,
         culprit: Option<(usize, usize)>,
     ) -> Result<(), String> {
-        let good = self.units.iter().filter(|unit| unit.is_good()).count();
         let own = &mut self.units[unit];
         own.unanswered = own.unanswered.saturating_add(1);
         let reason = fault::of_unit(fault);
@@ -386,17 +391,34 @@ impl Line {
             self.reopen(reason.clone()).await?;
         }
         let (units, questions) = &self.unanswered;
-        let is_everybody = units.len() >= good.min(WITNESSES) && *questions > self.retries.into();
-        if self.counts.is_connected && is_everybody {
+        if self.counts.is_connected && units.len() >= WITNESSES && *questions > self.retries.into() {
             return Err(self.nobody());
         }
         if self.units[unit].unanswered > self.retries || !self.counts.is_connected {
             self.silence(unit, &reason, culprit);
+            return self.last_witness(unit);
         } else if let Some((job, first)) = culprit {
             // At once again: on a line of RTU frames an answer that is only late is then the right one.
             self.ask_again(unit, job, first);
         }
         Ok(())
+    }
+
+    /// If nobody is left that answers, the last one is asked something else at once, if it can be; else the line is lost.
+    fn last_witness(&mut self, unit: usize) -> Result<(), String> {
+        if !self.counts.is_connected || self.units.iter().any(Unit::is_good) {
+            return Ok(());
+        }
+        let own = &mut self.units[unit];
+        let blocks: usize = own.jobs.iter().map(|job| job.blocks(&self.limits).len()).sum();
+        match &mut own.health {
+            Health::Silent(silence) if blocks > 1 => {
+                silence.next = Instant::now();
+                self.probe_after = silence.next;
+                Ok(())
+            }
+            _ => Err(self.nobody()),
+        }
     }
 
     fn ask_again(&mut self, unit: usize, job: usize, first: usize) {

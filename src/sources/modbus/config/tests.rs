@@ -109,7 +109,6 @@ fn manuals_count_from_one_and_the_protocol_from_zero() {
     for (tag, expected) in [
         ("register = 40001", (Area::Holding, 0)),
         ("register = '00017'", (Area::Coil, 16)),
-        ("register = 17", (Area::Coil, 16)),
         ("register = 10002", (Area::Discrete, 1)),
         ("register = 30100", (Area::Input, 99)),
         ("register = 465536", (Area::Holding, 65535)),
