@@ -388,20 +388,31 @@ impl Line {
             self.unanswered.1 += 1;
         }
         if !self.link.is_open() {
-            self.reopen(reason.clone()).await?;
+            if !self.counts.is_connected {
+                // Another one is asked first the next time.
+                self.silence(unit, &reason, culprit);
+            }
+            match fault {
+                Fault::Garbled(_) => self.link.open().await?,
+                _ => self.reopen(reason.clone()).await?,
+            }
         }
         let (units, questions) = &self.unanswered;
         if self.counts.is_connected && units.len() >= WITNESSES && *questions > self.retries.into() {
             return Err(self.nobody());
         }
-        if self.units[unit].unanswered > self.retries || !self.counts.is_connected {
+        if !self.units[unit].is_good() {
+            Ok(())
+        } else if self.units[unit].unanswered > self.retries || !self.counts.is_connected {
             self.silence(unit, &reason, culprit);
-            return self.last_witness(unit);
-        } else if let Some((job, first)) = culprit {
-            // At once again: on a line of RTU frames an answer that is only late is then the right one.
-            self.ask_again(unit, job, first);
+            self.last_witness(unit)
+        } else {
+            if let Some((job, first)) = culprit {
+                // At once again: on a line of RTU frames an answer that is only late is then the right one.
+                self.ask_again(unit, job, first);
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// If nobody is left that answers, the last one is asked something else at once, if it can be; else the line is lost.
