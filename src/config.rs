@@ -32,6 +32,12 @@ pub struct Config {
     pub simulator: Vec<Spanned<sources::simulator::Config>>,
     #[serde(default)]
     pub modbus: Vec<Spanned<sources::modbus::Config>>,
+    #[serde(default)]
+    pub sensors: Vec<Spanned<sources::sensors::Config>>,
+    #[serde(default)]
+    pub computed: Vec<Spanned<sources::computed::Config>>,
+    #[serde(default)]
+    pub ua_client: Vec<Spanned<sources::ua_client::Config>>,
 }
 
 /// `[device]`
@@ -151,6 +157,10 @@ impl Config {
                 add(table.table(), at.unwrap_or(span.clone()), vec![(key, what)]);
             }
         }
+        let computed: Vec<&sources::computed::Config> = self.computed.iter().map(Spanned::get_ref).collect();
+        if let Some(Finding { at, key, what }) = sources::computed::cycle(&computed) {
+            faults.push(source.fault("[[computed]]", &at.unwrap_or_default(), key, what));
+        }
         let cameras = self.camera.iter().map(|table| (table.span(), table.get_ref().name.as_str()));
         faults.extend(duplicates(source, "[[camera]]", "name", cameras));
         let cameras = self.camera.iter().map(|table| (table.span(), table.get_ref()));
@@ -178,6 +188,9 @@ impl Config {
         tables.extend(self.system.iter().map(|table| (table.span(), Table::System(table.get_ref().clone()))));
         tables.extend(self.simulator.iter().map(|table| (table.span(), Table::Simulator(table.get_ref().clone()))));
         tables.extend(self.modbus.iter().map(|table| (table.span(), Table::Modbus(table.get_ref().clone()))));
+        tables.extend(self.sensors.iter().map(|table| (table.span(), Table::Sensors(table.get_ref().clone()))));
+        tables.extend(self.computed.iter().map(|table| (table.span(), Table::Computed(table.get_ref().clone()))));
+        tables.extend(self.ua_client.iter().map(|table| (table.span(), Table::UaClient(table.get_ref().clone()))));
         tables
     }
 }

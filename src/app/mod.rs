@@ -2,6 +2,7 @@
 //!
 //!     plan      configuration, data folder      a fault here is exit code 2, nothing has started
 //!     running   what runs of it, part by part
+//!     control   `vedette reload`, which becomes Hub::reload
 //!     reload    SIGHUP, or Hub::reload: a plan again; a fault and the old one keeps running, else the difference is made
 //!
 //! Nothing here can end the process after the start: a lost device, a broker that is away, a fault inside a protocol
@@ -9,20 +10,26 @@
 //!
 //! The file is not watched: an editor that saves twice, or a person who is not done yet, must change nothing.
 
+mod control;
 mod plan;
 mod running;
 mod version;
 
-use crate::base::{self, Clock, logs};
+use crate::base::{self, Clock, Tasks, logs};
 use crate::cameras::CameraConfig;
 use crate::config::{self, Fault, Faults};
 use crate::hub::{Hub, Reload};
 use crate::model::EventKind;
+use crate::opcua::trust;
 use crate::sinks::ua_server;
+use control::Control;
+pub use control::{AskError, ask_to_reload};
 use plan::Plan;
 use running::{Changed, Running};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use toml::Spanned;
 use tracing::{info, warn};
@@ -63,6 +70,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let mut reloads = hub.reloads();
     let (name, data_dir) = (plan.device.name.clone(), plan.data_dir.clone());
     let mut running = Running::start(plan, options, hub.clone(), &clock)?;
+    let control = listen_to_the_shell(&data_dir, &hub);
     hub.raise(EventKind::ConfigurationApplied, "configuration", "The configuration was applied at start");
     version::note(&data_dir, &hub);
     base::notify_ready();
@@ -87,8 +95,28 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     }
     info!("Stopping.");
     base::notify_stopping();
+    control.stop(CONTROL_STOP).await;
     running.stop().await;
     Ok(())
+}
+
+/// How long a caller that waits for an answer can hold up the end.
+const CONTROL_STOP: Duration = Duration::from_millis(100);
+
+fn listen_to_the_shell(data_dir: &Path, hub: &Hub) -> Tasks {
+    let tasks = Tasks::new("control");
+    match Control::listen(data_dir) {
+        Ok(control) => {
+            let (control, hub) = (Arc::new(control), hub.clone());
+            tasks.spawn("control", move |stop| {
+                let (control, hub) = (control.clone(), hub.clone());
+                async move { control.run(&hub, &stop).await }
+            });
+        }
+        // SIGHUP and the method of the UA server are there all the same.
+        Err(error) => warn!(%error, "There is no control socket; `vedette reload` will not work."),
+    }
+    tasks
 }
 
 /// The signals that end the program.
@@ -154,7 +182,7 @@ pub fn cameras(path: &Path) -> Result<Vec<CameraConfig>, Faults> {
 
 /// The folder with certificates and trust list. The configuration is only read if it is needed.
 pub fn pki(config: &Path, data_dir: Option<&Path>) -> Result<PathBuf, Faults> {
-    data_folder(config, data_dir).map(|data_dir| data_dir.join(ua_server::PKI))
+    data_folder(config, data_dir).map(|data_dir| data_dir.join(trust::PKI))
 }
 
 /// Where data are kept, likewise.

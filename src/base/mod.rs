@@ -7,6 +7,7 @@
 //! - [`interfaces`]: the addresses of this machine.
 //! - [`logs`]: sentences on stderr, for a terminal or for journald.
 //! - [`net`]: binding a port, and saying who has it when it is taken.
+//! - [`selection`]: names that are chosen by patterns.
 
 pub mod backoff;
 pub mod bytes;
@@ -15,10 +16,12 @@ pub mod duration;
 pub mod interfaces;
 pub mod logs;
 pub mod net;
+pub mod selection;
 pub mod tasks;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
+pub use selection::Selection;
 pub use tasks::{Spawner, Stop, Tasks};
 
 /// Tells systemd that the service is up, if systemd started it (`Type=notify`); else does nothing.

@@ -1,5 +1,5 @@
 //! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`, `vedette trust`, `vedette
-//! user`.
+//! user`, `vedette reload`.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started.
 
@@ -8,9 +8,9 @@ mod snapshot;
 mod trust;
 mod user;
 
-use crate::app::{self, Options, StartError};
+use crate::app::{self, AskError, Options, StartError};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Cameras and tags of an edge device, over OPC UA and MQTT.
@@ -30,6 +30,15 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+    },
+    /// Have the running vedette read its configuration anew; a wrong one is refused as a whole, with the reasons.
+    Reload {
+        /// The configuration file, which knows the data folder.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// Where the running vedette keeps its data, instead of [device] data_dir.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
     },
     /// List the cameras of this machine: driver, bus, formats, sizes, rates.
     Cameras(cameras::Arguments),
@@ -64,6 +73,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(Run { config, data_dir, ua_port, log }) => run(Options { config, data_dir, ua_port, log }),
         Command::Check { config } => check(&config),
+        Command::Reload { config, data_dir } => reload(&config, data_dir.as_deref()),
         Command::Cameras(arguments) => cameras::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Trust(arguments) => trust::run(&arguments),
@@ -96,7 +106,7 @@ fn run(options: Options) -> ExitCode {
 }
 
 #[allow(clippy::print_stdout, reason = "the answer to the command")]
-fn check(config: &std::path::Path) -> ExitCode {
+fn check(config: &Path) -> ExitCode {
     match app::check(config) {
         Ok(warnings) => {
             for warning in warnings {
@@ -106,6 +116,23 @@ fn check(config: &std::path::Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(faults) => complain(WRONG, &faults.to_string()),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the answer to the command")]
+fn reload(config: &Path, data_dir: Option<&Path>) -> ExitCode {
+    let data_dir = match app::data_folder(config, data_dir) {
+        Ok(data_dir) => data_dir,
+        // What the running one would say as well.
+        Err(faults) => return complain(WRONG, &faults.to_string()),
+    };
+    match app::ask_to_reload(&data_dir) {
+        Ok(applied) => {
+            println!("{applied}");
+            ExitCode::SUCCESS
+        }
+        Err(error @ AskError::Refused(_)) => complain(WRONG, &error.to_string()),
+        Err(error) => complain(FAILED, &error.to_string()),
     }
 }
 

@@ -5,7 +5,7 @@ const BAD: &[(&str, &str)] = &[
     ("[ua_server]\nlistn = '127.0.0.1:4840'\n", "x.toml:2: [ua_server]: unknown key `listn`; did you mean `listen`?"),
     (
         "[opc]\n",
-        "x.toml:1: [opc]: unknown key `opc`; known are device, ua_server, mqtt, history, cameras, camera, system, simulator, modbus",
+        "x.toml:1: [opc]: unknown key `opc`; known are device, ua_server, mqtt, history, cameras, camera, system, simulator, modbus, sensors, computed, ua_client",
     ),
     ("\n[device]\nname = 5\n", "x.toml:3: [device] name: wrong type: integer `5` where text in quotes belongs"),
     ("[ua_server]\nlisten = 'here'\n", "x.toml:2: [ua_server] listen: 'here': invalid socket address syntax"),
@@ -64,6 +64,11 @@ const BAD: &[(&str, &str)] = &[
          \"line1/*\"",
     ),
     (
+        "[[computed]]\nname = 'c'\n[[computed.tag]]\nname = 'a'\nexpression = '{c/b}'\n[[computed.tag]]\nname = 'b'\n\
+         expression = '{c/a}'\n",
+        "x.toml:5: [[computed]] expression: it needs itself: c/a -> c/b -> c/a",
+    ),
+    (
         "[device]\nname = ''\n",
         "x.toml:2: [device] name: must be a name without control characters, as in \"line1-gateway\"",
     ),
@@ -106,10 +111,10 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn every_shipped_file_is_good() {
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/config")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            load(&path).map(|_| ()).unwrap_or_else(|faults| panic!("{faults}"));
-        }
-    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let folders = [root.clone(), root.join("examples")];
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let files = files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    assert!(files.map(|path| load(path).map(|_| ()).unwrap_or_else(|faults| panic!("{faults}"))).count() > 3);
 }

@@ -8,7 +8,7 @@
 //! changes silently. Nothing is on disk: what is still off normal after a restart is active and not acknowledged anew.
 
 use super::{Hub, lock};
-use crate::model::{Condition, ConditionKind, EventId, Happening};
+use crate::model::{Condition, ConditionKind, EventId, Happening, Level, LimitState, Limits};
 use std::sync::Arc;
 
 /// How many changes of one activation can be acknowledged by their id, the newest ones.
@@ -55,6 +55,15 @@ pub enum ActError {
 impl Hub {
     /// Makes a condition known, as normal; does nothing if it is known.
     pub fn declare_condition(&self, kind: ConditionKind, source: &str) {
+        self.declare(kind, source, kind.severity(), None);
+    }
+
+    /// The same for the limits of a tag (`source` is `tags/` and its name).
+    pub fn declare_limit(&self, source: &str, limits: Limits, severity: u16) {
+        self.declare(ConditionKind::Limit, source, severity, Some(LimitState { limits, level: None }));
+    }
+
+    fn declare(&self, kind: ConditionKind, source: &str, severity: u16, limit: Option<LimitState>) {
         let mut rows = lock(&self.0.conditions);
         if rows.iter().any(|row| row.is(kind, source)) {
             return;
@@ -67,6 +76,8 @@ impl Hub {
             id,
             time: now,
             message: "normal".into(),
+            severity,
+            limit,
             is_enabled: true,
             is_active: false,
             since: now,
@@ -84,6 +95,15 @@ impl Hub {
     /// Says how a condition is now: off normal and why, or normal. Declares it.
     pub fn set_condition(&self, kind: ConditionKind, source: &str, off_normal: Option<&str>) {
         self.declare_condition(kind, source);
+        self.set(kind, source, off_normal, None);
+    }
+
+    /// Says that a value is beyond a limit, and how to say that, or within all of them.
+    pub fn set_limit(&self, source: &str, off_normal: Option<(Level, &str)>) {
+        self.set(ConditionKind::Limit, source, off_normal.map(|(_, why)| why), off_normal.map(|(level, _)| level));
+    }
+
+    fn set(&self, kind: ConditionKind, source: &str, off_normal: Option<&str>, level: Option<Level>) {
         let mut rows = lock(&self.0.conditions);
         let Some(row) = rows.iter_mut().find(|row| row.is(kind, source)) else { return };
         let current = &row.current;
@@ -99,10 +119,15 @@ impl Hub {
         if next.is_active != off_normal.is_some() {
             next.is_active = off_normal.is_some();
             next.since = self.now();
-            if next.is_active {
-                next.is_acked = false;
-                row.changes.clear();
-            }
+        }
+        let before = current.limit.and_then(|limit| limit.level);
+        let is_worse = level.is_some_and(|level| before.is_some_and(|old| old != level && !level.is_milder_than(old)));
+        if next.is_active && (!current.is_active || is_worse) {
+            next.is_acked = false;
+            row.changes.clear();
+        }
+        if let Some(limit) = &mut next.limit {
+            limit.level = level;
         }
         self.change(row, next);
     }
@@ -138,6 +163,9 @@ impl Hub {
             let mut next = Condition::clone(&row.current);
             (next.is_active, next.is_acked, next.since) = (false, true, self.now());
             next.message = "it is not in the configuration any more".into();
+            if let Some(limit) = &mut next.limit {
+                limit.level = None;
+            }
             self.change(row, next);
         }
         rows.retain(|row| !is_gone(row));
@@ -258,6 +286,26 @@ mod tests {
         hub.set_condition(Lost, LINE1, Some("unplugged"));
         assert_eq!(acknowledge(first), Err(ActError::UnknownChange), "that was the activation before");
         assert!(!now(&hub).is_acked);
+    }
+
+    #[test]
+    fn a_limit_wants_to_be_seen_again_when_it_gets_worse() {
+        let (hub, source) = (Hub::new(Clock::real()), "tags/a");
+        hub.declare_limit(source, Limits { high_high: Some(9.0), high: Some(5.0), ..Limits::default() }, 300);
+        let level = || now(&hub).limit.unwrap().level;
+        let set = |level| hub.set_limit(source, Some((level, "too high")));
+        let acknowledge = || {
+            let id = now(&hub).id.bytes();
+            hub.act(ConditionKind::Limit, source, Act::Acknowledge { id, comment: None }, "eva")
+        };
+        set(Level::High);
+        assert_eq!((acknowledge(), level(), now(&hub).severity), (Ok(()), Some(Level::High), 300));
+        hub.set_limit(source, Some((Level::HighHigh, "far too high")));
+        assert!(!now(&hub).is_acked && acknowledge().is_ok());
+        set(Level::High);
+        assert!(now(&hub).is_acked && now(&hub).is_active);
+        hub.set_limit(source, None);
+        assert_eq!((level(), now(&hub).is_retained()), (None, false));
     }
 
     #[test]

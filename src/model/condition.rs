@@ -10,6 +10,8 @@ pub enum ConditionKind {
     UplinkDown,
     DiskNearlyFull,
     ClockNotSet,
+    /// The value of a tag is beyond one of its limits.
+    Limit,
 }
 
 impl ConditionKind {
@@ -20,30 +22,68 @@ impl ConditionKind {
             ConditionKind::UplinkDown => "UplinkDown",
             ConditionKind::DiskNearlyFull => "DiskNearlyFull",
             ConditionKind::ClockNotSet => "ClockNotSet",
+            ConditionKind::Limit => "Limit",
         }
     }
 
-    /// Urgency while it is active, by OPC 10000-5, 6.4.2.
+    /// Urgency while it is active, by OPC 10000-5, 6.4.2; of a limit unless it is set.
     pub const fn severity(self) -> u16 {
         match self {
             ConditionKind::CameraLost | ConditionKind::UplinkDown => 700,
             ConditionKind::DiskNearlyFull => 800,
             ConditionKind::ClockNotSet => 600,
+            ConditionKind::Limit => 500,
         }
     }
 }
 
+/// Where a value begins to be off normal; the outer limits are for what is more urgent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    pub high_high: Option<f64>,
+    pub high: Option<f64>,
+    pub low: Option<f64>,
+    pub low_low: Option<f64>,
+}
+
+/// Which limit a value is beyond, the outermost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    HighHigh,
+    High,
+    Low,
+    LowLow,
+}
+
+impl Level {
+    /// Going from `before` to here is no reason to look again.
+    pub fn is_milder_than(self, before: Level) -> bool {
+        matches!((before, self), (Level::HighHigh, Level::High) | (Level::LowLow, Level::Low))
+    }
+}
+
+/// What a condition of the kind [`ConditionKind::Limit`] has besides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LimitState {
+    pub limits: Limits,
+    /// `Some` while it is active.
+    pub level: Option<Level>,
+}
+
 /// The state of a condition from one change to the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
     pub kind: ConditionKind,
-    /// What it is about, as of an event: `cameras/line1`, `mqtt`, `system`.
+    /// What it is about, as of an event: `cameras/line1`, `mqtt`, `system`; of a limit the tag: `tags/calc/power`.
     pub source: Arc<str>,
     /// Of the change that led to this state.
     pub id: EventId,
     pub time: Timestamp,
     /// One sentence for people.
     pub message: String,
+    /// Urgency while it is active, by OPC 10000-5, 6.4.2.
+    pub severity: u16,
+    pub limit: Option<LimitState>,
     pub is_enabled: bool,
     pub is_active: bool,
     /// Since when it is (not) active.

@@ -24,7 +24,7 @@ mod tag;
 mod time;
 mod value;
 
-pub use condition::{Condition, ConditionKind, Happening};
+pub use condition::{Condition, ConditionKind, Happening, Level, LimitState, Limits};
 pub use event::{Event, EventId, EventKind};
 pub use frame::Picture;
 pub use luma::LumaGrid;

@@ -2,6 +2,7 @@
 //! application's certificate, which certificates of others it trusts, and those of users.
 
 pub mod certificate;
+pub mod client;
 pub mod trust;
 pub mod user_certificate;
 mod value;

@@ -4,9 +4,12 @@
 //!
 //! A new source is a folder with a [`Config`], a line in [`Table`] and one in the root of the configuration.
 
+pub mod computed;
 pub mod modbus;
+pub mod sensors;
 pub mod simulator;
 pub mod system;
+pub mod ua_client;
 
 use crate::base::Stop;
 use crate::hub::{Hub, RegisterError};
@@ -76,6 +79,9 @@ pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
     Modbus(modbus::Config),
+    Sensors(sensors::Config),
+    Computed(computed::Config),
+    UaClient(ua_client::Config),
 }
 
 impl std::ops::Deref for Table {
@@ -86,6 +92,9 @@ impl std::ops::Deref for Table {
             Table::System(config) => config,
             Table::Simulator(config) => config,
             Table::Modbus(config) => config,
+            Table::Sensors(config) => config,
+            Table::Computed(config) => config,
+            Table::UaClient(config) => config,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `[history]`: what is kept on disk, and for how long.
 
-use super::selection::{Selection, check_pattern};
+use crate::base::selection::{Selection, check_pattern};
 use crate::base::{bytes, duration};
 use serde::Deserialize;
 use std::time::Duration;

@@ -30,7 +30,6 @@
 //! When the disk takes data again, so does the store.
 
 mod config;
-mod selection;
 
 mod block;
 mod record;
@@ -48,9 +47,8 @@ mod writer;
 pub use config::Config;
 pub use record::Record;
 pub use scan::{Direction, Scan};
-pub use selection::Selection;
 
-use crate::base::{Clock, Stop};
+use crate::base::{Clock, Selection, Stop};
 use crate::model::{Sample, TagName, Timestamp};
 use archive::Archive;
 use pending::Pending;

@@ -100,6 +100,27 @@ def test_a_bad_edit_is_refused_with_its_line_and_the_old_configuration_goes_on(v
         reload(vedette, DEMO, NOTHING)
 
 
+def test_the_shell_can_ask_for_it_and_is_told_what_came_of_it(vedette):
+    def ask(folder=vedette.data):
+        command = [BINARY, "reload", "--data-dir", folder]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    assert ask() == (0, "nothing in the configuration has changed\n")
+    good = vedette.config.read_text()
+    vedette.config.write_text(good + '\n[[simulator]]\nname = "other"\n')
+    assert ask() == (0, "[[simulator]] other added\n")
+    vedette.config.write_text(good + '\n[[simulator]]\nnam = "other"\n')
+    code, said = ask()
+    assert code == 2 and "unknown key `nam`; did you mean `name`?" in said
+    with vedette.client() as client:
+        assert is_good(client, "Tags/other/sine"), "the last good one goes on"
+    assert (vedette.data / "control.sock").stat().st_mode & 0o777 == 0o600
+    vedette.stop()
+    code, said = ask()
+    assert code == 1 and "no vedette runs with the data folder" in said
+
+
 def test_the_data_folder_cannot_change_while_it_runs(make):
     vedette = make()
     text = vedette.config.read_text().replace("[device]", f'[device]\ndata_dir = "{vedette.data}"')

@@ -19,7 +19,7 @@ LINGER = 3.0
 TYPES = {
     "int": (ua.ObjectIds.Int32, ua.ObjectIds.AnalogItemType),
     "int64": (ua.ObjectIds.Int64, ua.ObjectIds.AnalogItemType),
-    "bool": (ua.ObjectIds.Boolean, ua.ObjectIds.BaseDataVariableType),
+    "bool": (ua.ObjectIds.Boolean, ua.ObjectIds.TwoStateDiscreteType),
     "button": (ua.ObjectIds.Boolean, ua.ObjectIds.BaseDataVariableType),
     "menu": (ua.ObjectIds.UInt32, ua.ObjectIds.MultiStateDiscreteType),
     "intmenu": (ua.ObjectIds.UInt32, ua.ObjectIds.MultiStateDiscreteType),
@@ -135,6 +135,8 @@ def test_every_control_of_the_driver_is_a_variable_with_its_type_and_limits(cont
         span = property_of(node, "EURange")
         if variable_type == ua.ObjectIds.AnalogItemType and control.kind != "area":
             assert (span.Low, span.High) == (float(control.facts["min"]), float(control.facts["max"])), name
+        if control.kind == "bool":
+            assert [property_of(node, f"{state}State").Text for state in ("False", "True")] == ["off", "on"], name
         states = property_of(node, "EnumStrings")
         if control.entries:
             gaps = {index: "" for index in range(max(control.entries) + 1)}

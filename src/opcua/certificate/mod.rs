@@ -5,7 +5,7 @@
 //!     <pki>/own/<any name>         put there by somebody: counts instead, and is never written to
 //!     <pki>/private/<any name>     its key
 //!
-//! - `make.rs` makes certificates, `files.rs` finds which files count.
+//! - `application.rs` says what goes into it, `make.rs` makes certificates, `files.rs` finds which files count.
 //!
 //! What counts is copied to where the UA crate reads it (trust/store.rs). So a file that is broken while the server runs
 //! changes nothing but the log, and what the crate reads is always a pair. At the start there is nothing to fall back to,
@@ -16,16 +16,19 @@
 //! A renewed certificate keeps key, ApplicationUri and subject. Clients that trust certificates one by one have to
 //! trust it anew either way, but those that remember keys need not, and a small device is spared the making of a key.
 
+mod application;
 mod files;
 mod make;
 
 use super::trust::x509::Cert;
 use super::trust::{self, Stamp, TrustError, earliest};
 use crate::model::Timestamp;
+pub use application::host_name;
 use files::Key;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tracing::{info, warn};
 
@@ -104,6 +107,9 @@ pub enum News {
     Expires(Identity),
 }
 
+/// Server and clients may open it at one time, and only one of them is to make the key.
+static OPENING: Mutex<()> = Mutex::new(());
+
 /// Keeps an eye on the files.
 pub struct OwnCertificate {
     pki: PathBuf,
@@ -127,6 +133,7 @@ struct Target {
 impl OwnCertificate {
     /// Makes what is missing, renews what is due, checks all of it, and puts it where the UA crate reads.
     pub fn open(pki: &Path, application: Application, now: SystemTime) -> Result<Self, CertificateError> {
+        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let store = pki.join(trust::STORE);
         for (path, mode) in [(pki.join(OWN), 0o755), (pki.join(PRIVATE), 0o700), (store.clone(), 0o700)] {
             trust::make_folder(&path, mode)?;
@@ -148,6 +155,11 @@ impl OwnCertificate {
 
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Where the UA crate reads the certificate and its key.
+    pub fn files(&self) -> (&Path, &Path) {
+        (&self.store.certificate, &self.store.key)
     }
 
     /// To be called every few seconds.

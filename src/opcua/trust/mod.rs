@@ -52,6 +52,8 @@ pub enum TrustError {
     Write { path: PathBuf, source: io::Error },
 }
 
+/// The folder of it all, below the data folder.
+pub const PKI: &str = "pki";
 pub const TRUSTED: &str = "trusted";
 pub const ISSUERS: &str = "issuers";
 pub const CRLS: &str = "crls";
@@ -63,7 +65,8 @@ pub struct TrustList(Arc<Inner>);
 
 struct Inner {
     rules: Rules,
-    store: Store,
+    /// `None` if it is servers that are judged.
+    store: Option<Store>,
     state: Mutex<State>,
 }
 
@@ -131,7 +134,7 @@ impl TrustList {
         for name in [TRUSTED, ISSUERS, CRLS, REJECTED] {
             make_folder(&pki.join(name), 0o755)?;
         }
-        let store = Store::open(pki)?;
+        let store = if rules.of_servers { None } else { Some(Store::open(pki)?) };
         let mut state = State {
             trusted: Folder::new(pki.join(TRUSTED)),
             issuers: Folder::new(pki.join(ISSUERS)),
@@ -157,7 +160,9 @@ impl TrustList {
         let mut state = self.state();
         state.look_and_tell();
         let judged = judge(&state.known, &chain, now, self.0.rules).and_then(|verdict| {
-            self.0.store.admit(&chain[0]).map_err(|error| Reason::Store(error.to_string()))?;
+            if let Some(store) = &self.0.store {
+                store.admit(&chain[0]).map_err(|error| Reason::Store(error.to_string()))?;
+            }
             Ok(verdict)
         });
         let generation = state.generation;
@@ -166,7 +171,7 @@ impl TrustList {
                 state.tell_unlisted(unlisted);
                 let leaf = &chain[0];
                 state.rejected.forget(leaf);
-                if chain.len() > 1 {
+                if chain.len() > 1 && !self.0.rules.of_servers {
                     state.tell_chain(leaf);
                 }
                 Ok(Accepted {
@@ -181,7 +186,7 @@ impl TrustList {
             }
             Err(reason) => {
                 drop(state);
-                self.0.store.dismiss(&chain[0]);
+                self.dismiss(&chain[0]);
                 Err(self.refusal(Some(&chain[0]), reason))
             }
         }
@@ -199,14 +204,20 @@ impl TrustList {
         let holds = judge(&state.known, &accepted.chain, now, self.0.rules).is_ok();
         drop(state);
         if !holds && let Some(leaf) = accepted.chain.first() {
-            self.0.store.dismiss(leaf);
+            self.dismiss(leaf);
         }
         holds
     }
 
-    /// The folder to give to the UA crate.
+    fn dismiss(&self, leaf: &Cert) {
+        if let Some(store) = &self.0.store {
+            store.dismiss(leaf);
+        }
+    }
+
+    /// The folder to give to the UA crate's server.
     pub fn store(&self) -> &Path {
-        self.0.store.path()
+        self.0.store.as_ref().expect("a server judges clients").path()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

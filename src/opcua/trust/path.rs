@@ -29,6 +29,8 @@ pub struct Known {
 pub struct Rules {
     /// Refuse when the list of a CA in the chain is missing or out of date.
     pub require_crls: bool,
+    /// It is servers that are judged, by us as their client.
+    pub of_servers: bool,
 }
 
 /// Trusted, and what to remember about it.
@@ -69,8 +71,8 @@ pub enum Reason {
     NoUri,
     #[error("its certificate is not for signing messages (KeyUsage digitalSignature)")]
     Usage,
-    #[error("its certificate is not for clients (ExtendedKeyUsage clientAuth)")]
-    ExtendedUsage,
+    #[error("its certificate is not for {0}")]
+    ExtendedUsage(&'static str),
     #[error("{subject} may not issue certificates (BasicConstraints cA, KeyUsage keyCertSign)")]
     NoAuthority { subject: String },
     #[error("{subject} allows at most {allowed} CAs below it")]
@@ -96,7 +98,7 @@ impl Reason {
             }
             Self::Expired { .. } | Self::NotYetValid { .. } => Status::BAD_CERTIFICATE_ISSUER_TIME_INVALID,
             Self::NoUri => Status::BAD_CERTIFICATE_URI_INVALID,
-            Self::Usage | Self::ExtendedUsage => Status::BAD_CERTIFICATE_USE_NOT_ALLOWED,
+            Self::Usage | Self::ExtendedUsage(_) => Status::BAD_CERTIFICATE_USE_NOT_ALLOWED,
             Self::NoAuthority { .. } | Self::PathLength { .. } => Status::BAD_CERTIFICATE_ISSUER_USE_NOT_ALLOWED,
             Self::Unlisted { is_issuer: false, .. } => Status::BAD_CERTIFICATE_REVOCATION_UNKNOWN,
             Self::Unlisted { .. } => Status::BAD_CERTIFICATE_ISSUER_REVOCATION_UNKNOWN,
@@ -148,7 +150,7 @@ pub fn judge(known: &Known, chain: &[Arc<Cert>], now: SystemTime, rules: Rules) 
         false => Search { known, sent, now, signatures: MAX_SIGNATURES, failure: None }.path(leaf, scheme)?,
     };
     check_time(leaf, now, false)?;
-    check_use(leaf, is_explicit)?;
+    check_use(leaf, is_explicit, rules.of_servers)?;
     let unlisted = check_revocation(known, leaf, &path, now, rules)?;
     let until = path.iter().map(|cert| cert.not_after()).fold(leaf.not_after(), SystemTime::min);
     Ok(Verdict { until, unlisted })
@@ -186,7 +188,7 @@ fn check_time(cert: &Cert, now: SystemTime, is_issuer: bool) -> Result<(), Reaso
     Ok(())
 }
 
-fn check_use(leaf: &Cert, is_explicit: bool) -> Result<(), Reason> {
+fn check_use(leaf: &Cert, is_explicit: bool, of_servers: bool) -> Result<(), Reason> {
     if leaf.application_uri().is_none_or(str::is_empty) {
         return Err(Reason::NoUri);
     }
@@ -194,8 +196,11 @@ fn check_use(leaf: &Cert, is_explicit: bool) -> Result<(), Reason> {
         return Err(Reason::Usage);
     }
     // Who trusts this very certificate has said what it is for.
-    if !is_explicit && !leaf.is_for_clients() {
-        return Err(Reason::ExtendedUsage);
+    if !is_explicit && of_servers && !leaf.is_for_servers() {
+        return Err(Reason::ExtendedUsage("servers (ExtendedKeyUsage serverAuth)"));
+    }
+    if !is_explicit && !of_servers && !leaf.is_for_clients() {
+        return Err(Reason::ExtendedUsage("clients (ExtendedKeyUsage clientAuth)"));
     }
     Ok(())
 }

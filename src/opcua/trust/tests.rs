@@ -221,7 +221,7 @@ fn a_ca_can_be_revoked_and_a_false_list_counts_nothing() {
 
 #[test]
 fn lists_can_be_demanded() {
-    let plant = Plant::with(&["trusted/root", "crls/crl-late"], Rules { require_crls: true });
+    let plant = Plant::with(&["trusted/root", "crls/crl-late"], Rules { require_crls: true, ..Rules::default() });
     plant.refuses(&["direct"], Status::BAD_CERTIFICATE_REVOCATION_UNKNOWN);
     plant.put("crls/crl-root");
     fs::remove_file(plant.path("crls/crl-late")).unwrap();

@@ -168,7 +168,15 @@ impl Cert {
 
     /// Whether it says, where it says anything, that it is for clients.
     pub fn is_for_clients(&self) -> bool {
-        let any = [db::rfc5280::ID_KP_CLIENT_AUTH, db::rfc5280::ANY_EXTENDED_KEY_USAGE];
+        self.is_for(&[db::rfc5280::ID_KP_CLIENT_AUTH, db::rfc5280::ANY_EXTENDED_KEY_USAGE])
+    }
+
+    /// The same of servers.
+    pub fn is_for_servers(&self) -> bool {
+        self.is_for(&[db::rfc5280::ID_KP_SERVER_AUTH, db::rfc5280::ANY_EXTENDED_KEY_USAGE])
+    }
+
+    fn is_for(&self, any: &[ObjectIdentifier]) -> bool {
         self.extended.as_ref().is_none_or(|usage| usage.0.iter().any(|purpose| any.contains(purpose)))
     }
 

@@ -1,6 +1,6 @@
 //! Which endpoints are offered, and under which names.
 
-use crate::base::interfaces;
+use crate::opcua::certificate::host_name;
 use ::opcua::crypto::SecurityPolicy;
 use ::opcua::server::{ANONYMOUS_USER_TOKEN_ID, ServerConfig, ServerEndpoint};
 use ::opcua::types::MessageSecurityMode;
@@ -30,22 +30,6 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
     config.certificate_validation.check_time = false;
 }
 
-/// `urn:<host>:vedette:<device>`, so that two devices in one plant differ (OPC 10000-4, 7.2: globally unique).
-pub(super) fn application_uri(device_name: &str) -> String {
-    format!("urn:{}:vedette:{}", uri_part(&host_name()), uri_part(device_name))
-}
-
-/// A URI has only ASCII, and so has the certificate that carries it.
-fn uri_part(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect()
-}
-
-/// Of this machine.
-pub(super) fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "localhost".into() } else { name }
-}
-
 /// The host in the endpoint URLs that clients are told. Clients that came by another name keep theirs.
 pub(super) fn advertised_host(listen: &SocketAddr) -> String {
     match listen.ip() {
@@ -54,23 +38,6 @@ pub(super) fn advertised_host(listen: &SocketAddr) -> String {
         std::net::IpAddr::V4(ip) => ip.to_string(),
         std::net::IpAddr::V6(ip) => format!("[{ip}]"),
     }
-}
-
-/// For the certificate: every name and address by which a client may come, as things are when it is made, and whatever
-/// `listen` says today. Addresses may change later, and then a client that compares them needs a name: a new certificate for
-/// each would have to be trusted anew by all.
-pub(super) fn host_names(listen: &SocketAddr) -> Vec<String> {
-    let host = host_name();
-    // What mDNS calls it.
-    let local = (!host.contains('.')).then(|| format!("{host}.local"));
-    let mut names: Vec<String> = [host].into_iter().chain(local).collect();
-    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
-    names.extend(interfaces::addresses().iter().map(ToString::to_string));
-    // It may stand on an interface that is not up yet.
-    if !listen.ip().is_unspecified() {
-        names.push(listen.ip().to_string());
-    }
-    names
 }
 
 #[cfg(test)]
@@ -86,11 +53,5 @@ mod tests {
         assert!(policies.iter().all(|policy| POLICIES.contains(policy)), "{policies:?}");
         add(&mut config, true);
         assert_eq!(config.endpoints["none"].security_policy(), SecurityPolicy::None);
-    }
-
-    #[test]
-    fn an_application_uri_has_no_blanks() {
-        let uri = application_uri("Linie 1 / Süd");
-        assert!(uri.starts_with("urn:") && uri.ends_with(":vedette:Linie-1---S-d"), "{uri}");
     }
 }

@@ -54,7 +54,7 @@ use crate::hub::{Hub, Latest};
 use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::{self, Application};
 use crate::opcua::date_time;
-use crate::opcua::trust::Rules;
+use crate::opcua::trust::{PKI, Rules};
 use crate::store::History;
 use crate::users::{self, Users};
 use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
@@ -102,9 +102,6 @@ pub enum SetupError {
     Users(#[from] users::OpenError),
 }
 
-/// Below the data folder.
-pub const PKI: &str = "pki";
-
 impl Setup {
     /// Binds the port, makes or checks the certificate below `data_dir`/pki, and reads trust list and users. `camera_tags` are the
     /// tags that every camera has, without the camera's name; `before` is what runs now, whose port it may take over.
@@ -117,12 +114,8 @@ impl Setup {
         before: Option<&Setup>,
         clock: Clock,
     ) -> Result<Self, SetupError> {
-        let application = Application {
-            name: device_name.into(),
-            uri: endpoints::application_uri(device_name),
-            hosts: endpoints::host_names(&config.listen),
-        };
-        let rules = Rules { require_crls: config.require_crls };
+        let application = Application::of_device(device_name, Some(config.listen.ip()));
+        let rules = Rules { require_crls: config.require_crls, ..Rules::default() };
         let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
         let users = Users::open(data_dir)?;
         let listener = match before.filter(|before| before.config.listen == config.listen) {

@@ -73,7 +73,7 @@ impl Line {
             let reason = match self.link.open().await {
                 Ok(()) => {
                     let reason = self.session(writes).await;
-                    if self.link.has_answered() {
+                    if self.counts.is_connected {
                         backoff.reset();
                     }
                     reason

@@ -4,11 +4,18 @@
 //! files); what a machine does not have (a temperature in most virtual ones) is BadNotSupported with the reason, so that
 //! the same tags exist on every device.
 //!
+//! What a machine may have several of is found: `network.rs`, `storage.rs`; `found.rs` has its tags. `cameras.rs` counts the
+//! cameras by their states. How far the uplink is behind is for the uplink to say, with tags of its own.
+//!
 //! It also looks after two conditions: `disk.rs` says when the disk is nearly full, `clock.rs` when the clock is not set.
 
+mod cameras;
 mod clock;
 mod disk;
+mod found;
+mod network;
 mod read;
+mod storage;
 
 use super::{Finding, Place, Source, SourceError};
 use crate::base::{Stop, duration};
@@ -16,11 +23,13 @@ use crate::hub::{Hub, Registration};
 use crate::model::{ConditionKind, DataType, Sample, TagName, TagNameError, TagSpec};
 use async_trait::async_trait;
 use disk::Disk;
+use found::{Found, FoundTags};
 use read::{Readings, Root};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
+use tracing::warn;
 
 /// `[system]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -77,6 +86,9 @@ struct System {
     interval: Duration,
     hub: Hub,
     tags: Registration,
+    root: Root,
+    /// Network interfaces and disks.
+    found: FoundTags,
     readings: Readings,
     disk: Disk,
 }
@@ -89,7 +101,7 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
         let name = TagName::new(&format!("system/{name}"))?;
         Ok(TagSpec::new(name, data_type).unit(unit).described(description))
     };
-    // In the order of `Readings::take`.
+    // In the order of `Readings::take` and `cameras::count`.
     Ok(vec![
         spec("cpu/temperature", DataType::Double, "°C", "Temperature of the processor")?.range(0.0, 100.0),
         spec("cpu/usage", DataType::Double, "%", "Share of the time that all cores were busy")?.range(0.0, 100.0),
@@ -100,6 +112,12 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
         spec("disk/total", DataType::UInt64, "B", "Size of the file system that holds the data")?,
         spec("disk/available", DataType::UInt64, "B", "Space that is left on it")?,
         spec("uptime", DataType::Double, "s", "Time since the device booted")?,
+        spec("disk/read_only", DataType::Boolean, "", "The file system that holds the data cannot be written")?,
+        spec("firmware/slot", DataType::String, "", "The slot of RAUC that runs")?,
+        spec("cameras/idle", DataType::UInt32, "", "Cameras that nobody wants pictures of")?,
+        spec("cameras/streaming", DataType::UInt32, "", "Cameras that deliver")?,
+        spec("cameras/disconnected", DataType::UInt32, "", "Cameras that are not there")?,
+        spec("cameras/faulty", DataType::UInt32, "", "Cameras that are there and cannot deliver")?,
     ])
 }
 
@@ -122,20 +140,38 @@ impl System {
         let tags = hub.register("system", specs()?)?;
         let path = config.disk.unwrap_or(data_dir);
         let disk = Disk::new(path.clone(), config.disk_nearly_full);
-        let readings = Readings::new(Root::default(), path);
+        let root = Root::default();
+        let readings = Readings::new(root.clone(), path);
         for kind in [ConditionKind::DiskNearlyFull, ConditionKind::ClockNotSet] {
             hub.declare_condition(kind, SOURCE);
         }
-        Ok(Self { interval: config.interval, hub: hub.clone(), tags, readings, disk })
+        let found = FoundTags::default();
+        let mut system = Self { interval: config.interval, hub: hub.clone(), tags, root, found, readings, disk };
+        // So that these tags are there with the others.
+        let found = system.look();
+        system.found.take(hub, &mut system.tags, found)?;
+        Ok(system)
+    }
+
+    fn look(&self) -> Vec<Found> {
+        let mut found = network::look(&self.root.sys, &network::addresses());
+        found.extend(storage::look(&self.root.sys));
+        found
     }
 
     fn take(&mut self) {
         let now = self.hub.now();
-        let samples = self.tags.tags().iter().zip(self.readings.take()).map(|(&tag, reading)| match reading {
+        let readings = self.readings.take().into_iter().chain(cameras::count(&self.hub).into_iter().map(Ok));
+        let samples = self.tags.tags().iter().zip(readings).map(|(&tag, reading)| match reading {
             Ok(value) => Sample::good(tag, value, now),
             Err(quality) => Sample::bad(tag, quality, now),
         });
         self.hub.publish(samples.collect());
+        let found = self.look();
+        match self.found.take(&self.hub, &mut self.tags, found) {
+            Ok(samples) => self.hub.publish(samples),
+            Err(error) => warn!(%error, "A part of this machine can have no tags."),
+        }
         // Else nobody knows how full it is, and the tags say why.
         if let Ok(fault) = self.disk.look() {
             self.hub.set_condition(ConditionKind::DiskNearlyFull, SOURCE, fault.as_deref());
@@ -176,6 +212,8 @@ mod tests {
 
     #[test]
     fn as_many_readings_as_tags() {
-        assert_eq!(specs().unwrap().len(), Readings::new(Root::default(), "/".into()).take().len());
+        let readings = Readings::new(Root::default(), "/".into()).take().len();
+        let cameras = cameras::count(&Hub::new(Clock::real())).len();
+        assert_eq!(specs().unwrap().len(), readings + cameras);
     }
 }

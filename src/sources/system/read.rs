@@ -51,19 +51,40 @@ impl Readings {
             space(|disk| disk.f_blocks),
             space(|disk| disk.f_bavail),
             first_number(&proc.join("uptime")),
+            is_read_only(&disk),
+            slot(proc),
         ]
     }
+}
+
+/// The kernel makes a file system read-only when it finds it damaged.
+fn is_read_only(disk: &Result<rustix::fs::StatVfs, Quality>) -> Reading {
+    let is_read_only = |disk: &rustix::fs::StatVfs| disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    disk.as_ref().map(|disk| Value::Boolean(is_read_only(disk))).map_err(Clone::clone)
+}
+
+/// What the boot loader told RAUC (RAUC's manual, "Kernel Command Line").
+fn slot(proc: &Path) -> Reading {
+    let line = text(&proc.join("cmdline"))?;
+    let slot = line.split_whitespace().find_map(|word| word.strip_prefix("rauc.slot="));
+    let none = || Quality::new(Status::BAD_NOT_SUPPORTED, "the kernel was started without rauc.slot=");
+    slot.map(Value::string).ok_or_else(none)
+}
+
+/// Of a file with nothing else in it.
+pub(super) fn number(path: &Path) -> Result<u64, Quality> {
+    text(path)?.trim().parse().map_err(|_| odd(path))
 }
 
 fn missing(path: &Path, error: &std::io::Error) -> Quality {
     Quality::new(Status::BAD_NOT_SUPPORTED, format!("{}: {error}", path.display()))
 }
 
-fn odd(path: &Path) -> Quality {
+pub(super) fn odd(path: &Path) -> Quality {
     Quality::new(Status::BAD_DEVICE_FAILURE, format!("{}: not understood", path.display()))
 }
 
-fn text(path: &Path) -> Result<String, Quality> {
+pub(super) fn text(path: &Path) -> Result<String, Quality> {
     fs::read_to_string(path).map_err(|error| missing(path, &error))
 }
 
@@ -136,10 +157,10 @@ fn kibibytes(text: &str, name: &str) -> Option<Value> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn recorded(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+    pub(in crate::sources::system) fn recorded(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
         let folder = tempfile::tempdir().unwrap();
         for (name, content) in files {
             let path = folder.path().join(name);
@@ -163,6 +184,7 @@ mod tests {
             ("proc/meminfo", "MemTotal:         948304 kB\nMemFree: 1 kB\nMemAvailable:     700000 kB\n"),
             ("proc/self/status", "Name:\tvedette\nVmRSS:\t   20480 kB\n"),
             ("proc/uptime", "1234.56 4000.00\n"),
+            ("proc/cmdline", "root=/dev/mmcblk0p2 rauc.slot=A quiet\n"),
         ]);
         let mut readings = Readings::new(root.clone(), "/".into());
         fs::write(root.proc.join("stat"), "cpu  125 0 125 800 150 0 0 0 0 0\n").unwrap();
@@ -179,12 +201,17 @@ mod tests {
             ]
         );
         assert_eq!(values[8], Value::Double(1234.56));
+        assert_eq!(values[10], Value::string("A"));
     }
 
     #[test]
     fn what_is_missing_or_odd_is_bad_with_the_path() {
-        let (_folder, root) =
-            recorded(&[("proc/stat", "nonsense"), ("proc/loadavg", ""), ("proc/meminfo", "MemTotal: x kB")]);
+        let (_folder, root) = recorded(&[
+            ("proc/stat", "nonsense"),
+            ("proc/loadavg", ""),
+            ("proc/meminfo", "MemTotal: x kB"),
+            ("proc/cmdline", "quiet"),
+        ]);
         let readings = Readings::new(root, "/does/not/exist".into()).take();
         for (index, words) in [
             (0, "class/thermal"),
@@ -193,6 +220,8 @@ mod tests {
             (3, "meminfo"),
             (6, "/does/not/exist"),
             (8, "uptime"),
+            (9, "/does/not/exist"),
+            (10, "without rauc.slot="),
         ] {
             let quality = readings[index].as_ref().unwrap_err();
             assert!(quality.is_bad() && quality.to_string().contains(words), "{quality}");

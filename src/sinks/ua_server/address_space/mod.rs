@@ -162,6 +162,8 @@ impl Nodes {
     fn remove(&mut self, address_space: &mut AddressSpace, id: &NodeId) {
         for id in remove(address_space, id) {
             self.targets.remove(&id);
+            // Of a tag that becomes another: it is made anew with it.
+            self.conditions.remove(&id);
             if let Some(path) = path(&id) {
                 self.folders.remove(path);
             }

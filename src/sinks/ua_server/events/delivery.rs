@@ -151,8 +151,9 @@ impl Delivery {
         self.stirred.notify_one();
     }
 
-    /// Queues news, and hands over what there is room for.
-    pub(super) fn pump(&self, subscriptions: &SubscriptionCache, types: &dyn TypeTree, news: &[News]) {
+    /// Queues news, and hands over what there is room for; whether there was any.
+    pub(super) fn pump(&self, subscriptions: &SubscriptionCache, types: &dyn TypeTree, news: &[News]) -> bool {
+        let mut has_moved = false;
         let mut queues = self.lock();
         let mut left: HashMap<MonitoredItemHandle, Queue> = HashMap::new();
         for session in self.sessions.all() {
@@ -178,16 +179,19 @@ impl Delivery {
                     }
                     // Who lost a right while it waited does not get it any more.
                     queue.waiting.retain(|notice| is_allowed(notice));
-                    self.hand_over(&mut queue, &item, subscription, types);
+                    has_moved |= self.hand_over(&mut queue, &item, subscription, types);
                     left.insert(item.handle, queue);
                 }
             }
         }
         // What is not there any more, or disabled, is forgotten.
         *queues = left;
+        has_moved
     }
 
-    fn hand_over(&self, queue: &mut Queue, item: &Item, subscription: &mut Subscription, types: &dyn TypeTree) {
+    /// Whether there was something, and room for it.
+    fn hand_over(&self, queue: &mut Queue, item: &Item, subscription: &mut Subscription, types: &dyn TypeTree) -> bool {
+        let mut has_moved = false;
         if item.is_empty {
             queue.handed = 0;
         }
@@ -197,7 +201,9 @@ impl Delivery {
             // The filter may have refused it. If others are there already, that cannot be told, and it counts.
             let is_taken = subscription.get(&id).is_some_and(MonitoredItem::has_notifications);
             queue.handed += usize::from(is_taken);
+            has_moved = true;
         }
+        has_moved
     }
 }
 

@@ -66,10 +66,11 @@ pub(super) fn types_of_event(kind: EventKind, namespace: u16) -> Vec<NodeId> {
     types
 }
 
-/// The type of a condition (OPC 10000-9, 5.8.20 and 5.8.23).
+/// The type of a condition (OPC 10000-9, 5.8.15, 5.8.20 and 5.8.23).
 pub(super) fn condition_type(kind: ConditionKind) -> ObjectTypeId {
     match kind {
         ConditionKind::CameraLost => ObjectTypeId::OffNormalAlarmType,
+        ConditionKind::Limit => ObjectTypeId::ExclusiveLevelAlarmType,
         _ => ObjectTypeId::SystemOffNormalAlarmType,
     }
 }
@@ -77,16 +78,15 @@ pub(super) fn condition_type(kind: ConditionKind) -> ObjectTypeId {
 /// The type and all above it, the type first.
 pub(super) fn types_of_condition(kind: ConditionKind) -> Vec<NodeId> {
     use ObjectTypeId as Type;
-    let all = [
-        Type::SystemOffNormalAlarmType,
-        Type::OffNormalAlarmType,
-        Type::DiscreteAlarmType,
-        Type::AlarmConditionType,
-        Type::AcknowledgeableConditionType,
-        Type::ConditionType,
-        Type::BaseEventType,
-    ];
-    all.into_iter().skip_while(|found| *found != condition_type(kind)).map(NodeId::from).collect()
+    let own: &[Type] = match condition_type(kind) {
+        Type::ExclusiveLevelAlarmType => {
+            &[Type::ExclusiveLevelAlarmType, Type::ExclusiveLimitAlarmType, Type::LimitAlarmType]
+        }
+        Type::OffNormalAlarmType => &[Type::OffNormalAlarmType, Type::DiscreteAlarmType],
+        _ => &[Type::SystemOffNormalAlarmType, Type::OffNormalAlarmType, Type::DiscreteAlarmType],
+    };
+    let base = [Type::AlarmConditionType, Type::AcknowledgeableConditionType, Type::ConditionType, Type::BaseEventType];
+    own.iter().copied().chain(base).map(NodeId::from).collect()
 }
 
 #[cfg(test)]
@@ -106,5 +106,6 @@ mod tests {
         }
         assert_eq!(types_of_condition(ConditionKind::CameraLost)[0], NodeId::from(ObjectTypeId::OffNormalAlarmType));
         assert_eq!(types_of_condition(ConditionKind::ClockNotSet).len(), 7);
+        assert_eq!(types_of_condition(ConditionKind::Limit)[2], NodeId::from(ObjectTypeId::LimitAlarmType));
     }
 }

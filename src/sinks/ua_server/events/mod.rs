@@ -37,8 +37,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
 
-/// How often it is looked whether an item has room for what waits for it; the shortest publishing interval.
+/// How soon it is looked whether an item has room for what waits for it (the shortest publishing interval), and how late
+/// at last, if again and again there is none: the client sends no publish requests, or the item does not report.
 const RETRY: Duration = Duration::from_millis(20);
+const RETRY_AT_LAST: Duration = Duration::from_millis(320);
 
 /// What is done to the crate's server before it runs.
 pub(super) fn set_up(handle: &ServerHandle) {
@@ -59,6 +61,7 @@ pub(super) async fn run(
     let namespace = nodes.inner().namespace();
     let subscriptions = handle.subscriptions();
     show(hub, delivery.access(), &[], nodes, handle);
+    let mut retry = RETRY;
     loop {
         let mut happenings = Vec::new();
         let mut lost = 0;
@@ -68,7 +71,7 @@ pub(super) async fn run(
                 lost = count;
             }
             () = delivery.stirred() => {}
-            () = tokio::time::sleep(RETRY), if delivery.is_waiting() => {}
+            () = tokio::time::sleep(retry), if delivery.is_waiting() => {}
         }
         happenings.extend(std::iter::from_fn(|| events.try_next()));
         let mut news: Vec<News> =
@@ -80,7 +83,8 @@ pub(super) async fn run(
         if !happenings.is_empty() {
             show(hub, delivery.access(), &happenings, nodes, handle);
         }
-        delivery.pump(subscriptions, &Reader(handle.type_tree().read()), &news);
+        let has_moved = delivery.pump(subscriptions, &Reader(handle.type_tree().read()), &news);
+        retry = if has_moved { RETRY } else { RETRY_AT_LAST.min(retry * 2) };
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //!     Server ── HasNotifier ──► Cameras ── HasNotifier ──► <camera> ── HasCondition ──► CameraLost
 //!        └───── HasNotifier ──► Device ── HasCondition ──► UplinkDown, DiskNearlyFull, ClockNotSet
+//!                                 └────── HasEventSource ──► <tag> ── HasCondition ──► Limit
+//!
+//! A Variable can have no object as component (OPC 10000-3, 7.7), so the Limit of a tag is a component of Device.
 
 use super::kinds;
 use super::notice::{Field, condition_fields, is_for_viewers};
 use crate::hub::Hub;
-use crate::model::{Condition, Happening};
+use crate::model::{Condition, ConditionKind, Happening};
 use crate::opcua::date_time;
 use crate::sinks::ua_server::access::Access;
 use ::opcua::nodes::{EventNotifier, NodeType, ObjectTypeBuilder};
@@ -19,30 +22,33 @@ use ::opcua::types::{
 pub(in crate::sinks::ua_server) const DEVICE: &str = "Device";
 const CAMERAS: &str = "Cameras";
 const EVENTS: &str = "Device/Events";
+const TAGS: &str = "Tags";
 
 /// The node that an event is about.
 pub(super) fn source_node(source: &str, namespace: u16) -> NodeId {
-    match source.strip_prefix("cameras/") {
-        Some(camera) => NodeId::new(namespace, format!("{CAMERAS}/{camera}")),
-        None => NodeId::new(namespace, DEVICE),
+    NodeId::new(namespace, source_path(source))
+}
+
+fn source_path(source: &str) -> String {
+    match source.split_once('/') {
+        Some(("cameras", camera)) => format!("{CAMERAS}/{camera}"),
+        Some(("tags", tag)) => format!("{TAGS}/{tag}"),
+        _ => DEVICE.to_owned(),
     }
 }
 
 /// The nodes on which events about this source can be monitored: the source and those above it.
 pub(super) fn notifiers(source: &str, namespace: u16) -> Vec<NodeId> {
-    let mut notifiers = vec![ObjectId::Server.into(), source_node(source, namespace)];
-    if source.starts_with("cameras/") {
-        notifiers.push(NodeId::new(namespace, CAMERAS));
-    }
-    notifiers
+    let above: &[&str] = match source.split_once('/') {
+        Some(("cameras", camera)) => &[CAMERAS, &format!("{CAMERAS}/{camera}")],
+        _ => &[DEVICE],
+    };
+    let above = above.iter().map(|path| NodeId::new(namespace, *path));
+    std::iter::once(ObjectId::Server.into()).chain(above).collect()
 }
 
 pub(in crate::sinks::ua_server) fn condition_id(condition: &Condition, namespace: u16) -> NodeId {
-    let source = match condition.source.strip_prefix("cameras/") {
-        Some(camera) => format!("{CAMERAS}/{camera}"),
-        None => DEVICE.to_owned(),
-    };
-    NodeId::new(namespace, format!("{source}/{}", condition.kind.name()))
+    NodeId::new(namespace, format!("{}/{}", source_path(&condition.source), condition.kind.name()))
 }
 
 fn field_id(condition: &Condition, path: &str, namespace: u16) -> NodeId {
@@ -119,7 +125,7 @@ fn line(happening: &Happening) -> String {
             format!("{} {} {:?}: {}", event.time, event.kind.severity(), event.kind, event.message)
         }
         Happening::Condition(condition) => {
-            let Condition { time, kind, message, source, .. } = condition.as_ref();
+            let Condition { time, kind, message, source, severity, .. } = condition.as_ref();
             let state = match (condition.is_enabled, condition.is_active, condition.is_acked) {
                 (false, ..) => "disabled",
                 (true, true, false) => "active",
@@ -127,7 +133,7 @@ fn line(happening: &Happening) -> String {
                 (true, false, false) => "over, not acknowledged",
                 (true, false, true) => "normal",
             };
-            format!("{time} {} {} of {source} is {state}: {message}", kind.severity(), kind.name())
+            format!("{time} {severity} {} of {source} is {state}: {message}", kind.name())
         }
     }
 }
@@ -156,11 +162,24 @@ pub(in crate::sinks::ua_server) fn add_condition(
     namespace: u16,
 ) {
     let (id, source) = (condition_id(condition, namespace), source_node(&condition.source, namespace));
-    let name = condition.kind.name();
-    ObjectBuilder::new(&id, QualifiedName::new(namespace, name), name)
+    let kind = condition.kind.name();
+    let device = NodeId::new(namespace, DEVICE);
+    let (name, above) = match condition.source.strip_prefix("tags/") {
+        Some(tag) => (format!("{tag} {kind}"), device.clone()),
+        None => (kind.to_owned(), source.clone()),
+    };
+    ObjectBuilder::new(&id, QualifiedName::new(namespace, name.as_str()), name.as_str())
         .has_type_definition(kinds::condition_type(condition.kind))
-        .component_of(source.clone())
+        .component_of(above)
         .insert(address_space);
+    if condition.kind == ConditionKind::Limit {
+        address_space.insert_reference(&device, &source, ReferenceTypeId::HasEventSource);
+        let state = field_id(condition, "LimitState", namespace);
+        ObjectBuilder::new(&state, QualifiedName::new(0, "LimitState"), "LimitState")
+            .has_type_definition(ObjectTypeId::ExclusiveLimitStateMachineType)
+            .component_of(id.clone())
+            .insert(address_space);
+    }
     address_space.insert_reference(&source, &id, ReferenceTypeId::HasCondition);
     // An instance shares the methods of its type, which are nodes of the crate's; a refresh is called on the type.
     for method in &METHODS[..4] {
@@ -185,6 +204,7 @@ fn add_field(
     let id = field_id(condition, path, namespace);
     let type_definition = match path {
         "EnabledState" | "AckedState" | "ActiveState" => VariableTypeId::TwoStateVariableType,
+        "LimitState/CurrentState" => VariableTypeId::FiniteStateVariableType,
         "Quality" | "LastSeverity" | "Comment" => VariableTypeId::ConditionVariableType,
         _ => VariableTypeId::PropertyType,
     };

@@ -2,14 +2,16 @@
 
 use super::nodes::{condition_id, notifiers, source_node};
 use super::{comparisons, kinds};
-use crate::model::{Condition, ConditionKind, Event as Raised, EventId, EventKind, Happening, Role, Timestamp};
+use crate::model::{
+    Condition, ConditionKind, Event as Raised, EventId, EventKind, Happening, Level, LimitState, Role, Timestamp,
+};
 use crate::opcua::date_time;
 use crate::sinks::ua_server::access::{Access, Action};
 use ::opcua::nodes::Event;
 use ::opcua::server::EventField;
 use ::opcua::types::{
-    AttributeId, ByteString, DateTime, LocalizedText, NodeId, NumericRange, ObjectTypeId, QualifiedName, StatusCode,
-    UAString, Variant,
+    AttributeId, ByteString, DateTime, LocalizedText, NodeId, NumericRange, ObjectId, ObjectTypeId, QualifiedName,
+    StatusCode, UAString, Variant,
 };
 
 /// A field: its path below the event's type, all of it in the namespace of the standard.
@@ -184,9 +186,9 @@ struct Source<'a> {
     name: &'a str,
 }
 
-/// A camera by its name, all else as it is.
+/// A camera and a tag by their names, all else as it is.
 fn source_name(source: &str) -> &str {
-    source.strip_prefix("cameras/").unwrap_or(source)
+    source.strip_prefix("cameras/").or_else(|| source.strip_prefix("tags/")).unwrap_or(source)
 }
 
 /// OPC 10000-5, 6.4.2.
@@ -211,14 +213,18 @@ fn text(text: &str) -> Variant {
 pub(super) fn condition_fields(condition: &Condition, namespace: u16) -> Vec<Field> {
     let source = Source { node: source_node(&condition.source, namespace), name: source_name(&condition.source) };
     let kind = NodeId::from(kinds::condition_type(condition.kind));
-    let severity = condition.kind.severity();
+    let severity = condition.severity;
     let mut fields = base(&kind, condition.id, source, condition.time, &condition.message, severity);
     let state = |is: bool, yes: &str, no: &str| text(if is { yes } else { no });
     let time = |time| Variant::from(date_time(time));
     let Condition { is_enabled, is_acked, is_active, .. } = *condition;
+    let (class, class_name) = match condition.kind {
+        ConditionKind::Limit => (ObjectTypeId::ProcessConditionClassType, "ProcessConditionClass"),
+        _ => (ObjectTypeId::SystemConditionClassType, "SystemConditionClass"),
+    };
     fields.extend([
-        ("ConditionClassId", NodeId::from(ObjectTypeId::SystemConditionClassType).into()),
-        ("ConditionClassName", text("SystemConditionClass")),
+        ("ConditionClassId", NodeId::from(class).into()),
+        ("ConditionClassName", text(class_name)),
         ("ConditionName", UAString::from(condition.kind.name()).into()),
         ("BranchId", NodeId::null().into()),
         ("Retain", condition.is_retained().into()),
@@ -240,10 +246,34 @@ pub(super) fn condition_fields(condition: &Condition, namespace: u16) -> Vec<Fie
         ("ActiveState/TransitionTime", time(condition.since)),
         ("InputNode", input_node(condition, namespace).into()),
         ("SuppressedOrShelved", false.into()),
-        // There is no variable that has the normal value.
-        ("NormalState", NodeId::null().into()),
     ]);
+    match &condition.limit {
+        Some(limit) => fields.extend(limit_fields(limit)),
+        // There is no variable that has the normal value.
+        None => fields.push(("NormalState", NodeId::null().into())),
+    }
     fields
+}
+
+/// OPC 10000-9, 5.8.11 and 5.8.12. A limit that there is not has no field.
+fn limit_fields(limit: &LimitState) -> Vec<Field> {
+    let (name, id) = match limit.level {
+        Some(Level::HighHigh) => ("HighHigh", ObjectId::ExclusiveLimitStateMachineType_HighHigh.into()),
+        Some(Level::High) => ("High", ObjectId::ExclusiveLimitStateMachineType_High.into()),
+        Some(Level::Low) => ("Low", ObjectId::ExclusiveLimitStateMachineType_Low.into()),
+        Some(Level::LowLow) => ("LowLow", ObjectId::ExclusiveLimitStateMachineType_LowLow.into()),
+        None => ("", NodeId::null()),
+    };
+    let limits = limit.limits;
+    let limits = [
+        ("HighHighLimit", limits.high_high),
+        ("HighLimit", limits.high),
+        ("LowLimit", limits.low),
+        ("LowLowLimit", limits.low_low),
+    ];
+    let state = [("LimitState/CurrentState", text(name)), ("LimitState/CurrentState/Id", id.into())];
+    let limits = limits.into_iter().filter_map(|(name, value)| Some((name, value?.into())));
+    state.into_iter().chain(limits).collect()
 }
 
 /// The variable that shows what the condition is about.
@@ -253,6 +283,7 @@ fn input_node(condition: &Condition, namespace: u16) -> NodeId {
             NodeId::new(namespace, format!("Cameras/{}/State", source_name(&condition.source)))
         }
         ConditionKind::DiskNearlyFull => NodeId::new(namespace, "Tags/system/disk/available"),
+        ConditionKind::Limit => source_node(&condition.source, namespace),
         ConditionKind::UplinkDown | ConditionKind::ClockNotSet => NodeId::null(),
     }
 }
@@ -262,7 +293,7 @@ mod tests {
     use super::*;
     use crate::base::Clock;
     use crate::hub::Hub;
-    use ::opcua::types::ObjectId;
+    use crate::model::Limits;
 
     fn get(notice: &Notice, of: ObjectTypeId, path: &[&str]) -> Variant {
         let path: Vec<QualifiedName> = path.iter().map(|name| (*name).into()).collect();
@@ -311,6 +342,29 @@ mod tests {
         assert_eq!(of(nodes), [true, true, true, false]);
         hub.raise(EventKind::UplinkLost, "mqtt", "gone");
         assert_eq!(of(nodes), [true, false, false, true]);
+    }
+
+    #[test]
+    fn a_limit_is_about_its_tag_and_says_which_limit_it_is() {
+        let hub = Hub::new(Clock::real());
+        let limits = Limits { high: Some(5.0), ..Limits::default() };
+        hub.declare_limit("tags/calc/power", limits, 300);
+        hub.set_limit("tags/calc/power", Some((Level::High, "too much")));
+        let notice = last(&hub);
+        let (limit, base) = (ObjectTypeId::LimitAlarmType, ObjectTypeId::BaseEventType);
+        let power = NodeId::new(2, "Tags/calc/power");
+        assert_eq!(get(&notice, base, &["SourceNode"]), power.clone().into());
+        assert_eq!(get(&notice, base, &["SourceName"]), "calc/power".into());
+        assert_eq!(get(&notice, base, &["Severity"]), Variant::from(300_u16));
+        assert_eq!(get(&notice, limit, &["HighLimit"]), 5.0.into());
+        assert_eq!(get(&notice, limit, &["LowLimit"]), Variant::Empty);
+        let high = NodeId::from(ObjectId::ExclusiveLimitStateMachineType_High);
+        assert_eq!(
+            get(&notice, ObjectTypeId::ExclusiveLimitAlarmType, &["LimitState", "CurrentState", "Id"]),
+            high.into()
+        );
+        assert_eq!(get(&notice, ObjectTypeId::OffNormalAlarmType, &["Retain"]), Variant::Empty, "it is none");
+        assert!(notice.is_for(&NodeId::new(2, "Device")) && !notice.is_for(&power), "a variable is no notifier");
     }
 
     #[test]

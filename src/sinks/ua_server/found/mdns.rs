@@ -61,7 +61,7 @@ fn announce(
     interfaces: Vec<IfKind>,
     identity: &Identity,
 ) -> Result<(Announced, Receiver<DaemonEvent>), mdns_sd::Error> {
-    let host = super::endpoints::host_name();
+    let host = crate::opcua::certificate::host_name();
     let label = host.split('.').next().unwrap_or(&host);
     let txt = [("path", "/".to_owned()), ("caps", identity.capabilities.join(","))];
     let name = instance(&identity.name, label);

@@ -7,7 +7,7 @@
 pub struct Selection(Vec<Vec<String>>);
 
 /// What is wrong with a pattern.
-pub(super) fn check_pattern(pattern: &str) -> Option<String> {
+pub fn check_pattern(pattern: &str) -> Option<String> {
     let is_wrong = pattern.split('/').any(|segment| segment.is_empty() || segment.trim() != segment);
     is_wrong.then(|| {
         format!("{pattern:?} has an empty segment or blanks around one; write it as in \"system/**\" or \"line1/*\"")

@@ -1,0 +1,72 @@
+//! A look at the server: which node is behind each tag that has none yet, and what the rules find.
+//!
+//! It knows the configuration and the connection only, so that writes are answered while it takes its time.
+
+use super::config::RuleConfig;
+use super::learn::{Learned, Types, learn};
+use super::rules::{self, Harvest};
+use crate::opcua::client::{Connection, NodeRef, ServiceError};
+use ::opcua::types::{NodeId, StatusCode};
+
+/// What is to be found out.
+pub(super) struct Task {
+    /// Rows of tags whose node is not known, or was not there.
+    pub tags: Vec<(usize, NodeRef)>,
+    /// Rules with their numbers.
+    pub rules: Vec<(usize, RuleConfig)>,
+    pub types: Types,
+}
+
+pub(super) struct Seen {
+    pub tags: Vec<(usize, Result<(NodeId, Learned), StatusCode>)>,
+    pub rules: Vec<(usize, Result<Harvest, ServiceError>)>,
+    pub types: Types,
+}
+
+/// Errors are those after which the session is of no use.
+pub(super) async fn look(connection: &Connection, task: Task) -> Result<Seen, ServiceError> {
+    let Task { tags, rules, mut types } = task;
+    let (rows, nodes): (Vec<usize>, Vec<NodeRef>) = tags.into_iter().unzip();
+    let resolved = connection.resolve_all(&nodes).await?;
+    let known: Vec<NodeId> = resolved.iter().filter_map(|node| node.as_ref().ok().cloned()).collect();
+    let mut learned = learn(connection, &mut types, &known).await?.into_iter();
+    let with_learned = |node: Result<NodeId, StatusCode>| {
+        let node = node?;
+        let learned = learned.next().unwrap_or(Err(StatusCode::BadNoMatch))?;
+        Ok((node, learned))
+    };
+    let tags = rows.into_iter().zip(resolved.into_iter().map(with_learned)).collect();
+    let mut harvests = Vec::with_capacity(rules.len());
+    for (number, rule) in rules {
+        let harvest = match rules::follow(connection, &mut types, &rule).await {
+            Ok(harvest) => harvest.map_err(|status| ServiceError {
+                service: "Browse",
+                status,
+                detail: format!("of {}", rule.below),
+            }),
+            Err(error) if is_fatal(error.status) => return Err(error),
+            Err(error) => Err(error),
+        };
+        harvests.push((number, harvest));
+    }
+    Ok(Seen { tags, rules: harvests, types })
+}
+
+/// Whether a session that answers so is over, or had better be.
+pub(super) fn is_fatal(status: StatusCode) -> bool {
+    use StatusCode as Code;
+    let fatal = [
+        Code::BadSessionIdInvalid,
+        Code::BadSessionClosed,
+        Code::BadSessionNotActivated,
+        Code::BadConnectionClosed,
+        Code::BadCommunicationError,
+        Code::BadNotConnected,
+        Code::BadSecureChannelClosed,
+        Code::BadSecureChannelIdInvalid,
+        Code::BadServerHalted,
+        Code::BadShutdown,
+        Code::BadTimeout,
+    ];
+    fatal.contains(&status)
+}

@@ -1,0 +1,118 @@
+//! The variables below a node: what `[[ua_client.rule]]` finds.
+//!
+//! Level by level, each node once, whatever circles the server's references make. Properties are left out, and the Server
+//! object, which every server has and which is about itself. How much is held is bounded, however large the server is.
+
+use super::config::{RuleConfig, data_type};
+use super::learn::{Learned, Types, learn};
+use super::names::{Pattern, distinct, segment};
+use crate::model::DataType;
+use crate::opcua::client::{Connection, NodeRef, ServiceError, children};
+use ::opcua::types::{NodeClass, NodeId, ObjectId, ReferenceTypeId, StatusCode};
+use std::collections::HashSet;
+
+/// A variable that a rule has found.
+pub(super) struct Found {
+    /// Below the folder of the source.
+    pub name: String,
+    pub node: NodeId,
+    pub learned: Learned,
+}
+
+/// What became of a rule.
+pub(super) struct Harvest {
+    pub found: Vec<Found>,
+    /// There is more than it may have.
+    pub is_cut: bool,
+}
+
+/// Looked at for one rule.
+const MOST_NODES: usize = 500_000;
+/// A tag's name has 32 segments at most.
+const DEEPEST: usize = 30;
+/// Browsed before the next are.
+const AT_ONCE: usize = 1000;
+
+/// What is there now; an error of the inner kind if the node where it begins is not.
+pub(super) async fn follow(
+    connection: &Connection,
+    types: &mut Types,
+    rule: &RuleConfig,
+) -> Result<Result<Harvest, StatusCode>, ServiceError> {
+    let below = NodeRef::parse(&rule.below).expect("the configuration was checked");
+    let start = match connection.resolve_all(&[below]).await?.pop() {
+        Some(Ok(start)) => start,
+        Some(Err(status)) => return Ok(Err(status)),
+        None => return Ok(Err(StatusCode::BadNoMatch)),
+    };
+    let (candidates, mut is_cut) = match variables(connection, rule, start).await? {
+        Ok(found) => found,
+        Err(status) => return Ok(Err(status)),
+    };
+    let (paths, nodes): (Vec<String>, Vec<NodeId>) = candidates.into_iter().unzip();
+    let learned = learn(connection, types, &nodes).await?;
+    let wanted: Vec<DataType> = rule.types.iter().filter_map(|name| data_type(name)).collect();
+    let fits = |learned: &Learned| wanted.is_empty() || wanted.contains(&learned.data_type);
+    let all = distinct(paths).into_iter().zip(nodes).zip(learned);
+    let mut found: Vec<Found> = all
+        .filter_map(|((name, node), learned)| Some(Found { name, node, learned: learned.ok().filter(fits)? }))
+        .collect();
+    is_cut |= found.len() > rule.at_most;
+    found.truncate(rule.at_most);
+    if let Some(folder) = &rule.folder {
+        found.iter_mut().for_each(|one| one.name = format!("{folder}/{}", one.name));
+    }
+    Ok(Ok(Harvest { found, is_cut }))
+}
+
+type Candidates = (Vec<(String, NodeId)>, bool);
+
+/// Paths and nodes of variables that the pattern fits, and whether there are more.
+async fn variables(
+    connection: &Connection,
+    rule: &RuleConfig,
+    start: NodeId,
+) -> Result<Result<Candidates, StatusCode>, ServiceError> {
+    let pattern = rule.pattern.as_deref().and_then(|pattern| Pattern::new(pattern).ok());
+    // Types are known later, so all that have another would count.
+    let most = if rule.types.is_empty() { rule.at_most } else { MOST_NODES };
+    let mut seen: HashSet<NodeId> = HashSet::from([start.clone(), ObjectId::Server.into()]);
+    let mut level: Vec<(String, NodeId)> = vec![(String::new(), start)];
+    let mut found = Vec::new();
+    for depth in 0..DEEPEST {
+        let mut next = Vec::new();
+        for some in level.chunks(AT_ONCE) {
+            let wanted: Vec<_> = some.iter().map(|(_, node)| children(node.clone())).collect();
+            for ((path, _), answer) in some.iter().zip(connection.browse(&wanted).await?) {
+                let children = match answer {
+                    Ok(children) => children,
+                    Err(status) if depth == 0 => return Ok(Err(status)),
+                    // A part of the tree that we may not see, or that has just gone.
+                    Err(_) => continue,
+                };
+                for child in children {
+                    let is_property = child.reference == NodeId::from(ReferenceTypeId::HasProperty);
+                    let is_wanted = matches!(child.class, NodeClass::Object | NodeClass::Variable) && !is_property;
+                    if !is_wanted || seen.len() >= MOST_NODES || !seen.insert(child.node.clone()) {
+                        continue;
+                    }
+                    let name = segment(child.name.name.as_ref());
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+                    let fits = pattern.as_ref().is_none_or(|pattern| pattern.fits(&name) || pattern.fits(&path));
+                    if child.class == NodeClass::Variable && fits {
+                        if found.len() >= most {
+                            return Ok(Ok((found, true)));
+                        }
+                        found.push((path.clone(), child.node.clone()));
+                    }
+                    next.push((path, child.node));
+                }
+            }
+        }
+        if next.is_empty() {
+            break;
+        }
+        level = next;
+    }
+    Ok(Ok((found, seen.len() >= MOST_NODES)))
+}
