@@ -134,12 +134,12 @@ impl Layout {
     }
 
     /// From coils or discrete inputs, as many as [`Layout::size`].
-    pub fn from_coils(&self, coils: &[bool]) -> Value {
+    pub fn of_coils(&self, coils: &[bool]) -> Value {
         self.gather(coils.iter().map(|&coil| Value::Boolean(coil)).collect())
     }
 
     /// From registers, as many as [`Layout::size`].
-    pub fn from_registers(&self, registers: &[u16]) -> Result<Value, Quality> {
+    pub fn of_registers(&self, registers: &[u16]) -> Result<Value, Quality> {
         if self.kind == Type::String {
             return Ok(self.text_of(registers));
         }
@@ -306,7 +306,7 @@ fn digits(mut number: u64, digits: u32) -> Result<u64, Quality> {
     }
     let mut bits = 0;
     for at in 0..digits {
-        bits |= number % 10 << (4 * at);
+        bits |= (number % 10) << (4 * at);
         number /= 10;
     }
     Ok(bits)

@@ -15,12 +15,12 @@
 
 use super::fault;
 use super::link::{Fault, Link};
-use super::plan::{Area, Block, Limits};
+use super::plan::Limits;
 use super::status::{Counts, Status};
 use super::unit::{Health, Scan, Silence, Unit};
 use crate::base::Backoff;
 use crate::hub::{Hub, WriteRequest};
-use crate::model::{Quality, Sample, Status as Code};
+use crate::model::{Quality, Status as Code};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -54,7 +54,7 @@ const REOPEN: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// A wire on which nobody answers for so long is made anew: the other side may have forgotten it.
 const STALE: Duration = Duration::from_secs(10);
 /// Even a quick unit is given this time.
-const LEAST: Duration = Duration::from_millis(100);
+pub const LEAST: Duration = Duration::from_millis(100);
 const TELL: Duration = Duration::from_secs(1);
 /// As many units in a row are taken for the whole line.
 const WITNESSES: usize = 3;
@@ -131,7 +131,7 @@ impl Line {
         }
     }
 
-    fn nobody(&self) -> String {
+    pub fn nobody(&self) -> String {
         let last = &self.counts.last_error;
         if self.units.len() == 1 { last.clone() } else { format!("nobody on the line answers; {last}") }
     }
@@ -180,106 +180,12 @@ impl Line {
         }
     }
 
-    async fn read(&mut self, unit: usize, job: usize) -> Result<(), String> {
-        let own = &mut self.units[unit].jobs[job];
-        let Some(block) = own.scan.as_mut().and_then(|scan| scan.todo.pop_front()) else {
-            self.end_scan(unit, job);
-            return Ok(());
-        };
-        let is_retry = own.is_known_bad(&block);
-        let patience = if is_retry { self.usual() } else { self.patience(unit) };
-        let began = Instant::now();
-        let outcome = self.ask(unit, &question(&block), patience).await;
-        let own = &mut self.units[unit].jobs[job];
-        let done = match outcome {
-            Ok(answer) => {
-                own.is_good_again(&block);
-                self.publish(unit, job, &block, &answer);
-                Ok(())
-            }
-            Err(Fault::Exception(code)) if !fault::is_of_gateway(code) => {
-                let parts = if fault::is_of_block(code) { own.divide(&block, &self.limits) } else { Vec::new() };
-                if parts.is_empty() {
-                    self.degrade(unit, job, &block, &fault::of_read(code, &block));
-                } else if let Some(scan) = &mut own.scan {
-                    parts.into_iter().rev().for_each(|part| scan.todo.push_front(part));
-                }
-                Ok(())
-            }
-            Err(_) if is_retry && self.link.is_open() => {
-                own.try_later(&block);
-                self.probe_after = Instant::now() + began.elapsed() * 4;
-                Ok(())
-            }
-            Err(fault) => self.unanswered(unit, &fault, Some((job, block.extents.start))).await,
-        };
-        self.end_scan(unit, job);
-        done
-    }
-
-    fn end_scan(&mut self, unit: usize, job: usize) {
-        let own = &mut self.units[unit].jobs[job];
-        if let Some(scan) = own.scan.take_if(|scan| scan.todo.is_empty()) {
-            self.counts.time = scan.began.elapsed();
-        }
-    }
-
     /// Less than `timeout` only if others did not answer either.
-    fn patience(&self, unit: usize) -> Duration {
+    pub fn patience(&self, unit: usize) -> Duration {
         match self.units[unit].pace {
             Some(pace) if self.unanswered.1 > 0 => (pace * 4).max(LEAST).min(self.timeout),
             _ => self.timeout,
         }
-    }
-
-    /// What is enough for all that answer.
-    fn usual(&self) -> Duration {
-        let paces = self.units.iter().filter(|unit| unit.is_good()).filter_map(|unit| unit.pace);
-        paces.max().map_or(self.timeout, |pace| (pace * 4).max(LEAST).min(self.timeout))
-    }
-
-    async fn probe(&mut self, unit: usize) -> Result<(), String> {
-        let Some((job, block)) = self.units[unit].probe(&self.limits) else { return Ok(()) };
-        let Health::Silent(silence) = &mut self.units[unit].health else { return Ok(()) };
-        silence.tries += 1;
-        let (tries, culprit) = (silence.tries, silence.culprit);
-        let is_patient = tries % 4 == 0 || !self.counts.is_connected;
-        let is_last = self.counts.is_connected && !self.units.iter().any(Unit::is_good);
-        let patience = match (is_last, is_patient) {
-            (true, _) => self.patience(unit),
-            (false, true) => self.timeout,
-            (false, false) => self.usual(),
-        };
-        let began = Instant::now();
-        let outcome = self.ask(unit, &question(&block), patience).await;
-        match outcome {
-            Ok(_) | Err(Fault::Exception(_)) if self.units[unit].is_good() => {
-                if let Some((of, first)) = culprit.filter(|culprit| *culprit != (job, block.extents.start)) {
-                    self.suspect(unit, of, first);
-                }
-                if let Ok(answer) = outcome {
-                    self.publish(unit, job, &block, &answer);
-                }
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(_) if is_last => Err(self.nobody()),
-            Err(fault) => {
-                if let Health::Silent(silence) = &mut self.units[unit].health {
-                    silence.wait();
-                }
-                self.probe_after = Instant::now() + began.elapsed() * 4;
-                if self.link.is_open() { Ok(()) } else { self.reopen(fault::of_unit(&fault)).await }
-            }
-        }
-    }
-
-    /// The unit answers, but not to this.
-    fn suspect(&mut self, unit: usize, job: usize, first: usize) {
-        let points = self.units[unit].jobs[job].suspect(first, &self.limits);
-        let tags: Vec<_> = points.iter().map(|&point| self.units[unit].points[point].tag).collect();
-        let reason = "the unit answers, but not when it is asked for this";
-        self.hub.degrade(&tags, &Quality::new(Code::BAD_TIMEOUT, reason));
     }
 
     /// One question to a unit, counted; an answer of any kind shows that it is there.
@@ -338,7 +244,7 @@ impl Line {
         outcome
     }
 
-    fn is_up(&mut self) {
+    pub fn is_up(&mut self) {
         if self.counts.is_connected {
             return;
         }
@@ -500,42 +406,6 @@ impl Line {
         }
         self.hub.publish(batch);
     }
-
-    /// The values of a block; each that makes no sense is bad by itself.
-    pub fn publish(&mut self, unit: usize, job: usize, block: &Block, answer: &Response) {
-        let now = self.hub.now();
-        let own = &self.units[unit];
-        let mut batch = Vec::new();
-        for (extent, point) in own.jobs[job].points_of(block) {
-            let point = &own.points[point];
-            let from = usize::from(extent.address - block.address);
-            let span = from..from + usize::from(extent.size);
-            let value = match answer {
-                Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits) => {
-                    bits.get(span).map(|bits| Ok(point.layout.from_coils(bits)))
-                }
-                Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) => {
-                    words.get(span).map(|words| point.layout.from_registers(words))
-                }
-                _ => None,
-            };
-            match value {
-                Some(Ok(value)) => batch.push(Sample::good(point.tag, value, now)),
-                Some(Err(quality)) => self.hub.degrade(&[point.tag], &quality),
-                None => {
-                    let quality = Quality::new(Code::BAD_DEVICE_FAILURE, "the answer is too short");
-                    self.hub.degrade(&[point.tag], &quality);
-                }
-            }
-        }
-        self.hub.publish(batch);
-    }
-
-    fn degrade(&self, unit: usize, job: usize, block: &Block, quality: &Quality) {
-        let own = &self.units[unit];
-        let tags: Vec<_> = own.jobs[job].points_of(block).map(|(_, point)| own.points[point].tag).collect();
-        self.hub.degrade(&tags, quality);
-    }
 }
 
 fn is_read(question: &Request<'_>) -> bool {
@@ -546,14 +416,4 @@ fn is_read(question: &Request<'_>) -> bool {
             | Request::ReadInputRegisters(..)
             | Request::ReadHoldingRegisters(..)
     )
-}
-
-pub fn question(block: &Block) -> Request<'static> {
-    let &Block { area, address, count, .. } = block;
-    match area {
-        Area::Coil => Request::ReadCoils(address, count),
-        Area::Discrete => Request::ReadDiscreteInputs(address, count),
-        Area::Input => Request::ReadInputRegisters(address, count),
-        Area::Holding => Request::ReadHoldingRegisters(address, count),
-    }
 }

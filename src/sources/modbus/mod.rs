@@ -4,14 +4,15 @@
 //!                                     │ link ─ tokio-modbus ─ sieve ─ wire
 //!                                     └ next: write? scan? probe of a silent unit?
 //!
-//! - `config`: what an integrator writes, and what is wrong with it; `resolve`: what runs.
+//! - `config`: what an integrator writes; `check`: what is wrong with it; `resolve`: what runs.
 //! - Pure: `layout` (registers to values and back), `plan` (tags to requests), `fault` (exceptions to qualities).
 //! - `wire`, `sieve`, `link`: one question, one answer, and what else can come of it.
-//! - `line`, `unit`, `write`, `status`: who is asked what, and when.
+//! - `line`, `unit`, `scan`, `write`, `status`: who is asked what, and when.
 //!
 //! A value's source time is that of the answer it came with: Modbus carries none, and a gateway's clients expect one.
 //! All lines of a table run in one task; a line does one thing at a time, as a serial line must and many TCP devices can.
 
+mod check;
 mod config;
 mod fault;
 mod layout;
@@ -19,6 +20,7 @@ mod line;
 mod link;
 mod plan;
 mod resolve;
+mod scan;
 mod sieve;
 mod status;
 mod unit;

@@ -7,9 +7,10 @@
 
 use super::fault;
 use super::layout::Raw;
-use super::line::{Line, question};
+use super::line::Line;
 use super::link::Fault;
 use super::plan::Area;
+use super::scan::question;
 use super::unit::Point;
 use crate::hub::WriteRequest;
 use crate::model::{Quality, Range, Status, Value};
