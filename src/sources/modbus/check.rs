@@ -1,10 +1,10 @@
 //! What is wrong with a `[[modbus]]`: by table within the table and by key, with what would be right.
 
+use super::Finding;
 use super::config::{Config, Endpoint, Found, MOST_BITS, MOST_REGISTERS, Tag, Unit};
 use super::layout::Type;
 use super::plan::Area;
 use crate::model::{DataType, TagName};
-use crate::sources::Finding;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use toml::Spanned;

@@ -1,5 +1,6 @@
 //! From a checked configuration to lines that can run: which tags there are, and who reads them.
 
+use super::SourceError;
 use super::config::{Config, Endpoint, Tag, Unit as UnitConfig};
 use super::line::Line;
 use super::link::Link;
@@ -8,7 +9,6 @@ use super::status::{self, Counts, Status};
 use super::unit::{Habits, Health, Job, Point, Unit};
 use crate::hub::{Hub, Registration};
 use crate::model::{TagId, TagName, TagNameError, TagSpec};
-use crate::sources::SourceError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
