@@ -6,6 +6,7 @@
 
 pub mod computed;
 pub mod gpio;
+pub mod modbus;
 pub mod sensors;
 pub mod simulator;
 pub mod system;
@@ -78,10 +79,11 @@ pub enum SourceError {
 pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
+    UaClient(Box<ua_client::Config>),
+    Modbus(modbus::Config),
     Gpio(gpio::Config),
     Sensors(sensors::Config),
     Computed(computed::Config),
-    UaClient(Box<ua_client::Config>),
 }
 
 impl std::ops::Deref for Table {
@@ -91,10 +93,11 @@ impl std::ops::Deref for Table {
         match self {
             Table::System(config) => config,
             Table::Simulator(config) => config,
+            Table::UaClient(config) => &**config,
+            Table::Modbus(config) => config,
             Table::Gpio(config) => config,
             Table::Sensors(config) => config,
             Table::Computed(config) => config,
-            Table::UaClient(config) => &**config,
         }
     }
 }
