@@ -190,7 +190,9 @@ impl Config {
         tables.extend(self.gpio.iter().map(|table| (table.span(), Table::Gpio(table.get_ref().clone()))));
         tables.extend(self.sensors.iter().map(|table| (table.span(), Table::Sensors(table.get_ref().clone()))));
         tables.extend(self.computed.iter().map(|table| (table.span(), Table::Computed(table.get_ref().clone()))));
-        tables.extend(self.ua_client.iter().map(|table| (table.span(), Table::UaClient(table.get_ref().clone()))));
+        tables.extend(
+            self.ua_client.iter().map(|table| (table.span(), Table::UaClient(Box::new(table.get_ref().clone())))),
+        );
         tables
     }
 }

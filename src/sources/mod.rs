@@ -81,7 +81,7 @@ pub enum Table {
     Gpio(gpio::Config),
     Sensors(sensors::Config),
     Computed(computed::Config),
-    UaClient(ua_client::Config),
+    UaClient(Box<ua_client::Config>),
 }
 
 impl std::ops::Deref for Table {
@@ -94,7 +94,7 @@ impl std::ops::Deref for Table {
             Table::Gpio(config) => config,
             Table::Sensors(config) => config,
             Table::Computed(config) => config,
-            Table::UaClient(config) => config,
+            Table::UaClient(config) => &**config,
         }
     }
 }
