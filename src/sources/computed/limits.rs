@@ -5,10 +5,10 @@
 //! A value that is bad says nothing, so the alarm stays as it is. The alarm is a condition of the hub, so who has seen it
 //! is kept there; it is declared while its tag exists.
 
+use super::Finding;
 use crate::base::duration;
 use crate::hub::Hub;
 use crate::model::{ConditionKind, Level, Limits, TagName};
-use crate::sources::Finding;
 use serde::Deserialize;
 use std::ops::Range;
 use std::time::Duration;

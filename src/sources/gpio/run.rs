@@ -8,10 +8,10 @@
 use super::Config;
 use super::chip::{self, Taken};
 use super::line::{self, Count};
+use super::{Source, SourceError};
 use crate::base::Stop;
 use crate::hub::{Hub, Registration, WriteRequest};
 use crate::model::{Quality, Sample, Status, TagId, Value};
-use crate::sources::{Source, SourceError};
 use async_trait::async_trait;
 use futures_util::future::select_all;
 use gpiocdev::Request;

@@ -10,10 +10,10 @@
 use super::Config;
 use super::channel::Channel;
 use super::scan::{Device, Key, scan};
+use super::{Source, SourceError};
 use crate::base::{Selection, Stop};
 use crate::hub::{Hub, Registration};
 use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagSpec, Value};
-use crate::sources::{Source, SourceError};
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
