@@ -31,11 +31,15 @@ pub struct Config {
     #[serde(default)]
     pub simulator: Vec<Spanned<sources::simulator::Config>>,
     #[serde(default)]
+    pub ua_client: Vec<Spanned<sources::ua_client::Config>>,
+    #[serde(default)]
+    pub modbus: Vec<Spanned<sources::modbus::Config>>,
+    #[serde(default)]
+    pub gpio: Vec<Spanned<sources::gpio::Config>>,
+    #[serde(default)]
     pub sensors: Vec<Spanned<sources::sensors::Config>>,
     #[serde(default)]
     pub computed: Vec<Spanned<sources::computed::Config>>,
-    #[serde(default)]
-    pub ua_client: Vec<Spanned<sources::ua_client::Config>>,
 }
 
 /// `[device]`
@@ -185,11 +189,13 @@ impl Config {
         let mut tables: Vec<(Range<usize>, Table)> = Vec::new();
         tables.extend(self.system.iter().map(|table| (table.span(), Table::System(table.get_ref().clone()))));
         tables.extend(self.simulator.iter().map(|table| (table.span(), Table::Simulator(table.get_ref().clone()))));
-        tables.extend(self.sensors.iter().map(|table| (table.span(), Table::Sensors(table.get_ref().clone()))));
-        tables.extend(self.computed.iter().map(|table| (table.span(), Table::Computed(table.get_ref().clone()))));
         tables.extend(
             self.ua_client.iter().map(|table| (table.span(), Table::UaClient(Box::new(table.get_ref().clone())))),
         );
+        tables.extend(self.modbus.iter().map(|table| (table.span(), Table::Modbus(table.get_ref().clone()))));
+        tables.extend(self.gpio.iter().map(|table| (table.span(), Table::Gpio(table.get_ref().clone()))));
+        tables.extend(self.sensors.iter().map(|table| (table.span(), Table::Sensors(table.get_ref().clone()))));
+        tables.extend(self.computed.iter().map(|table| (table.span(), Table::Computed(table.get_ref().clone()))));
         tables
     }
 }
@@ -261,9 +267,12 @@ impl Source {
     }
 
     /// The line of a key within the table that begins at `span`, else of the table's header. toml gives as a table's
-    /// span its header only, so the table ends where the next header begins.
+    /// span its header only, so the table ends where the next header begins; an inline table is taken for one line.
     fn line_of_key(&self, span: &Range<usize>, key: &str) -> usize {
         let mut offset = span.start;
+        if self.text.get(offset..).is_some_and(|text| text.starts_with('{')) {
+            return self.line_at(offset);
+        }
         for line in self.text.get(span.start..).unwrap_or_default().split_inclusive('\n') {
             if offset > span.start && line.trim_start().starts_with('[') {
                 break;

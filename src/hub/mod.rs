@@ -59,6 +59,7 @@ struct Inner {
     clock: Clock,
     table: RwLock<Table>,
     latest: Mutex<Vec<std::sync::Weak<latest::Marks>>>,
+    registered: Mutex<Vec<std::sync::Weak<latest::Marks>>>,
     every: Mutex<Vec<every::Tap>>,
     /// Counts what readers must know of tags and cameras that come and go.
     structure: watch::Sender<u64>,
@@ -78,6 +79,7 @@ impl Hub {
             log,
             table: RwLock::default(),
             latest: Mutex::default(),
+            registered: Mutex::default(),
             every: Mutex::default(),
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
@@ -103,6 +105,7 @@ impl Hub {
     /// Tells all readers of tags that were registered.
     fn announce(&self, tags: &[TagId], is_news: bool) {
         latest::mark(&mut lock(&self.0.latest), tags.iter().copied());
+        latest::mark(&mut lock(&self.0.registered), tags.iter().copied());
         if is_news {
             self.0.structure.send_modify(|count| *count += 1);
         }
@@ -192,6 +195,14 @@ impl Hub {
         let latest = Latest::new();
         latest::subscribe(&mut lock(&self.0.latest), &latest);
         latest
+    }
+
+    /// Tags that were registered, or of which something else became known: their current sample became another without
+    /// being published, which those who read [`Hub::every`] are not told.
+    pub fn registered(&self) -> Latest {
+        let registered = Latest::new();
+        latest::subscribe(&mut lock(&self.0.registered), &registered);
+        registered
     }
 
     /// For sinks that want each sample. Holds `capacity` batches; a reader that falls behind further loses whole

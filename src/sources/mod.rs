@@ -5,6 +5,8 @@
 //! A new source is a folder with a [`Config`], a line in [`Table`] and one in the root of the configuration.
 
 pub mod computed;
+pub mod gpio;
+pub mod modbus;
 pub mod sensors;
 pub mod simulator;
 pub mod system;
@@ -77,9 +79,11 @@ pub enum SourceError {
 pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
+    UaClient(Box<ua_client::Config>),
+    Modbus(modbus::Config),
+    Gpio(gpio::Config),
     Sensors(sensors::Config),
     Computed(computed::Config),
-    UaClient(Box<ua_client::Config>),
 }
 
 impl std::ops::Deref for Table {
@@ -89,9 +93,11 @@ impl std::ops::Deref for Table {
         match self {
             Table::System(config) => config,
             Table::Simulator(config) => config,
+            Table::UaClient(config) => &**config,
+            Table::Modbus(config) => config,
+            Table::Gpio(config) => config,
             Table::Sensors(config) => config,
             Table::Computed(config) => config,
-            Table::UaClient(config) => &**config,
         }
     }
 }
