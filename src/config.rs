@@ -33,6 +33,8 @@ pub struct Config {
     #[serde(default)]
     pub modbus: Vec<Spanned<sources::modbus::Config>>,
     #[serde(default)]
+    pub gpio: Vec<Spanned<sources::gpio::Config>>,
+    #[serde(default)]
     pub sensors: Vec<Spanned<sources::sensors::Config>>,
     #[serde(default)]
     pub computed: Vec<Spanned<sources::computed::Config>>,
@@ -188,9 +190,12 @@ impl Config {
         tables.extend(self.system.iter().map(|table| (table.span(), Table::System(table.get_ref().clone()))));
         tables.extend(self.simulator.iter().map(|table| (table.span(), Table::Simulator(table.get_ref().clone()))));
         tables.extend(self.modbus.iter().map(|table| (table.span(), Table::Modbus(table.get_ref().clone()))));
+        tables.extend(self.gpio.iter().map(|table| (table.span(), Table::Gpio(table.get_ref().clone()))));
         tables.extend(self.sensors.iter().map(|table| (table.span(), Table::Sensors(table.get_ref().clone()))));
         tables.extend(self.computed.iter().map(|table| (table.span(), Table::Computed(table.get_ref().clone()))));
-        tables.extend(self.ua_client.iter().map(|table| (table.span(), Table::UaClient(table.get_ref().clone()))));
+        tables.extend(
+            self.ua_client.iter().map(|table| (table.span(), Table::UaClient(Box::new(table.get_ref().clone())))),
+        );
         tables
     }
 }

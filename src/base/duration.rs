@@ -28,7 +28,8 @@ pub fn deserialize_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     deserialize(deserializer).map(Some)
 }
 
-fn parse(text: &str) -> Result<Duration, String> {
+/// The same from a command line.
+pub fn parse(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         // humantime takes a bare "0"; elsewhere a number without a unit is refused, so here as well.
         Ok(duration) if text.trim().chars().any(char::is_alphabetic) => Ok(duration),

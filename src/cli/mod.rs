@@ -1,5 +1,7 @@
-//! The command line: `vedette run`, `vedette check`, `vedette cameras`, `vedette snapshot`, `vedette trust`, `vedette
-//! user`, `vedette reload`.
+//! The command line.
+//!
+//! - the appliance: `run`, `check`, `trust`, `user`, `reload`; its cameras: `cameras`, `snapshot`;
+//! - the tool for any OPC UA server: `browse`, `read`, `write`, `watch`, `plot`, `discover`, `import`, on `remote/`.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started.
 
@@ -7,6 +9,21 @@ mod cameras;
 mod snapshot;
 mod trust;
 mod user;
+
+mod browse;
+mod discover;
+mod import;
+mod plot;
+mod read;
+mod watch;
+mod write;
+
+mod glob;
+mod password;
+mod progress;
+mod remote;
+mod show;
+mod typed;
 
 use crate::app::{self, AskError, Options, StartError};
 use clap::{Args, Parser, Subcommand};
@@ -48,6 +65,20 @@ enum Command {
     Trust(trust::Arguments),
     /// Say who may log in to the OPC UA server, and as what; a running vedette follows at once.
     User(user::Arguments),
+    /// Show what is in an OPC UA server's address space, as a tree.
+    Browse(browse::Arguments),
+    /// Read values of an OPC UA server, with quality, time and type.
+    Read(read::Arguments),
+    /// Write a value to an OPC UA server.
+    Write(write::Arguments),
+    /// Follow values of an OPC UA server: a line for each change, until Ctrl-C.
+    Watch(watch::Arguments),
+    /// Plot values of an OPC UA server in the terminal.
+    Plot(plot::Arguments),
+    /// Find OPC UA servers: on the network by mDNS, or on one host.
+    Discover(discover::Arguments),
+    /// Write the configuration that collects the variables below a node of an OPC UA server.
+    Import(import::Arguments),
 }
 
 const DEFAULT_CONFIG: &str = "/etc/vedette/vedette.toml";
@@ -78,6 +109,13 @@ pub fn main() -> ExitCode {
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Trust(arguments) => trust::run(&arguments),
         Command::User(arguments) => user::run(arguments),
+        Command::Browse(arguments) => browse::run(&arguments),
+        Command::Read(arguments) => read::run(&arguments),
+        Command::Write(arguments) => write::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
+        Command::Plot(arguments) => plot::run(&arguments),
+        Command::Discover(arguments) => discover::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
     }
 }
 

@@ -3,13 +3,12 @@
 //! A password is asked for twice on the terminal, unseen, or comes in one line from standard input with
 //! `--password-stdin`; never as an argument, where every process could read it.
 
-use super::{DEFAULT_CONFIG, FAILED, WRONG, complain};
+use super::{DEFAULT_CONFIG, FAILED, WRONG, complain, password};
 use crate::app;
 use crate::model::Role;
 use crate::users::{self, Certificate, User, UserName, UsersFile};
 use clap::{Args, Subcommand};
-use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -193,51 +192,17 @@ fn list(users: &[User]) -> String {
 
 impl PasswordFrom {
     fn hash(&self, name: &UserName) -> Result<String, String> {
-        let password = if self.password_stdin { one_line()? } else { ask_twice(name)? };
+        let password = if self.password_stdin { password::from_stdin()? } else { ask_twice(name)? };
         users::hash(name, &password).map_err(|error| error.to_string())
     }
 }
 
-fn one_line() -> Result<String, String> {
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| format!("cannot read the password: {error}"))?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
-}
-
 fn ask_twice(name: &UserName) -> Result<String, String> {
-    if !std::io::stdin().is_terminal() {
-        return Err("there is no terminal to ask for the password; give it with --password-stdin".into());
+    let option = "--password-stdin";
+    let password = password::ask(&format!("Password for {name}: "), option)?;
+    if password::ask("Once more: ", option)? == password {
+        Ok(password)
+    } else {
+        Err("the two are not the same".into())
     }
-    let password = ask(&format!("Password for {name}: "))?;
-    if ask("Once more: ")? == password { Ok(password) } else { Err("the two are not the same".into()) }
-}
-
-/// What SIGINT's key sends.
-const INTERRUPT: u8 = 3;
-
-/// A terminal's longest line (N_TTY).
-const LINE: usize = 4096;
-
-/// A line from the terminal, unseen. Ctrl-C ends the line instead of the program, which would leave the terminal mute.
-fn ask(prompt: &str) -> Result<String, String> {
-    let failed = |error: rustix::io::Errno| format!("cannot ask for the password: {error}");
-    let stdin = std::io::stdin();
-    let before = termios::tcgetattr(&stdin).map_err(failed)?;
-    let mut mute = before.clone();
-    mute.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
-    mute.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
-    termios::tcsetattr(&stdin, OptionalActions::Flush, &mute).map_err(failed)?;
-    eprint!("{prompt}");
-    // A terminal gives one line at a time, also one that does not end with a newline.
-    let mut line = [0; LINE];
-    let read = rustix::io::read(&stdin, &mut line);
-    eprintln!();
-    termios::tcsetattr(&stdin, OptionalActions::Flush, &before).map_err(failed)?;
-    let line = &line[..read.map_err(failed)?];
-    if line.is_empty() || line.contains(&INTERRUPT) {
-        return Err("interrupted; nothing was changed".into());
-    }
-    let line = std::str::from_utf8(line).map_err(|_| "the password is no UTF-8".to_owned())?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

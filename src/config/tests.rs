@@ -5,7 +5,7 @@ const BAD: &[(&str, &str)] = &[
     ("[ua_server]\nlistn = '127.0.0.1:4840'\n", "x.toml:2: [ua_server]: unknown key `listn`; did you mean `listen`?"),
     (
         "[opc]\n",
-        "x.toml:1: [opc]: unknown key `opc`; known are device, ua_server, mqtt, history, cameras, camera, system, simulator, modbus, sensors, computed, ua_client",
+        "x.toml:1: [opc]: unknown key `opc`; known are device, ua_server, mqtt, history, cameras, camera, system, simulator, modbus, gpio, sensors, computed, ua_client",
     ),
     ("\n[device]\nname = 5\n", "x.toml:3: [device] name: wrong type: integer `5` where text in quotes belongs"),
     ("[ua_server]\nlisten = 'here'\n", "x.toml:2: [ua_server] listen: 'here': invalid socket address syntax"),

@@ -1,46 +1,61 @@
 //! Delivery of each sample: batches through a bounded queue.
 //!
-//! The hub never waits for a reader. A reader that falls behind by more batches than its queue holds loses whole
-//! batches, newest first, and the count of their samples is kept for everybody to see.
+//! The hub never waits for a reader. A reader that falls behind by more batches than its queue holds, or by more samples
+//! than [`SAMPLES`], loses whole batches, newest first, and the count of their samples is kept for everybody to see.
 
 use crate::model::Sample;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
+
+/// What may wait for one reader, 16 MiB; a larger batch waits alone.
+const SAMPLES: usize = 200_000;
 
 /// A reader of each sample. Dropping it ends the delivery.
 pub struct Every {
     batches: mpsc::Receiver<Arc<[Sample]>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    waiting: AtomicUsize,
+    lost: AtomicU64,
 }
 
 pub(super) struct Tap {
     batches: mpsc::Sender<Arc<[Sample]>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 impl Every {
     /// The next batch, in the order of publication. `None` if the hub is gone. Cancel safe.
     pub async fn next(&mut self) -> Option<Arc<[Sample]>> {
-        self.batches.recv().await
+        let batch = self.batches.recv().await;
+        batch.inspect(|batch| self.taken(batch))
     }
 
     /// A batch that waits already, if there is one.
     pub fn try_next(&mut self) -> Option<Arc<[Sample]>> {
-        self.batches.try_recv().ok()
+        let batch = self.batches.try_recv().ok();
+        batch.inspect(|batch| self.taken(batch))
     }
 
     /// Samples lost so far because this reader was too slow.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.counts.lost.load(Ordering::Relaxed)
+    }
+
+    fn taken(&self, batch: &[Sample]) {
+        self.counts.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
     }
 }
 
 pub(super) fn subscribe(taps: &mut Vec<Tap>, capacity: usize) -> Every {
     let (sender, batches) = mpsc::channel(capacity);
-    let lost = Arc::new(AtomicU64::new(0));
-    taps.push(Tap { batches: sender, lost: lost.clone() });
-    Every { batches, lost }
+    let counts = Arc::<Counts>::default();
+    taps.push(Tap { batches: sender, counts: counts.clone() });
+    Every { batches, counts }
 }
 
 pub(super) fn offer(taps: &mut Vec<Tap>, batch: &[Sample]) {
@@ -49,9 +64,12 @@ pub(super) fn offer(taps: &mut Vec<Tap>, batch: &[Sample]) {
         return;
     }
     let shared: Arc<[Sample]> = batch.into();
-    for tap in taps {
-        if tap.batches.try_send(shared.clone()).is_err() {
-            tap.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
+    for Tap { batches, counts } in taps {
+        let waiting = counts.waiting.fetch_add(batch.len(), Ordering::Relaxed);
+        let has_room = waiting == 0 || waiting + batch.len() <= SAMPLES;
+        if !has_room || batches.try_send(shared.clone()).is_err() {
+            counts.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+            counts.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }
     }
 }

@@ -37,7 +37,7 @@ pub use sources::Running;
 pub use table::{RegisterError, Registration, Request, TagChange, WriteRequest};
 
 use crate::base::Clock;
-use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
@@ -59,6 +59,7 @@ struct Inner {
     clock: Clock,
     table: RwLock<Table>,
     latest: Mutex<Vec<std::sync::Weak<latest::Marks>>>,
+    registered: Mutex<Vec<std::sync::Weak<latest::Marks>>>,
     every: Mutex<Vec<every::Tap>>,
     /// Counts what readers must know of tags and cameras that come and go.
     structure: watch::Sender<u64>,
@@ -78,6 +79,7 @@ impl Hub {
             log,
             table: RwLock::default(),
             latest: Mutex::default(),
+            registered: Mutex::default(),
             every: Mutex::default(),
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
@@ -103,6 +105,7 @@ impl Hub {
     /// Tells all readers of tags that were registered.
     fn announce(&self, tags: &[TagId], is_news: bool) {
         latest::mark(&mut lock(&self.0.latest), tags.iter().copied());
+        latest::mark(&mut lock(&self.0.registered), tags.iter().copied());
         if is_news {
             self.0.structure.send_modify(|count| *count += 1);
         }
@@ -194,6 +197,14 @@ impl Hub {
         latest
     }
 
+    /// Tags that were registered, or of which something else became known: their current sample became another without
+    /// being published, which those who read [`Hub::every`] are not told.
+    pub fn registered(&self) -> Latest {
+        let registered = Latest::new();
+        latest::subscribe(&mut lock(&self.0.registered), &registered);
+        registered
+    }
+
     /// For sinks that want each sample. Holds `capacity` batches; a reader that falls behind further loses whole
     /// batches, and [`Every::lost`] counts their samples.
     pub fn every(&self, capacity: usize) -> Every {
@@ -262,7 +273,9 @@ fn check_writable(spec: &TagSpec, value: &Value) -> Result<(), Quality> {
     if !spec.writable {
         return Err(Quality::new(Status::BAD_NOT_WRITABLE, format!("{} is read-only", spec.name)));
     }
-    if value.data_type() != Some(spec.data_type) || value.is_array() != spec.is_array {
+    // Where the type is not known its owner has to judge.
+    let fits = value.data_type() == Some(spec.data_type) && value.is_array() == spec.is_array;
+    if !fits && spec.data_type != DataType::Variant {
         let found = value.data_type().map_or("nothing".to_owned(), |t| t.to_string());
         let reason = format!("{} is of type {}, not {found}", spec.name, spec.data_type);
         return Err(Quality::new(Status::BAD_TYPE_MISMATCH, reason));

@@ -61,6 +61,27 @@ async fn every_delivers_in_order_and_counts_what_it_loses() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_reader_is_bounded_in_samples_too_and_registrations_are_told_apart() {
+    let hub = hub();
+    let (mut every, mut registered) = (hub.every(1000), hub.registered());
+    let source = hub.register("s", vec![spec("a")]).unwrap();
+    assert_eq!(registered.changed().await, source.tags());
+    let batch = |count: usize| vec![Sample::good(source.tags()[0], Value::Int32(1), hub.now()); count];
+    hub.publish(batch(300_000));
+    hub.publish(batch(1));
+    assert_eq!(every.lost(), 1, "the large one came alone");
+    assert_eq!(every.next().await.unwrap().len(), 300_000);
+    hub.publish(batch(150_000));
+    hub.publish(batch(60_000));
+    hub.publish(batch(50_000));
+    assert_eq!(every.lost(), 60_001);
+    drop((every.try_next().unwrap(), every.try_next().unwrap()));
+    assert!(every.try_next().is_none());
+    let publications = tokio::time::timeout(std::time::Duration::from_millis(1), registered.changed());
+    assert!(publications.await.is_err(), "a publication is no registration");
+}
+
+#[tokio::test]
 async fn a_write_goes_to_the_owner_and_its_answer_comes_back() {
     let hub = hub();
     let mut source = hub.register("s", vec![spec("set").writable(), spec("fixed")]).unwrap();
@@ -219,4 +240,19 @@ async fn an_owner_may_get_further_tags() {
     outcome.unwrap();
     drop(source);
     assert_eq!(hub.read(late).quality.status, Status::BAD_NO_COMMUNICATION);
+}
+
+#[tokio::test]
+async fn a_tag_of_unknown_type_takes_what_its_owner_takes() {
+    let hub = Hub::new(Clock::real());
+    let spec = TagSpec::new(TagName::new("plc/any").unwrap(), DataType::Variant).writable();
+    let mut tags = hub.register("plc", vec![spec]).unwrap();
+    let tag = tags.tags()[0];
+    let owner = async {
+        let request = tags.next_write().await;
+        assert_eq!(request.value, Value::Int16(1));
+        request.reply.send(Ok(())).unwrap();
+    };
+    let (outcome, ()) = tokio::join!(hub.write(tag, Value::Int16(1)), owner);
+    outcome.unwrap();
 }

@@ -22,6 +22,10 @@ pub enum EventKind {
     /// Our own certificate is about to expire.
     CertificateExpires,
     UpdateInstalled,
+    /// A device that a source collects from says that something happened to it.
+    SourceEvent {
+        severity: u16,
+    },
 }
 
 impl EventKind {
@@ -31,6 +35,7 @@ impl EventKind {
         match self {
             Kind::CameraConnected | Kind::SourceBack | Kind::UplinkBack | Kind::ConfigurationApplied => 100,
             Kind::UpdateInstalled => 200,
+            Kind::SourceEvent { severity } => severity,
             Kind::LoginRefused | Kind::ClientRefused | Kind::ConfigurationRefused | Kind::CertificateExpires => 500,
             Kind::CameraDisconnected | Kind::CameraNoSignal | Kind::SourceLost | Kind::UplinkLost => 700,
         }

@@ -78,7 +78,7 @@ pub fn variant(value: &Value) -> ua::Variant {
         Value::Double(v) => Variant::Double(*v),
         Value::String(v) => Variant::String(ua_string(v)),
         Value::DateTime(v) => Variant::DateTime(Box::new(date_time(*v))),
-        Value::Guid(v) => Variant::Guid(Box::new(ua::Guid::from_bytes(*v))),
+        Value::Guid(v) => Variant::Guid(Box::new(ua_guid(v))),
         Value::ByteString(v) => Variant::ByteString(byte_string(v)),
         Value::XmlElement(v) => Variant::XmlElement(ua::XmlElement::from(ua_string(v))),
         Value::NodeId(v) => Variant::NodeId(Box::new(ua_node_id(v))),
@@ -129,7 +129,7 @@ pub fn value(variant: &ua::Variant) -> Result<Value, String> {
         Variant::Double(v) => Value::Double(*v),
         Variant::String(v) => Value::String(text(v)),
         Variant::DateTime(v) => Value::DateTime(timestamp(v)),
-        Variant::Guid(v) => Value::Guid(v.to_bytes()),
+        Variant::Guid(v) => Value::Guid(guid(v)),
         Variant::ByteString(v) => Value::ByteString(bytes(v)),
         Variant::XmlElement(v) => Value::XmlElement(xml_text(v)),
         Variant::NodeId(v) => Value::NodeId(Arc::new(node_id(v))),
@@ -188,6 +188,20 @@ fn xml_text(element: &ua::XmlElement) -> Option<Arc<str>> {
     string.ok().as_ref().and_then(text)
 }
 
+/// The UA crate gives a Guid's bytes as they are on the wire, where the first three parts begin with their last byte.
+fn swapped([a, b, c, d, e, f, g, h, rest @ ..]: [u8; 16]) -> [u8; 16] {
+    let [i, j, k, l, m, n, o, p] = rest;
+    [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
+}
+
+fn ua_guid(written: &[u8; 16]) -> ua::Guid {
+    ua::Guid::from_bytes(swapped(*written))
+}
+
+fn guid(guid: &ua::Guid) -> [u8; 16] {
+    swapped(guid.to_bytes())
+}
+
 fn byte_string(bytes: &Option<Arc<[u8]>>) -> ua::ByteString {
     bytes.as_deref().map_or_else(ua::ByteString::null, |bytes| ua::ByteString::from(bytes.to_vec()))
 }
@@ -200,7 +214,7 @@ fn ua_node_id(id: &NodeId) -> ua::NodeId {
     let identifier = match &id.identifier {
         Identifier::Numeric(v) => ua::Identifier::Numeric(*v),
         Identifier::String(v) => ua::Identifier::String(ua_string(v)),
-        Identifier::Guid(v) => ua::Identifier::Guid(ua::Guid::from_bytes(*v)),
+        Identifier::Guid(v) => ua::Identifier::Guid(ua_guid(v)),
         Identifier::Opaque(v) => ua::Identifier::ByteString(byte_string(v)),
     };
     ua::NodeId { namespace: id.namespace, identifier }
@@ -210,7 +224,7 @@ fn node_id(id: &ua::NodeId) -> NodeId {
     let identifier = match &id.identifier {
         ua::Identifier::Numeric(v) => Identifier::Numeric(*v),
         ua::Identifier::String(v) => Identifier::String(text(v)),
-        ua::Identifier::Guid(v) => Identifier::Guid(v.to_bytes()),
+        ua::Identifier::Guid(v) => Identifier::Guid(guid(v)),
         ua::Identifier::ByteString(v) => Identifier::Opaque(bytes(v)),
     };
     NodeId { namespace: id.namespace, identifier }
@@ -287,6 +301,17 @@ fn with_context<T>(run: impl FnOnce(&ua::Context<'_>) -> T) -> T {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::str::FromStr;
+
+    #[test]
+    fn the_first_byte_of_a_guid_is_the_first_that_is_written() {
+        let written = "72962b91-fa75-4ae6-8d28-b404dc7daf63";
+        let read = value(&ua::Variant::from(ua::Guid::from_str(written).unwrap())).unwrap();
+        let Value::Guid(bytes) = read else { panic!("{read:?}") };
+        assert_eq!(bytes[..4], [0x72, 0x96, 0x2b, 0x91]);
+        assert_eq!(bytes[4..8], [0xfa, 0x75, 0x4a, 0xe6]);
+        assert_eq!(variant(&read).to_string(), written);
+    }
 
     fn text() -> impl Strategy<Value = Option<Arc<str>>> {
         proptest::option::of(".{0,8}".prop_map(Arc::from))

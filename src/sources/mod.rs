@@ -5,6 +5,7 @@
 //! A new source is a folder with a [`Config`], a line in [`Table`] and one in the root of the configuration.
 
 pub mod computed;
+pub mod gpio;
 pub mod modbus;
 pub mod sensors;
 pub mod simulator;
@@ -79,9 +80,10 @@ pub enum Table {
     System(system::Config),
     Simulator(simulator::Config),
     Modbus(modbus::Config),
+    Gpio(gpio::Config),
     Sensors(sensors::Config),
     Computed(computed::Config),
-    UaClient(ua_client::Config),
+    UaClient(Box<ua_client::Config>),
 }
 
 impl std::ops::Deref for Table {
@@ -92,9 +94,10 @@ impl std::ops::Deref for Table {
             Table::System(config) => config,
             Table::Simulator(config) => config,
             Table::Modbus(config) => config,
+            Table::Gpio(config) => config,
             Table::Sensors(config) => config,
             Table::Computed(config) => config,
-            Table::UaClient(config) => config,
+            Table::UaClient(config) => &**config,
         }
     }
 }

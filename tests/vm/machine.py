@@ -106,12 +106,14 @@ class Machine:
         lifetime: int = 900,
         forward: tuple[int, ...] = (4840,),
         count_instructions: bool = False,
+        more: tuple[str, ...] = (),
     ):
         """Starts booting `image`; after `lifetime` seconds the machine is killed, whatever it does.
 
         `forward`: ports of the guest that shall be reached from here, at 127.0.0.1:ports[...].
         `count_instructions`: the guest's clock goes by the instructions it has executed, two nanoseconds each, so that
         CPU times in it do not depend on what else this host does. It is slower than ours then, and never faster.
+        `more`: further options of QEMU, such as other devices.
         """
         self.ports = {port: free_port() for port in forward}
         self._console = b""
@@ -125,7 +127,7 @@ class Machine:
             + ["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-accel"]
             + (["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi"])
             + ["-nographic", "-no-reboot", "-monitor", "none", "-serial", "stdio"]
-            + ["-nic", ",".join(["user,model=virtio-net-pci", *forwards])]
+            + ["-nic", ",".join(["user,model=virtio-net-pci", *forwards]), *more]
             + ["-kernel", str(kernel), "-initrd", str(image), "-append", "console=ttyAMA0 panic=-1 quiet"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -37,7 +37,8 @@ pub struct Connection {
     namespaces: Namespaces,
     endpoint: EndpointDescription,
     lost: watch::Receiver<Option<Loss>>,
-    tasks: Tasks,
+    /// Its task ends with it.
+    _tasks: Tasks,
 }
 
 /// How a session ended.
@@ -120,7 +121,7 @@ impl Connection {
         let unfit = |error: ServiceError| refused(error.status);
         let limits = read_limits(&session).await.map_err(unfit)?;
         let namespaces = read_namespaces(&session).await.map_err(unfit)?;
-        Ok(Self { session, limits, namespaces, endpoint, lost, tasks })
+        Ok(Self { session, limits, namespaces, endpoint, lost, _tasks: tasks })
     }
 
     pub fn limits(&self) -> &OperationLimits {
@@ -149,16 +150,14 @@ impl Connection {
 
     /// Deletes the subscriptions, closes the session, and waits for that a moment.
     pub async fn close(self) {
-        let until = Instant::now() + GOODBYE;
         let mut lost = self.lost.clone();
         if !self.is_lost() {
             // A server that does not answer is left as it is.
-            let _ = tokio::time::timeout_at(until, async {
+            let _ = tokio::time::timeout(GOODBYE, async {
                 tokio::select! { _ = self.session.disconnect() => {}, _ = lost.wait_for(Option::is_some) => {} }
             })
             .await;
         }
-        self.tasks.stop(GOODBYE).await;
     }
 }
 

@@ -19,7 +19,7 @@ use super::metric::{self, QualityCode};
 use super::proto::payload::{Metric, metric as wire};
 use super::proto::{DataType as Type, Payload};
 use super::{codec, same};
-use crate::model::{Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::model::{DataType, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use prost::Message as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -172,7 +172,9 @@ impl Session {
         metrics.push(metric::of_node(REBIRTH, Type::Boolean, wire::Value::BooleanValue(false), now));
         let before = std::mem::take(&mut self.tags);
         self.names.clear();
-        for ((id, spec), sample) in specs.into_iter().zip(current) {
+        // A host cannot be told of a metric whose type is to come; when it has, there is another birth.
+        let typed = |((_, spec), _): &((TagId, Arc<TagSpec>), &Sample)| spec.data_type != DataType::Variant;
+        for ((id, spec), sample) in specs.into_iter().zip(current).filter(typed) {
             let told = before.get(&id).map_or(QualityCode::Good, |tag| tag.told);
             let (metric, told) = metric::of_sample(&spec, sample, told, true);
             if !is_reserved(spec.name.as_str()) {
@@ -239,7 +241,7 @@ impl Session {
             let name = metric.name.clone().unwrap_or_else(|| format!("alias {}", metric.alias()));
             let known = self.names.get(name.as_str()).map(|&tag| (tag, &self.tags[&tag].spec));
             match known {
-                _ if name == REBIRTH => match codec::decode(&metric, crate::model::DataType::Boolean, false) {
+                _ if name == REBIRTH => match codec::decode(&metric, DataType::Boolean, false) {
                     Ok(asked) => command.rebirth |= asked == Value::Boolean(true),
                     Err(error) => command.faults.push(Fault::Value { metric: name, error }),
                 },

@@ -17,7 +17,8 @@
 //! - `methods.rs` are our methods; `snapshot.rs` is the one of that name.
 //! - `events/` are events, and conditions as alarms.
 //! - `history/` answers HistoryRead from the store.
-//! - `items.rs` looks after monitored items on tags where the UA crate does not; `stamps.rs` after their timestamps.
+//! - `notify.rs` brings samples to monitored items; `items.rs` looks after items on tags where the UA crate does not;
+//!   `stamps.rs` after their timestamps.
 //! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
 //! - `found/` makes it known: mDNS, discovery server, reverse connect.
@@ -42,6 +43,7 @@ mod items;
 mod limits;
 mod methods;
 mod node_manager;
+mod notify;
 mod pki;
 mod ranges;
 mod server_nodes;
@@ -50,7 +52,7 @@ mod stamps;
 mod writes;
 
 use crate::base::{Clock, Stop, net};
-use crate::hub::{Hub, Latest};
+use crate::hub::Hub;
 use crate::model::{TagSpec, Timestamp};
 use crate::opcua::certificate::{self, Application};
 use crate::opcua::date_time;
@@ -74,7 +76,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 /// Everything that can fail has been tried: the port is bound, the certificate is there, the trust list was read.
@@ -162,7 +163,8 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     let listener = tokio::net::TcpListener::from_std(setup.listener()?).map_err(RunError::Listen)?;
     let (sampling, pump) = images::pump();
     // Taken before the nodes are made, so that nothing that comes meanwhile is missed.
-    let (latest, structure, events) = (hub.latest(), hub.structure(), hub.events());
+    let (every, registered) = (hub.every(notify::BATCHES), hub.registered());
+    let (structure, events) = (hub.structure(), hub.events());
     let access = Access::new(setup.config.anonymous, &setup.config.access, setup.users.clone());
     let delivery = Arc::new(Delivery::new(hub.clone(), access.clone()));
     let (server, handle) = build(setup, hub, sampling, &access, &delivery)?;
@@ -179,7 +181,7 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     }
     info!(address = %setup.address, insecure = setup.config.insecure_on_loopback, "Serving OPC UA.");
 
-    let notify = notify(hub, latest, &nodes, &handle);
+    let notify = notify::run(hub, every, registered, &nodes, &handle);
     let follow = follow(hub, structure, &nodes);
     let events = events::run(hub, events, &delivery, &nodes, &handle);
     let sweep = sweep(&nodes, handle.subscriptions());
@@ -297,30 +299,6 @@ fn build_date() -> DateTime {
     let file = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified());
     let since_1970 = file.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     since_1970.map_or_else(DateTime::null, |since| date_time(Timestamp::UNIX_EPOCH.saturating_add(since)))
-}
-
-/// How long changes are gathered before they are handed to the subscriptions; no client samples faster.
-const GATHER: Duration = Duration::from_millis(10);
-/// So many tags are handed over at once. Each client of each gets a copy of about 100 bytes, and others wait meanwhile.
-const AT_ONCE: usize = 500;
-
-/// Brings changed tags to the subscriptions, for ever.
-async fn notify(hub: &Hub, mut latest: Latest, nodes: &InMemoryNodeManager<HubNodes>, handle: &ServerHandle) {
-    let (nodes, subscriptions) = (nodes.inner(), handle.subscriptions());
-    loop {
-        let changed = tokio::select! {
-            changed = latest.changed() => changed,
-            () = nodes.items().wait() => Vec::new(),
-        };
-        let due = nodes.items().lock().due(Instant::now());
-        for (tags, is_change) in [(due, false), (changed, true)] {
-            for tags in tags.chunks(AT_ONCE) {
-                nodes.deliver(&hub.read_many(tags), is_change, subscriptions);
-                tokio::task::yield_now().await;
-            }
-        }
-        tokio::time::sleep(GATHER).await;
-    }
 }
 
 /// How often it is looked whether a subscription has expired.

@@ -89,7 +89,7 @@ impl HubNodes {
     }
 
     /// Hands samples to the monitored items of their tags; `is_change`: for the first time.
-    pub(super) fn deliver(&self, samples: &[Sample], is_change: bool, subscriptions: &SubscriptionCache) {
+    pub(super) fn deliver(&self, samples: &[&Sample], is_change: bool, subscriptions: &SubscriptionCache) {
         let (now, time) = (Instant::now(), self.hub.now());
         let nodes = self.read_nodes();
         // What is gathered goes to the subscriptions when this is dropped, after the items are free again.

@@ -256,7 +256,7 @@ mod tests {
             ("{a} - {b} - 1", Value::Double(2.0)),
             ("max({a}, max({b}, 9), 3) + min({a})", Value::Double(14.0)),
             ("clamp({a}, 0, 3)", Value::Double(3.0)),
-            ("round(pi * 100) / 100", Value::Double(3.14)),
+            ("round(pi * 1000)", Value::Double(3142.0)),
             ("sign(0) + sign(-{a})", Value::Double(-1.0)),
             ("{a} > {b} && !({a} == 5)", Value::Boolean(false)),
             ("{a} != 5 || {b} <= 2", Value::Boolean(true)),

@@ -1,6 +1,7 @@
 //! Tags that are computed from other tags, and alarms on the limits of any tag.
 //!
 //!     expression.rs   what may be written: "{line 1/speed} * 0.06"
+//!     names.rs        the tags in it
 //!     evaluate.rs     its value, quality and time
 //!     order.rs        what is computed after what; cycles
 //!     limits.rs       high_high, high, low, low_low
@@ -12,6 +13,7 @@
 mod evaluate;
 mod expression;
 mod limits;
+mod names;
 mod order;
 mod run;
 

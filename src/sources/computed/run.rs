@@ -23,6 +23,7 @@ pub(super) struct Computed {
     interval: Duration,
     hub: Hub,
     tags: Registration,
+    own: HashSet<TagId>,
     /// Each after those that it needs.
     items: Vec<Item>,
     watches: Vec<Watch>,
@@ -70,7 +71,8 @@ impl Computed {
             Item { tag, data_type, inputs: vec![None; expression.inputs.len()], expression }
         };
         let items = ordered.into_iter().map(item).collect();
-        Ok(Self { interval: config.interval, hub: hub.clone(), tags, items, watches, links: Links::default() })
+        let (own, links) = (tags.tags().iter().copied().collect(), Links::default());
+        Ok(Self { interval: config.interval, hub: hub.clone(), tags, own, items, watches, links })
     }
 
     /// Finds the tags by their names. Which items have others than before.
@@ -135,9 +137,8 @@ impl Computed {
 
     /// One round: `changed` by others.
     fn round(&mut self, changed: Vec<TagId>, mut marked: Vec<bool>) {
-        let own: HashSet<TagId> = self.tags.tags().iter().copied().collect();
         // Our own changes were taken in when they were made.
-        let mut changed: HashSet<TagId> = changed.into_iter().filter(|tag| !own.contains(tag)).collect();
+        let mut changed: HashSet<TagId> = changed.into_iter().filter(|tag| !self.own.contains(tag)).collect();
         for tag in &changed {
             for &at in self.links.items.get(tag).into_iter().flatten() {
                 marked[at] = true;

@@ -1,11 +1,11 @@
 //! Where to connect, as whom, and whom to believe: made of the configuration before each attempt, because files change.
 
+use super::Place;
 use super::config::{Config, Secret};
 use crate::base::Clock;
 use crate::opcua::certificate::{Application, OwnCertificate};
 use crate::opcua::client::{ConnectError, Own, Pinned, ServerTrust, Target, Times, User};
 use crate::opcua::trust::{PKI, Rules, TrustList};
-use crate::sources::Place;
 use ::opcua::crypto::X509;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

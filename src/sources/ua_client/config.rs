@@ -1,10 +1,10 @@
 //! `[[ua_client]]`: what to collect from one server.
 
+use super::Finding;
 use super::names::Pattern;
 use crate::base::duration;
 use crate::model::{DataType, TagName};
 use crate::opcua::client::{NodeRef, Security};
-use crate::sources::Finding;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use std::collections::HashSet;

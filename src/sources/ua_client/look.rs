@@ -17,8 +17,11 @@ pub(super) struct Task {
     pub types: Types,
 }
 
+/// The node behind a tag, or why there is none.
+pub(super) type SeenTag = Result<(NodeId, Learned), StatusCode>;
+
 pub(super) struct Seen {
-    pub tags: Vec<(usize, Result<(NodeId, Learned), StatusCode>)>,
+    pub tags: Vec<(usize, SeenTag)>,
     pub rules: Vec<(usize, Result<Harvest, ServiceError>)>,
     pub types: Types,
 }

@@ -15,6 +15,7 @@
 
 mod access;
 mod config;
+mod events;
 mod inbox;
 mod learn;
 mod look;

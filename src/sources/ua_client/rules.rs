@@ -91,7 +91,7 @@ async fn variables(
                     Err(_) => continue,
                 };
                 for child in children {
-                    let is_property = child.reference == NodeId::from(ReferenceTypeId::HasProperty);
+                    let is_property = child.reference == ReferenceTypeId::HasProperty;
                     let is_wanted = matches!(child.class, NodeClass::Object | NodeClass::Variable) && !is_property;
                     if !is_wanted || seen.len() >= MOST_NODES || !seen.insert(child.node.clone()) {
                         continue;

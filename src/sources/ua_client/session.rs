@@ -1,6 +1,7 @@
 //! One session, until it ends: looks, items, writes, and what has to be seen to every second.
 
 use super::config::RuleConfig;
+use super::events;
 use super::learn::Types;
 use super::look::{self, Seen, Task};
 use super::source::{Item, Origin, UaClient};
@@ -13,7 +14,9 @@ use crate::opcua::timestamp;
 use ::opcua::types::DateTime;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
@@ -76,6 +79,11 @@ impl UaClient {
         let task = self.task(Types::default(), true);
         let mut work: Option<BoxFuture<'_, Result<Done, ServiceError>>> = Some(looking(connection, task));
         let mut types = None;
+        let changed = Arc::new(Notify::new());
+        let (hub, name) = (self.hub.clone(), self.config.name.clone());
+        let mut telling = Some(events::subscribe(connection, hub, name, self.config.events, changed.clone()).boxed());
+        // Held while the session lasts.
+        let mut _events = None;
         loop {
             tokio::select! {
                 done = pending_or(&mut work) => {
@@ -121,6 +129,8 @@ impl UaClient {
                     let reason = format!("the server has ended a subscription: {status}");
                     return Err(Ended::Lost(Quality::new(Status::BAD_NO_COMMUNICATION, reason)));
                 }
+                made = pending_or(&mut telling), if work.is_none() => (telling, _events) = (None, made),
+                () = changed.notified() => next_rescan = next_rescan.min(Instant::now() + SOON),
                 offset = pending_or(&mut clock) => {
                     clock = None;
                     // A server without a clock is none the worse for it.

@@ -327,3 +327,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_tag_of_unknown_type_is_left_out_until_it_is_known() {
+    let mut session = session();
+    session.connecting(7, NOW);
+    let mut specs = specs(&["a", "b"]);
+    specs[0].1 = Arc::new(TagSpec::new(TagName::new("a").unwrap(), DataType::Variant));
+    let birth = session.birth(specs, &[sample(0, 0, 0), sample(1, 0, 0)], &[], NOW);
+    let names: Vec<String> = payload(&birth).metrics.iter().map(|metric| metric.name().to_owned()).collect();
+    assert!(!names.contains(&"a".to_owned()) && names.contains(&"b".to_owned()), "{names:?}");
+    session.samples(&[sample(0, 1, 5), sample(1, 1, 6)]);
+    assert_eq!(shown(&session.data(NOW)), ["b=1@6"]);
+}

@@ -285,7 +285,7 @@ impl Nodes {
 mod tests {
     use super::*;
     use crate::base::Clock;
-    use crate::model::{DataType, TagName};
+    use crate::model::{ConditionKind, DataType, Limits, TagName};
     use ::opcua::server::address_space::NodeType;
 
     fn data_type(address_space: &AddressSpace, id: &NodeId) -> Option<NodeId> {
@@ -293,6 +293,28 @@ mod tests {
             NodeType::Variable(variable) => Some(variable.data_type()),
             _ => None,
         }
+    }
+
+    #[test]
+    fn a_limit_stays_when_its_tag_becomes_another() {
+        let hub = Hub::new(Clock::real());
+        let mut address_space = AddressSpace::new();
+        address_space.add_namespace(NAMESPACE, 2);
+        let mut nodes = Nodes::new(&[(2, NAMESPACE)], &[], None, &mut address_space);
+        let mut register = |data_type| {
+            let tags = hub.register("one", vec![TagSpec::new(TagName::new("a").unwrap(), data_type)]).unwrap();
+            hub.declare_limit("tags/a", Limits { high: Some(1.0), ..Limits::default() }, 500);
+            nodes.update(&hub, &mut address_space);
+            let id = nodes.id("Tags/a/Limit");
+            assert!(address_space.node_exists(&id) && address_space.node_exists(&nodes.id("Tags/a/Limit/HighLimit")));
+            drop(tags);
+        };
+        register(DataType::Double);
+        register(DataType::Int16);
+        hub.withdraw_condition(ConditionKind::Limit, "tags/a");
+        nodes.update(&hub, &mut address_space);
+        assert!(!address_space.node_exists(&nodes.id("Tags/a/Limit/HighLimit")));
+        assert!(address_space.node_exists(&nodes.id("Tags/a")));
     }
 
     #[test]

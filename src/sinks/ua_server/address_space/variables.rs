@@ -35,7 +35,12 @@ pub(super) fn add(address_space: &mut AddressSpace, id: &NodeId, parent: &NodeId
     if !spec.description.is_empty() {
         node = node.description(LocalizedText::new("en", &spec.description));
     }
-    node = if spec.is_array { node.value_rank(1).array_dimensions(&[0]) } else { node.value_rank(-1) };
+    node = match spec.data_type {
+        // BaseDataType: not known yet, and so neither is the rank.
+        DataType::Variant => node.value_rank(-2),
+        _ if spec.is_array => node.value_rank(1).array_dimensions(&[0]),
+        _ => node.value_rank(-1),
+    };
     node.insert(address_space);
     let text = |state: &str| Variant::from(LocalizedText::from(state));
     match definition {

@@ -4,7 +4,7 @@ use crate::model::{ConditionKind, EventKind};
 use ::opcua::types::{NodeId, ObjectTypeId};
 
 /// All kinds of events, for their types.
-pub(super) const EVENTS: [EventKind; 13] = [
+pub(super) const EVENTS: [EventKind; 14] = [
     EventKind::CameraConnected,
     EventKind::CameraDisconnected,
     EventKind::CameraNoSignal,
@@ -18,6 +18,7 @@ pub(super) const EVENTS: [EventKind; 13] = [
     EventKind::ClientRefused,
     EventKind::CertificateExpires,
     EventKind::UpdateInstalled,
+    EventKind::SourceEvent { severity: 1 },
 ];
 
 /// The name of the type, and what it means.
@@ -42,6 +43,9 @@ pub(super) fn name(kind: EventKind) -> (&'static str, &'static str) {
             ("CertificateExpiresEventType", "The certificate of this server is about to expire")
         }
         EventKind::UpdateInstalled => ("UpdateInstalledEventType", "Another version of this software runs now"),
+        EventKind::SourceEvent { .. } => {
+            ("SourceEventType", "What a source collects from has told an event of its own")
+        }
     }
 }
 
