@@ -31,9 +31,10 @@ impl Selection {
     }
 }
 
-fn is_like(pattern: &str, segment: &&str) -> bool {
-    let (pattern, segment): (Vec<char>, Vec<char>) = (pattern.chars().collect(), segment.chars().collect());
-    matches(&pattern, &segment, |&pattern| pattern == '*', |&pattern, &c| pattern == '?' || pattern == c)
+/// Whether the whole text is like the pattern, in which `*` stands for any characters, also `/`, and `?` for one.
+pub fn is_like(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    matches(&pattern, &text, |&pattern| pattern == '*', |&pattern, &c| pattern == '?' || pattern == c)
 }
 
 /// Whether the whole text is like the pattern, in which whatever `is_many` says yes to stands for any number of items.

@@ -14,7 +14,7 @@
 //! - `endpoints.rs` asks what a server offers and chooses; `transport.rs` is the socket; `limits.rs` cuts what is asked into
 //!   pieces that the server takes; `services.rs` are the services; `browse.rs` follows continuation points;
 //!   `subscription.rs` hands over what comes; `node_ref.rs` reads how people write nodes; `error.rs` says what failed and
-//!   what to try.
+//!   what to try; `tag_names.rs` makes tags' names of browse names.
 //!
 //! Invariants: the names of all status codes are kept. Every answer of a server is checked for its length before its parts
 //! are matched with what was asked. A server that is silent for [`Times::silence`] is lost, whatever TCP says.
@@ -27,6 +27,7 @@ mod limits;
 mod node_ref;
 mod services;
 mod subscription;
+mod tag_names;
 mod transport;
 mod trust;
 
@@ -37,6 +38,7 @@ pub use error::{ConnectError, ServiceError, hint, name};
 pub use limits::OperationLimits;
 pub use node_ref::{Namespaces, NodeRef, NodeRefError};
 pub use subscription::{Item, Made, Notice, Settings, Subscription};
+pub use tag_names::{distinct, segment};
 pub use trust::{Ask, Pinned, ServerCertificate, ServerTrust, Untrusted};
 
 use opcua::client::Password;

@@ -1,7 +1,6 @@
 //! `[[ua_client]]`: what to collect from one server.
 
 use super::Finding;
-use super::names::Pattern;
 use crate::base::duration;
 use crate::model::{DataType, TagName};
 use crate::opcua::client::{NodeRef, Security};
@@ -161,6 +160,15 @@ pub(super) const STATUS: &str = "status";
 /// More than fits in the memory of such a device.
 const MOST_TAGS: usize = 500_000;
 
+/// What is wrong with the pattern of a rule.
+fn check_pattern(pattern: &str) -> Option<String> {
+    match pattern.chars().count() {
+        0 => Some("it fits nothing; leave it away for all, or write \"*Temp*\"".into()),
+        1..=200 => None,
+        _ => Some("it is longer than 200 characters".into()),
+    }
+}
+
 impl Default for GroupConfig {
     fn default() -> Self {
         Self {
@@ -242,7 +250,7 @@ impl Config {
                     let all: Vec<_> = DataType::ALL.iter().map(|one| one.name()).collect();
                     ("types", format!("{name:?} is no built-in type; there is {}", all.join(", ")))
                 }),
-                pattern.as_deref().and_then(|pattern| Pattern::new(pattern).err()).map(|what| ("match", what)),
+                pattern.as_deref().and_then(check_pattern).map(|what| ("match", what)),
                 (*at_most == 0 || *at_most > MOST_TAGS)
                     .then(|| ("at_most", format!("it must be between 1 and {MOST_TAGS}"))),
                 folder.and_then(|folder| TagName::new(folder).err()).map(|error| ("folder", error.to_string())),

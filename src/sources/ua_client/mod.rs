@@ -6,7 +6,7 @@
 //!
 //! - `config.rs` is `[[ua_client]]`; `access.rs` makes of it where and as whom to connect.
 //! - `source.rs` has the items and their tags; `session.rs` is one session with its loop.
-//! - `look.rs` asks what there is, with `rules.rs`, `names.rs` and `learn.rs`; `watch.rs` has it monitored.
+//! - `look.rs` asks what there is, with `rules.rs` and `learn.rs`; `watch.rs` has it monitored.
 //! - `inbox.rs` takes in values; `writes.rs` sends them; `events.rs` passes on events; `status.rs` tells of all that.
 //!
 //! Invariants: a tag keeps its row while the process lives, and so its handle; NodeIds are resolved anew in each session,
@@ -19,7 +19,6 @@ mod events;
 mod inbox;
 mod learn;
 mod look;
-mod names;
 mod rules;
 mod session;
 mod source;

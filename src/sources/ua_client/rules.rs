@@ -5,9 +5,9 @@
 
 use super::config::{RuleConfig, data_type};
 use super::learn::{Learned, Types, learn};
-use super::names::{Pattern, distinct, segment};
+use crate::base::selection::is_like;
 use crate::model::DataType;
-use crate::opcua::client::{Connection, NodeRef, ServiceError, children};
+use crate::opcua::client::{Connection, NodeRef, ServiceError, children, distinct, segment};
 use ::opcua::types::{NodeClass, NodeId, ObjectId, ReferenceTypeId, StatusCode};
 use std::collections::HashSet;
 
@@ -73,7 +73,6 @@ async fn variables(
     rule: &RuleConfig,
     start: NodeId,
 ) -> Result<Result<Candidates, StatusCode>, ServiceError> {
-    let pattern = rule.pattern.as_deref().and_then(|pattern| Pattern::new(pattern).ok());
     // Types are known later, so all that have another would count.
     let most = if rule.types.is_empty() { rule.at_most } else { MOST_NODES };
     let mut seen: HashSet<NodeId> = HashSet::from([start.clone(), ObjectId::Server.into()]);
@@ -98,7 +97,8 @@ async fn variables(
                     }
                     let name = segment(child.name.name.as_ref());
                     let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
-                    let fits = pattern.as_ref().is_none_or(|pattern| pattern.fits(&name) || pattern.fits(&path));
+                    let fits =
+                        rule.pattern.as_ref().is_none_or(|pattern| is_like(pattern, &name) || is_like(pattern, &path));
                     if child.class == NodeClass::Variable && fits {
                         if found.len() >= most {
                             return Ok(Ok((found, true)));

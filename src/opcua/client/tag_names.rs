@@ -1,4 +1,4 @@
-//! Names of tags from browse names, and patterns for them.
+//! Names of tags from browse names.
 //!
 //! A browse name may be anything; a tag's name is a path with rules of its own (model/tag.rs). What is not allowed there
 //! becomes `_`. Two nodes that come to one name are told apart by `~2`, and a variable that has variables below it gets the
@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 /// One segment.
-pub(super) fn segment(browse_name: &str) -> String {
+pub fn segment(browse_name: &str) -> String {
     let plain: String = browse_name.chars().map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
     match plain.trim() {
         "" => "_".into(),
@@ -16,7 +16,7 @@ pub(super) fn segment(browse_name: &str) -> String {
 }
 
 /// Makes paths that are all different, and of which none is the folder of another; in the order in which they come.
-pub(super) fn distinct(paths: Vec<String>) -> Vec<String> {
+pub fn distinct(paths: Vec<String>) -> Vec<String> {
     let mut counts: HashMap<String, u32> = HashMap::new();
     let mut taken: HashSet<String> = paths.iter().cloned().collect();
     let mut unique = Vec::with_capacity(paths.len());
@@ -49,45 +49,6 @@ pub(super) fn distinct(paths: Vec<String>) -> Vec<String> {
     unique.iter().map(|path| if folders.contains(path.as_str()) { inside(path) } else { path.clone() }).collect()
 }
 
-/// A text with `*` for any text and `?` for any character.
-#[derive(Clone, Debug)]
-pub(super) struct Pattern(Vec<char>);
-
-impl Pattern {
-    pub(super) fn new(text: &str) -> Result<Self, String> {
-        match text.chars().count() {
-            0 => Err("it fits nothing; leave it away for all, or write \"*Temp*\"".into()),
-            1..=200 => Ok(Self(text.chars().collect())),
-            _ => Err("it is longer than 200 characters".into()),
-        }
-    }
-
-    /// In time that grows with the product of both lengths at most.
-    pub(super) fn fits(&self, text: &str) -> bool {
-        let text: Vec<char> = text.chars().collect();
-        let (mut at, mut next) = (0, 0);
-        // Where the last star was, and how much it has swallowed.
-        let mut star: Option<(usize, usize)> = None;
-        while next < text.len() {
-            match self.0.get(at) {
-                Some('*') => {
-                    star = Some((at, next));
-                    at += 1;
-                }
-                Some(one) if *one == '?' || *one == text[next] => (at, next) = (at + 1, next + 1),
-                _ => match &mut star {
-                    Some((back, swallowed)) => {
-                        *swallowed += 1;
-                        (at, next) = (*back + 1, *swallowed);
-                    }
-                    None => return false,
-                },
-            }
-        }
-        self.0[at..].iter().all(|one| *one == '*')
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,15 +60,6 @@ mod tests {
         assert_eq!([segment("Line 1"), segment(" a/b\n"), segment("")], ["Line 1", "a_b_", "_"]);
         let paths = ["a", "a", "b", "b/c", "a~2", "b/Value"].map(String::from).to_vec();
         assert_eq!(distinct(paths), ["a", "a~3", "b/Value_", "b/c", "a~2", "b/Value"]);
-    }
-
-    #[test]
-    fn patterns_fit_as_in_a_shell() {
-        let fits = |pattern: &str, text: &str| Pattern::new(pattern).unwrap().fits(text);
-        assert!(
-            fits("*.Temp*", "Line1.Temperature") && fits("T?mp", "Temp") && fits("*", "") && fits("a*b*c", "aXbYbZc")
-        );
-        assert!(!fits("*.Temp", "Line1.Temperature") && !fits("T?mp", "Tmp") && !fits("a*b", "acbd"));
     }
 
     proptest! {
