@@ -274,6 +274,51 @@ def test_a_namespace_that_comes_late_is_known(run, plant):
     assert eye.value("status/reconnects") == 0
 
 
+def events(eye):
+    return eye.client.get_node("ns=2;s=Device/Events").read_value()
+
+
+def test_a_large_value_is_taken_and_one_that_is_too_large_is_no_storm(run, plant):
+    plant.start()
+    plant.do("await add('big', [1] * 1_200_000, ua.VariantType.Byte)")
+    vedette, eye = run(CLEAR + GROUP + tag("big") + tag("Speed"))
+    eye.waits_for("Speed", 1.5)
+    wait_until("the large value", lambda: len(eye.value("big") or b"") == 1_200_000)
+    before = vedette.text().count("Connected.")
+    plant.do("await plant.nodes['big'].write_value(ua.Variant([1] * 5_000_000, ua.VariantType.Byte))")
+    eye.waits_until_bad("Speed")
+    wait_until("it has tried again", lambda: vedette.text().count("Connected.") >= before + 3, 60)
+    assert sum("is lost" in line for line in events(eye)) == 1
+    assert not any("is back" in line for line in events(eye))
+    plant.do("await plant.nodes['big'].write_value(ua.Variant([1, 2], ua.VariantType.Byte))")
+    eye.waits_for("Speed", 1.5, patience=60)
+    wait_until("it is said", lambda: sum("is back" in line for line in events(eye)) == 1)
+
+
+def test_events_that_are_refused_once_come_later(run, plant):
+    plant.start()
+    plant.do(
+        "from asyncua.server.subscription_service import SubscriptionService as S\n"
+        "plant.generator, plant.refused, original = await server.get_event_generator(), 0, S.create_subscription\n"
+        "async def create(self, params, *a, **k):\n"
+        "    if params.RequestedPublishingInterval == 1000 and not plant.refused:\n"
+        "        plant.refused += 1\n"
+        "        raise ua.uaerrors.BadTooManySubscriptions\n"
+        "    return await original(self, params, *a, **k)\n"
+        "S.create_subscription = create"
+    )
+    vedette, eye = run(CLEAR + "events = true\n" + GROUP + tag("Speed"))
+    eye.waits_for("Speed", 1.5)
+    wait_until("it is said", lambda: vedette.says("does not tell its events"))
+
+    def told():
+        plant.do("plant.generator.event.Message = ua.LocalizedText('the belt is torn')\nawait plant.generator.trigger()")
+        return any("the belt is torn" in line for line in events(eye))
+
+    wait_until("the event", told, 60)
+    assert plant.do("return plant.refused") == 1
+
+
 def test_a_frozen_server_is_noticed_and_comes_back(run, plant):
     plant.start()
     vedette, eye = run(CLEAR + GROUP + tag("Speed"))

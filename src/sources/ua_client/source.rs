@@ -40,6 +40,8 @@ pub(super) struct UaClient {
     lost_as: Option<Quality>,
     /// Sessions there were.
     sessions: u32,
+    /// The session has delivered for a while, so that the next attempt may follow at once.
+    pub(super) is_steady: bool,
     /// Said in the log already.
     pub(super) told: HashSet<String>,
 }
@@ -75,7 +77,13 @@ impl Source for UaClient {
         self.lose(&Quality::new(model::Status::BAD_NOT_CONNECTED, "there is no session with the server yet"));
         self.status.last_error.clear();
         while !stop.is_stopped() {
-            let (quality, hint, is_untrusted) = match self.run_once(stop, &mut backoff).await {
+            self.is_steady = false;
+            let outcome = self.run_once(stop).await;
+            if self.is_steady {
+                backoff.reset();
+                said.clear();
+            }
+            let (quality, hint, is_untrusted) = match outcome {
                 Ok(()) => return,
                 Err(Ended::Connect(error)) => {
                     let untrusted = matches!(error, ConnectError::Untrusted(_));
@@ -121,6 +129,7 @@ impl UaClient {
             access: Access::default(),
             lost_as: None,
             sessions: 0,
+            is_steady: false,
             told: HashSet::new(),
             hub: hub.clone(),
             groups,
@@ -152,7 +161,7 @@ impl UaClient {
     }
 
     /// One attempt, and the session that comes of it. `Ok` is the stop.
-    async fn run_once(&mut self, stop: &Stop, backoff: &mut Backoff) -> Result<(), Ended> {
+    async fn run_once(&mut self, stop: &Stop) -> Result<(), Ended> {
         let (target, trust) = self.access.target(&self.config, &self.place).await?;
         let connection = {
             let open = Connection::open(&target, &*trust);
@@ -179,8 +188,6 @@ impl UaClient {
         self.status.reconnects = self.sessions - 1;
         self.status.connected = true;
         self.lost_as = None;
-        self.hub.source_back(&self.config.name);
-        backoff.reset();
         let outcome = tokio::select! {
             ended = self.serve(&connection) => Err(ended),
             loss = connection.lost() => Err(Ended::Lost(loss.quality())),
