@@ -219,6 +219,106 @@ def test_a_restart_with_other_indices_and_late_nodes_changes_nothing(run, plant)
     assert vedette.process.poll() is None
 
 
+TWIN = """
+index = await server.register_namespace("urn:{uri}")
+folder = server.get_node(ua.NodeId("{below}", plant.index))
+await folder.add_variable(ua.NodeId("{below}.{id}", index), f"{{index}}:{id}", {value})
+"""
+
+
+def test_rules_that_come_to_one_name_make_tags_of_their_own(run, plant):
+    """Two rules; two namespaces; a restart in another order, and one where the first is missing."""
+    plant.start(bare=True)
+    plant.do("await plant.folder.add_folder(ua.NodeId('Other', plant.index), f'{plant.index}:Other')")
+    a = TWIN.format(uri="a", below="Temperatures", id="Temp", value=1.0)
+    b = TWIN.format(uri="b", below="Temperatures", id="Temp", value=2.0)
+    c = TWIN.format(uri="b", below="Other", id="Temp", value=3.0)
+    plant.do(c), plant.do(b), plant.do(a)
+    rules = "".join(f'[[ua_client.rule]]\nbelow = "nsu=urn:plant;s={one}"\n' for one in ("Temperatures", "Other"))
+    _, eye = run('rescan = "2s"\n' + CLEAR + GROUP + rules)
+    # By URI and identifier: Other.Temp of b is before Temperatures.Temp of b.
+    expected = {"Temp": 1.0, "Temp~2": 3.0, "Temp~3": 2.0}
+    for name, value in expected.items():
+        eye.waits_for(name, value)
+    plant.kill()
+    eye.waits_until_bad("Temp")
+    plant.start(bare=True, before=["urn:b"])
+    plant.do("await plant.folder.add_folder(ua.NodeId('Other', plant.index), f'{plant.index}:Other')")
+    plant.do(b), plant.do(c)
+    eye.waits_for("Temp~3", 2.0, patience=60)
+    assert eye.waits_until_bad("Temp") == "BadNodeIdUnknown"
+    plant.do(a)
+    for name, value in expected.items():
+        eye.waits_for(name, value, patience=60)
+
+
+def test_a_variable_that_gets_children_keeps_its_tag(run, plant):
+    plant.start(bare=True)
+    plant.do("await add('b', 5.0, ua.VariantType.Double)")
+    _, eye = run('rescan = "2s"\n' + CLEAR + GROUP + ALL)
+    eye.waits_for("b", 5.0)
+    plant.kill()
+    eye.waits_until_bad("b")
+    plant.start(bare=True)
+    plant.do("await add('c', 7.0, ua.VariantType.Double, await add('b', 6.0, ua.VariantType.Double))")
+    eye.waits_for("b", 6.0, patience=60)
+    eye.waits_for("b~2/c", 7.0, patience=60)
+
+
+def test_a_namespace_that_comes_late_is_known(run, plant):
+    plant.start(bare=True)
+    _, eye = run(CLEAR + GROUP + tag("late", "nsu=urn:late;s=Temperatures.late"))
+    assert eye.waits_until_bad("late", "BadNodeIdUnknown")
+    plant.do(TWIN.format(uri="late", below="Temperatures", id="late", value=42.0))
+    eye.waits_for("late", 42.0, patience=60)
+    assert eye.value("status/reconnects") == 0
+
+
+def events(eye):
+    return eye.client.get_node("ns=2;s=Device/Events").read_value()
+
+
+def test_a_large_value_is_taken_and_one_that_is_too_large_is_no_storm(run, plant):
+    plant.start()
+    plant.do("await add('big', [1] * 1_200_000, ua.VariantType.Byte)")
+    vedette, eye = run(CLEAR + GROUP + tag("big") + tag("Speed"))
+    eye.waits_for("Speed", 1.5)
+    wait_until("the large value", lambda: len(eye.value("big") or b"") == 1_200_000)
+    before = vedette.text().count("Connected.")
+    plant.do("await plant.nodes['big'].write_value(ua.Variant([1] * 5_000_000, ua.VariantType.Byte))")
+    eye.waits_until_bad("Speed")
+    wait_until("it has tried again", lambda: vedette.text().count("Connected.") >= before + 3, 60)
+    assert sum("is lost" in line for line in events(eye)) == 1
+    assert not any("is back" in line for line in events(eye))
+    plant.do("await plant.nodes['big'].write_value(ua.Variant([1, 2], ua.VariantType.Byte))")
+    eye.waits_for("Speed", 1.5, patience=60)
+    wait_until("it is said", lambda: sum("is back" in line for line in events(eye)) == 1)
+
+
+def test_events_that_are_refused_once_come_later(run, plant):
+    plant.start()
+    plant.do(
+        "from asyncua.server.subscription_service import SubscriptionService as S\n"
+        "plant.generator, plant.refused, original = await server.get_event_generator(), 0, S.create_subscription\n"
+        "async def create(self, params, *a, **k):\n"
+        "    if params.RequestedPublishingInterval == 1000 and not plant.refused:\n"
+        "        plant.refused += 1\n"
+        "        raise ua.uaerrors.BadTooManySubscriptions\n"
+        "    return await original(self, params, *a, **k)\n"
+        "S.create_subscription = create"
+    )
+    vedette, eye = run(CLEAR + "events = true\n" + GROUP + tag("Speed"))
+    eye.waits_for("Speed", 1.5)
+    wait_until("it is said", lambda: vedette.says("does not tell its events"))
+
+    def told():
+        plant.do("plant.generator.event.Message = ua.LocalizedText('the belt is torn')\nawait plant.generator.trigger()")
+        return any("the belt is torn" in line for line in events(eye))
+
+    wait_until("the event", told, 60)
+    assert plant.do("return plant.refused") == 1
+
+
 def test_a_frozen_server_is_noticed_and_comes_back(run, plant):
     plant.start()
     vedette, eye = run(CLEAR + GROUP + tag("Speed"))

@@ -115,15 +115,16 @@ impl Connection {
 }
 
 fn local(references: Option<Vec<ReferenceDescription>>, connection: &Connection) -> Vec<Child> {
+    let namespaces = connection.namespaces();
     let child = |reference: ReferenceDescription| {
-        let node = connection.namespaces().local(&reference.node_id)?;
+        let node = namespaces.local(&reference.node_id)?;
         Some(Child {
             node,
             name: reference.browse_name,
             display_name: reference.display_name.text.to_string(),
             class: reference.node_class,
             reference: reference.reference_type_id,
-            type_definition: connection.namespaces().local(&reference.type_definition).unwrap_or_default(),
+            type_definition: namespaces.local(&reference.type_definition).unwrap_or_default(),
         })
     };
     references.into_iter().flatten().filter_map(child).collect()

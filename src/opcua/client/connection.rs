@@ -25,7 +25,7 @@ use opcua::types::{
     VariableId, Variant,
 };
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,7 +34,7 @@ use tokio::time::Instant;
 pub struct Connection {
     pub(super) session: Arc<Session>,
     limits: OperationLimits,
-    namespaces: Namespaces,
+    namespaces: Mutex<Arc<Namespaces>>,
     endpoint: EndpointDescription,
     lost: watch::Receiver<Option<Loss>>,
     /// Its task ends with it.
@@ -120,7 +120,7 @@ impl Connection {
         }
         let unfit = |error: ServiceError| refused(error.status);
         let limits = read_limits(&session).await.map_err(unfit)?;
-        let namespaces = read_namespaces(&session).await.map_err(unfit)?;
+        let namespaces = Mutex::new(Arc::new(read_namespaces(&session).await.map_err(unfit)?));
         Ok(Self { session, limits, namespaces, endpoint, lost, _tasks: tasks })
     }
 
@@ -128,8 +128,21 @@ impl Connection {
         &self.limits
     }
 
-    pub fn namespaces(&self) -> &Namespaces {
-        &self.namespaces
+    /// As they were read last.
+    pub fn namespaces(&self) -> Arc<Namespaces> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Servers add namespaces while they run. An error with BadInvalidState: those from before have other indices now, so
+    /// that no NodeId of this session holds any more.
+    pub async fn renew_namespaces(&self) -> Result<(), ServiceError> {
+        let renewed = read_namespaces(&self.session).await?;
+        if !renewed.continues(&self.namespaces()) {
+            let detail = "the server has changed the order of its namespaces".to_owned();
+            return Err(ServiceError { service: "Read", status: StatusCode::BadInvalidState, detail });
+        }
+        *self.namespaces.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
+        Ok(())
     }
 
     /// The endpoint in use: policy, mode, and what the server says of itself.

@@ -126,6 +126,8 @@ fn header(timeout: Duration) -> RequestHeader {
 /// What a message may be: 64 MiB in chunks of 64 KiB. More is not ours to hold.
 const MOST_CHUNKS: usize = 1024;
 const MOST_BYTES: usize = 64 << 20;
+/// The crate makes room for all that an array says to have before it has seen any of it.
+const MOST_ELEMENTS: usize = 4 << 20;
 
 pub(super) fn config(target: Option<&Target>, application: &str, timeout: Duration) -> ClientConfig {
     let own = target.and_then(|target| target.own.as_ref());
@@ -145,7 +147,7 @@ pub(super) fn config(target: Option<&Target>, application: &str, timeout: Durati
         .min_publish_interval(Duration::from_millis(10))
         .max_message_size(MOST_BYTES)
         .max_chunk_count(MOST_CHUNKS)
-        .max_array_length(1 << 20)
+        .max_array_length(MOST_ELEMENTS)
         .max_string_length(16 << 20)
         .max_byte_string_length(32 << 20);
     if let Some(target) = target {

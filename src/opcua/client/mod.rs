@@ -38,7 +38,7 @@ pub use error::{ConnectError, ServiceError, hint, name};
 pub use limits::OperationLimits;
 pub use node_ref::{Namespaces, NodeRef, NodeRefError};
 pub use subscription::{Item, Made, Notice, Settings, Subscription};
-pub use tag_names::{distinct, segment};
+pub use tag_names::{Names, distinct, segment};
 pub use trust::{Ask, Pinned, ServerCertificate, ServerTrust, Untrusted};
 
 use opcua::client::Password;

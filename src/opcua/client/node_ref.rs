@@ -53,6 +53,11 @@ pub struct NodeRefError {
 pub struct Namespaces(Vec<String>);
 
 impl Namespaces {
+    /// Whether all that was known of `earlier` still holds: a server may add namespaces at the end while it runs.
+    pub(super) fn continues(&self, earlier: &Self) -> bool {
+        self.0.starts_with(&earlier.0)
+    }
+
     pub(super) fn new(uris: impl Iterator<Item = String>) -> Self {
         Self(uris.take(usize::from(u16::MAX)).collect())
     }
@@ -67,19 +72,15 @@ impl Namespaces {
 
     /// As [`NodeRef::parse`] reads it back, also when the indices have changed.
     pub fn write(&self, node: &NodeId) -> String {
-        let mut text = match (node.namespace, self.uri(node.namespace)) {
-            (0, _) => String::new(),
-            (_, Some(uri)) if !uri.is_empty() && !uri.contains(';') => format!("nsu={uri};"),
-            (index, _) => format!("ns={index};"),
-        };
-        // Writing to a String cannot fail.
-        let _ = match &node.identifier {
-            Identifier::Numeric(v) => write!(text, "i={v}"),
-            Identifier::String(v) => write!(text, "s={v}"),
-            Identifier::Guid(v) => write!(text, "g={v}"),
-            Identifier::ByteString(v) => write!(text, "b={}", v.as_base64()),
-        };
-        text
+        let uri = self.uri(node.namespace).filter(|uri| !uri.contains(';'));
+        text(node, uri)
+    }
+
+    /// The same for one node whatever the indices are, and different for each two. Not to be read back.
+    pub fn identity(&self, node: &NodeId) -> String {
+        // OPC 10000-6, 5.3.1.11.
+        let uri = self.uri(node.namespace).map(|uri| uri.replace('%', "%25").replace(';', "%3B"));
+        text(node, uri.as_deref())
     }
 
     /// `None` if it is on another server, or in a namespace that this server does not know.
@@ -93,6 +94,22 @@ impl Namespaces {
             Some(uri) => Some(NodeId { namespace: self.index(uri)?, identifier: node.node_id.identifier.clone() }),
         }
     }
+}
+
+fn text(node: &NodeId, uri: Option<&str>) -> String {
+    let mut text = match (node.namespace, uri) {
+        (0, _) => String::new(),
+        (_, Some(uri)) if !uri.is_empty() => format!("nsu={uri};"),
+        (index, _) => format!("ns={index};"),
+    };
+    // Writing to a String cannot fail.
+    let _ = match &node.identifier {
+        Identifier::Numeric(v) => write!(text, "i={v}"),
+        Identifier::String(v) => write!(text, "s={v}"),
+        Identifier::Guid(v) => write!(text, "g={v}"),
+        Identifier::ByteString(v) => write!(text, "b={}", v.as_base64()),
+    };
+    text
 }
 
 impl NodeRef {
@@ -194,6 +211,7 @@ impl Connection {
     /// The same for many. Paths with a common beginning walk it once.
     pub async fn resolve_all(&self, nodes: &[NodeRef]) -> Result<Vec<Result<NodeId, StatusCode>>, ServiceError> {
         let root = NodeId::from(ObjectId::RootFolder);
+        let namespaces = self.namespaces();
         // Where each path is, and how many of its steps are done.
         let mut at: Vec<Result<(NodeId, usize), StatusCode>> = nodes
             .iter()
@@ -201,7 +219,7 @@ impl Connection {
                 NodeRef::Id { namespace, identifier } => {
                     let namespace = match namespace {
                         Namespace::Index(index) => *index,
-                        Namespace::Uri(uri) => self.namespaces().index(uri).ok_or(StatusCode::BadNodeIdUnknown)?,
+                        Namespace::Uri(uri) => namespaces.index(uri).ok_or(StatusCode::BadNodeIdUnknown)?,
                     };
                     Ok((NodeId { namespace, identifier: identifier.clone() }, 0))
                 }
@@ -280,6 +298,17 @@ mod tests {
         for wrong in ["", "/", "ns=x;i=1", "ns=1", "nsu=;i=1", "nsu=u;q=1", "a//b", "a/2:", "a&", "70000:a"] {
             assert!(NodeRef::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_node_is_the_same_when_the_indices_are_others() {
+        let namespaces = |uris: &[&str]| Namespaces::new(uris.iter().map(|uri| uri.to_string()));
+        let (before, after) = (namespaces(&["0", "a", "b;s=x"]), namespaces(&["0", "b;s=x", "a"]));
+        let node = |index| NodeId::new(index, "y");
+        assert_eq!(before.identity(&node(2)), after.identity(&node(1)));
+        assert_ne!(before.identity(&node(1)), after.identity(&node(1)));
+        assert_ne!(before.identity(&node(2)), namespaces(&["0", "b"]).identity(&NodeId::new(1, "x;s=y")));
+        assert!(!after.continues(&before) && namespaces(&["0", "a", "b;s=x", "c"]).continues(&before));
     }
 
     proptest! {

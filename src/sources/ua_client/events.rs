@@ -1,14 +1,15 @@
 //! What a server says happened: its events as ours, if that is wanted, and that nodes came or went.
 //!
 //! Both are items on the Server object in a subscription of their own. A server without events refuses them, and that is no
-//! harm. A storm of events is cut to so many a second, and what is left out is counted in one event.
+//! harm; one that has just no room is asked again. A storm of events is cut to so many a second, and what is left out is counted in one event.
 
+use super::inbox::Inbox;
 use crate::hub::Hub;
 use crate::model::EventKind;
 use crate::opcua::client::{Connection, Item, Notice, Settings, Subscription, name};
 use ::opcua::types::{
     AttributeId, ContentFilter, ContentFilterElement, EventFieldList, EventFilter, ExtensionObject, FilterOperator,
-    LiteralOperand, NodeId, ObjectId, ObjectTypeId, SimpleAttributeOperand, Variant,
+    LiteralOperand, NodeId, ObjectId, ObjectTypeId, SimpleAttributeOperand, StatusCode, Variant,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +27,37 @@ const SECOND: Duration = Duration::from_secs(1);
 const QUEUE: u32 = 1000;
 const LONGEST: usize = 500;
 
-/// `None` if the server has none. `changed` is told when nodes come or go.
+/// What came of asking.
+#[derive(Default)]
+pub(super) struct Telling {
+    pub subscription: Option<Subscription>,
+    /// What was wanted most was refused: why. Worth another try, later.
+    pub refused: Option<String>,
+}
+
+impl Telling {
+    pub(super) fn is_overdue(&self) -> bool {
+        self.subscription.as_ref().is_some_and(Subscription::is_overdue)
+    }
+}
+
+/// `before` is what an earlier try came to; `changed` is told when nodes come or go.
 pub(super) async fn subscribe(
     connection: &Connection,
-    hub: Hub,
-    source: String,
+    before: Telling,
+    inbox: Inbox,
+    source: Arc<str>,
     wants_all: bool,
     changed: Arc<Notify>,
-) -> Option<Subscription> {
-    let mut passing = Passing { hub, source: source.as_str().into(), since: Instant::now(), count: 0 };
-    let notice = move |notice| {
-        if let Notice::Events(events) = notice {
+) -> Telling {
+    if let Some(subscription) = before.subscription
+        && let Err(error) = subscription.delete().await
+    {
+        debug!(source = &*source, %error, "Cannot end a subscription.");
+    }
+    let mut passing = Passing { hub: inbox.hub().clone(), source: source.clone(), since: Instant::now(), count: 0 };
+    let notice = move |notice| match notice {
+        Notice::Events(events) => {
             for event in events {
                 match event.client_handle {
                     MODEL => changed.notify_one(),
@@ -44,35 +65,30 @@ pub(super) async fn subscribe(
                 }
             }
         }
+        Notice::Status(status) => inbox.end(status),
+        Notice::Data(_) => {}
     };
     let settings = Settings { publishing_interval: SECOND, ..Settings::default() };
     let subscription = match connection.subscribe(&settings, notice).await {
         Ok(subscription) => subscription,
-        Err(error) => {
-            debug!(source, %error, "No subscription for the server's events.");
-            return None;
-        }
+        Err(error) => return Telling { subscription: None, refused: Some(error.to_string()) },
     };
     let model = of_type(ObjectTypeId::BaseModelChangeEventType.into());
     let mut items = vec![item(MODEL, model)];
     if wants_all {
         items.push(item(ALL, ContentFilter::default()));
     }
-    match connection.monitor(&subscription, &items).await {
+    let refused = match connection.monitor(&subscription, &items).await {
         Ok(made) => {
-            for (item, made) in items.iter().zip(made) {
-                match made {
-                    Err(status) if item.handle == ALL => {
-                        tracing::warn!(source, status = name(status), "The server refuses to tell its events.");
-                    }
-                    Err(status) => debug!(source, status = name(status), "The server does not tell of new nodes."),
-                    Ok(_) => {}
-                }
+            let statuses: Vec<Option<StatusCode>> = made.into_iter().map(Result::err).collect();
+            if let Some(Some(status)) = statuses.first() {
+                debug!(source = &*source, status = name(*status), "The server does not tell of new nodes.");
             }
+            statuses.last().copied().flatten().map(name)
         }
-        Err(error) => debug!(source, %error, "The server does not tell events."),
-    }
-    Some(subscription)
+        Err(error) => Some(error.to_string()),
+    };
+    Telling { subscription: Some(subscription), refused }
 }
 
 /// In the order of the select clauses.

@@ -29,6 +29,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     is_open: bool,
+    has_taken: bool,
     rows: Vec<Row>,
     good: u32,
     overflows: u64,
@@ -61,6 +62,15 @@ impl Inbox {
         Self(Arc::new(Inner { hub, state: Mutex::default(), typed: Notify::new(), ended: Notify::new() }))
     }
 
+    pub(super) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// Whether a value has come since it was opened.
+    pub(super) fn has_taken(&self) -> bool {
+        self.state().has_taken
+    }
+
     /// Adds a row; its handle is its number and one.
     pub(super) fn add(&self, tag: TagId) {
         self.state().rows.push(Row { tag, status: None, is_untyped: false });
@@ -72,7 +82,7 @@ impl Inbox {
 
     pub(super) fn open(&self) {
         let mut state = self.state();
-        state.is_open = true;
+        (state.is_open, state.has_taken) = (true, false);
         state.ended = None;
     }
 
@@ -154,6 +164,7 @@ impl Inbox {
         if !state.is_open {
             return;
         }
+        state.has_taken = true;
         let mut batch = Vec::with_capacity(notifications.len());
         for MonitoredItemNotification { client_handle, value: data } in notifications {
             let index = (client_handle as usize).wrapping_sub(1);
@@ -263,7 +274,9 @@ mod tests {
     #[test]
     fn what_comes_after_the_end_is_not_published() {
         let (hub, tags, inbox) = inbox(1);
+        assert!(!inbox.has_taken());
         inbox.take(vec![told(1, 5.5, StatusCode::Good)]);
+        assert!(inbox.has_taken());
         inbox.close(&Quality::new(Status::BAD_NOT_CONNECTED, "gone"));
         inbox.take(vec![told(1, 6.5, StatusCode::Good)]);
         let sample = hub.read(tags.tags()[0]);

@@ -7,6 +7,7 @@ use super::learn::{Learned, Types, learn};
 use super::rules::{self, Harvest};
 use crate::opcua::client::{Connection, NodeRef, ServiceError};
 use ::opcua::types::{NodeId, StatusCode};
+use tracing::debug;
 
 /// What is to be found out.
 pub(super) struct Task {
@@ -29,6 +30,11 @@ pub(super) struct Seen {
 /// Errors are those after which the session is of no use.
 pub(super) async fn look(connection: &Connection, task: Task) -> Result<Seen, ServiceError> {
     let Task { tags, rules, mut types } = task;
+    match connection.renew_namespaces().await {
+        Err(error) if is_fatal(error.status) || error.status == StatusCode::BadInvalidState => return Err(error),
+        Err(error) => debug!(%error, "The namespaces from before hold."),
+        Ok(()) => {}
+    }
     let (rows, nodes): (Vec<usize>, Vec<NodeRef>) = tags.into_iter().unzip();
     let resolved = connection.resolve_all(&nodes).await?;
     let known: Vec<NodeId> = resolved.iter().filter_map(|node| node.as_ref().ok().cloned()).collect();

@@ -6,16 +6,17 @@
 //!
 //! - `config.rs` is `[[ua_client]]`; `access.rs` makes of it where and as whom to connect.
 //! - `source.rs` has the items and their tags; `session.rs` is one session with its loop.
-//! - `look.rs` asks what there is, with `rules.rs` and `learn.rs`; `watch.rs` has it monitored.
+//! - `look.rs` asks what there is, with `rules.rs` and `learn.rs`; `found.rs` makes tags of it; `watch.rs` has it monitored.
 //! - `inbox.rs` takes in values; `writes.rs` sends them; `events.rs` passes on events; `status.rs` tells of all that.
 //!
 //! Invariants: a tag keeps its row while the process lives, and so its handle; NodeIds are resolved anew in each session,
-//! so another order of namespaces changes nothing. One bad node costs nobody else anything. The session's task publishes
-//! values by itself; no request waits for another but those of one look.
+//! so another order of namespaces changes nothing; a rule's tag belongs to its node, not to its name. One bad node costs
+//! nobody else anything. The session's task publishes values by itself; no request waits for another but those of one look.
 
 mod access;
 mod config;
 mod events;
+mod found;
 mod inbox;
 mod learn;
 mod look;

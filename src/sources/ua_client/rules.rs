@@ -7,15 +7,17 @@ use super::config::{RuleConfig, data_type};
 use super::learn::{Learned, Types, learn};
 use crate::base::selection::is_like;
 use crate::model::DataType;
-use crate::opcua::client::{Connection, NodeRef, ServiceError, children, distinct, segment};
+use crate::opcua::client::{Connection, NodeRef, ServiceError, children, segment};
 use ::opcua::types::{NodeClass, NodeId, ObjectId, ReferenceTypeId, StatusCode};
 use std::collections::HashSet;
 
 /// A variable that a rule has found.
 pub(super) struct Found {
-    /// Below the folder of the source.
-    pub name: String,
+    /// What it would be called below the folder of the source if all names were free.
+    pub path: String,
     pub node: NodeId,
+    /// [`crate::opcua::client::Namespaces::identity`].
+    pub identity: String,
     pub learned: Learned,
 }
 
@@ -53,15 +55,15 @@ pub(super) async fn follow(
     let learned = learn(connection, types, &nodes).await?;
     let wanted: Vec<DataType> = rule.types.iter().filter_map(|name| data_type(name)).collect();
     let fits = |learned: &Learned| wanted.is_empty() || wanted.contains(&learned.data_type);
-    let all = distinct(paths).into_iter().zip(nodes).zip(learned);
-    let mut found: Vec<Found> = all
-        .filter_map(|((name, node), learned)| Some(Found { name, node, learned: learned.ok().filter(fits)? }))
-        .collect();
+    let namespaces = connection.namespaces();
+    let one = |((path, node), learned): ((String, NodeId), Result<Learned, StatusCode>)| {
+        let learned = learned.ok().filter(fits)?;
+        let path = rule.folder.as_ref().map_or(path.clone(), |folder| format!("{folder}/{path}"));
+        Some(Found { path, identity: namespaces.identity(&node), node, learned })
+    };
+    let mut found: Vec<Found> = paths.into_iter().zip(nodes).zip(learned).filter_map(one).collect();
     is_cut |= found.len() > rule.at_most;
     found.truncate(rule.at_most);
-    if let Some(folder) = &rule.folder {
-        found.iter_mut().for_each(|one| one.name = format!("{folder}/{}", one.name));
-    }
     Ok(Ok(Harvest { found, is_cut }))
 }
 

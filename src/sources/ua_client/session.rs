@@ -1,7 +1,7 @@
 //! One session, until it ends: looks, items, writes, and what has to be seen to every second.
 
 use super::config::RuleConfig;
-use super::events;
+use super::events::{self, Telling};
 use super::learn::Types;
 use super::look::{self, Seen, Task};
 use super::source::{Item, Origin, UaClient};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// Why there is no session (any more).
 pub(super) enum Ended {
@@ -47,6 +47,10 @@ enum Done {
 /// While something is missing, the next look is after this, and then after twice as long, up to the second.
 const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(30);
+/// Between two wishes for events, at most.
+const LATEST: Duration = Duration::from_secs(600);
+/// A session that has delivered for so long was worth it.
+const STEADY: Duration = Duration::from_secs(10);
 /// How often the clocks are compared.
 const CLOCK: Duration = Duration::from_secs(30);
 /// Clocks that differ by more are worth a line.
@@ -74,16 +78,21 @@ impl UaClient {
         let mut next_clock = Instant::now();
         let (mut next_rescan, mut wait) = (Instant::now() + self.config.rescan, SOON);
         let mut next_look = Instant::now();
-        let mut is_complete = false;
+        let (mut is_complete, mut is_watched) = (false, false);
         let mut monitors = Some(Monitors::default());
         let task = self.task(Types::default(), true);
         let mut work: Option<BoxFuture<'_, Result<Done, ServiceError>>> = Some(looking(connection, task));
         let mut types = None;
         let changed = Arc::new(Notify::new());
-        let (hub, name) = (self.hub.clone(), self.config.name.clone());
-        let mut telling = Some(events::subscribe(connection, hub, name, self.config.events, changed.clone()).boxed());
+        let (source, wants_all): (Arc<str>, bool) = (self.config.name.as_str().into(), self.config.events);
+        let tell = |before: Telling| {
+            events::subscribe(connection, before, inbox.clone(), source.clone(), wants_all, changed.clone()).boxed()
+        };
+        let mut telling = Some(tell(Telling::default()));
         // Held while the session lasts.
-        let mut _events = None;
+        let mut told = Telling::default();
+        let (mut next_telling, mut telling_wait) = (Instant::now(), SOON);
+        let mut flows_since = None;
         loop {
             tokio::select! {
                 done = pending_or(&mut work) => {
@@ -103,6 +112,7 @@ impl UaClient {
                         }
                         Done::Watched(Watched { monitors: open, rows }) => {
                             monitors = Some(open);
+                            is_watched = true;
                             for (row, made) in rows {
                                 match made {
                                     Ok(seat) => self.items[row].seat = Some(seat),
@@ -129,7 +139,15 @@ impl UaClient {
                     let reason = format!("the server has ended a subscription: {status}");
                     return Err(Ended::Lost(Quality::new(Status::BAD_NO_COMMUNICATION, reason)));
                 }
-                made = pending_or(&mut telling), if work.is_none() => (telling, _events) = (None, made),
+                made = pending_or(&mut telling), if work.is_none() => {
+                    (telling, told) = (None, made);
+                    if let Some(reason) = &told.refused {
+                        let what = format!("the server does not tell its events, and is asked again: {reason}");
+                        if wants_all { self.tell_once(what) } else { debug!(source = self.config.name, "{what}") }
+                        telling_wait = (telling_wait * 2).min(LATEST);
+                        next_telling = Instant::now() + telling_wait;
+                    }
+                }
                 () = changed.notified() => next_rescan = next_rescan.min(Instant::now() + SOON),
                 offset = pending_or(&mut clock) => {
                     clock = None;
@@ -138,9 +156,18 @@ impl UaClient {
                 }
                 now = ticks.tick() => {
                     self.tell();
-                    if monitors.as_ref().is_some_and(Monitors::is_overdue) {
+                    if monitors.as_ref().is_some_and(Monitors::is_overdue) || told.is_overdue() {
                         let reason = "the server answers, but delivers nothing";
                         return Err(Ended::Lost(Quality::new(Status::BAD_TIMEOUT, reason)));
+                    }
+                    // A server whose values we cannot read is not back, however often it lets us in.
+                    let has_none = || is_watched && self.items.iter().all(|item| item.seat.is_none());
+                    if self.inbox.has_taken() || has_none() {
+                        self.hub.source_back(&self.config.name);
+                        self.is_steady |= now - *flows_since.get_or_insert(now) >= STEADY;
+                    }
+                    if telling.is_none() && told.refused.is_some() && now >= next_telling {
+                        telling = Some(tell(std::mem::take(&mut told)));
                     }
                     if now >= next_clock {
                         next_clock = now + CLOCK;
