@@ -91,8 +91,8 @@ impl Server {
             None => default_pki()?,
         };
         let user = self.user()?;
-        // Without security and password no certificate is ever shown.
-        let own = match security.is_none() && !matches!(user, User::Name { .. }) {
+        // Without security no certificate is ever shown.
+        let own = match security.is_none() {
             true => None,
             false => Some(self.own(&pki)?),
         };

@@ -121,7 +121,9 @@ pub(in crate::cli) fn explain(error: &ConnectError) -> String {
                 .into()
         }
         ConnectError::PasswordInClear { .. } => {
-            "leave out --policy None and --mode Sign, so that it is encrypted".into()
+            "leave out --policy None and --mode Sign; a server that offers nothing else has to be given a security policy, or \
+             read without a login"
+                .into()
         }
         ConnectError::Url { .. }
         | ConnectError::NoCertificate { .. }

@@ -214,10 +214,14 @@ pub(super) fn choose(target: &Target, endpoints: &[EndpointDescription]) -> Resu
     let effective =
         if token.security_policy_uri.is_empty() { &chosen.security_policy_uri } else { &token.security_policy_uri };
     let is_clear = effective.as_ref() == SecurityPolicy::None.to_uri();
-    if wanted_login == UserTokenType::UserName
-        && is_clear
-        && chosen.security_mode != MessageSecurityMode::SignAndEncrypt
-    {
+    let is_readable = match chosen.security_mode {
+        MessageSecurityMode::SignAndEncrypt => false,
+        MessageSecurityMode::Sign => is_clear,
+        // Also an encrypted one: the crate encrypts it for the certificate in the answer to CreateSession, which nobody has
+        // proven there, and which nobody can judge before the password goes out.
+        _ => true,
+    };
+    if wanted_login == UserTokenType::UserName && is_readable {
         return Err(ConnectError::PasswordInClear { url: target.url.clone() });
     }
     token.token_type = wanted_login;
@@ -344,8 +348,23 @@ mod tests {
     #[test]
     fn a_password_goes_nowhere_in_clear() {
         let named = User::Name { user: "a".into(), password: "b".into() };
-        let refused = choose(&target(Security::NONE, named), &all());
-        assert!(matches!(refused, Err(ConnectError::PasswordInClear { .. })), "{refused:?}");
+        let mut signed = endpoint("Basic256Sha256", Sign, 0, &[UserName]);
+        let with = |policy: SecurityPolicy, mut endpoint: EndpointDescription| {
+            let tokens = endpoint.user_identity_tokens.iter_mut().flatten();
+            tokens.for_each(|token| token.security_policy_uri = policy.to_uri().into());
+            endpoint
+        };
+        let clear = with(SecurityPolicy::None, signed.clone());
+        signed = with(SecurityPolicy::Basic256Sha256, signed);
+        // Whoever is in between answers with a certificate of his own where nothing is signed.
+        let encrypted = with(SecurityPolicy::Basic256Sha256, endpoint("None", Clear, 0, &[UserName]));
+        for (security, offered) in
+            [(Security::NONE, all()), (Security::NONE, vec![encrypted]), (Security::default(), vec![clear])]
+        {
+            let refused = choose(&target(security, named.clone()), &offered);
+            assert!(matches!(refused, Err(ConnectError::PasswordInClear { .. })), "{refused:?}");
+        }
+        choose(&target(Security::default(), named), &[signed]).unwrap();
         let nobody = User::Certificate { certificate: "/a".into(), key: "/b".into() };
         assert!(matches!(choose(&target(Security::NONE, nobody), &all()), Err(ConnectError::NoLogin { .. })));
     }

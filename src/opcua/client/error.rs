@@ -18,7 +18,9 @@ pub enum ConnectError {
     NoEndpoint { url: String, wanted: String, offered: String },
     #[error("{url} takes no login by {wanted} there; it takes {offered}")]
     NoLogin { url: String, wanted: &'static str, offered: String },
-    #[error("a password would go over the wire in clear: {url} neither encrypts it nor the messages")]
+    #[error(
+        "somebody on the way to {url} could read the password: it is sent on no channel without security, and in clear on none that only signs"
+    )]
     PasswordInClear { url: String },
     #[error("{url} wants signed messages, and there is no certificate of our own")]
     NoCertificate { url: String },
@@ -53,7 +55,7 @@ impl ConnectError {
             Self::NoLogin { .. } => {
                 Some("set user and password, a user certificate, or nothing for an anonymous login")
             }
-            Self::PasswordInClear { .. } => Some("connect with a security mode that encrypts"),
+            Self::PasswordInClear { .. } => Some("connect with a security policy, and best with SignAndEncrypt"),
             _ => None,
         }
     }
