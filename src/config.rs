@@ -163,6 +163,9 @@ impl Config {
         if let Some(Finding { at, key, what }) = sources::computed::cycle(&computed) {
             faults.push(source.fault("[[computed]]", &at.unwrap_or_default(), key, what));
         }
+        for Finding { at, key, what } in sources::computed::limited_twice(&computed) {
+            faults.push(source.fault("[[computed]]", &at.unwrap_or_default(), key, what));
+        }
         let cameras = self.camera.iter().map(|table| (table.span(), table.get_ref().name.as_str()));
         faults.extend(duplicates(source, "[[camera]]", "name", cameras));
         let cameras = self.camera.iter().map(|table| (table.span(), table.get_ref()));

@@ -5,7 +5,8 @@
 //!        │                     active, acknowledged ──set(None)──► normal ◄───┘
 //!
 //! Whoever notices sets the state as often as it likes; only changes are told ([`super::Events`]). A disabled condition
-//! changes silently. Nothing is on disk: what is still off normal after a restart is active and not acknowledged anew.
+//! changes silently. Whoever declared a condition may end and another take it over as it is, acknowledged or not, by
+//! declaring the same; what nobody has taken over is withdrawn ([`Hub::retire`]). Nothing is on disk: what is still off normal after a restart is active and not acknowledged anew.
 
 use super::{Hub, lock};
 use crate::model::{Condition, ConditionKind, EventId, Happening, Level, LimitState, Limits};
@@ -18,6 +19,8 @@ pub(super) struct Row {
     current: Arc<Condition>,
     /// The changes since it was last activated.
     changes: Vec<EventId>,
+    /// Whoever declared it has ended.
+    is_ended: bool,
 }
 
 /// What a person does about a condition. Texts that are not given leave those that are there.
@@ -53,20 +56,28 @@ pub enum ActError {
 }
 
 impl Hub {
-    /// Makes a condition known, as normal; does nothing if it is known.
-    pub fn declare_condition(&self, kind: ConditionKind, source: &str) {
-        self.declare(kind, source, kind.severity(), None);
+    /// Makes a condition known, as normal; if it is known it stays as it is. Whether it is active.
+    pub fn declare_condition(&self, kind: ConditionKind, source: &str) -> bool {
+        self.declare(kind, source, kind.severity(), None).is_active
     }
 
-    /// The same for the limits of a tag (`source` is `tags/` and its name).
-    pub fn declare_limit(&self, source: &str, limits: Limits, severity: u16) {
-        self.declare(ConditionKind::Limit, source, severity, Some(LimitState { limits, level: None }));
+    /// The same for the limits of a tag (`source` is `tags/` and its name). Which of them it is beyond already.
+    pub fn declare_limit(&self, source: &str, limits: Limits, severity: u16) -> Option<Level> {
+        let limit = LimitState { limits, level: None };
+        self.declare(ConditionKind::Limit, source, severity, Some(limit)).limit?.level
     }
 
-    fn declare(&self, kind: ConditionKind, source: &str, severity: u16, limit: Option<LimitState>) {
+    fn declare(&self, kind: ConditionKind, source: &str, severity: u16, limit: Option<LimitState>) -> Arc<Condition> {
         let mut rows = lock(&self.0.conditions);
-        if rows.iter().any(|row| row.is(kind, source)) {
-            return;
+        if let Some(at) = rows.iter().position(|row| row.is(kind, source)) {
+            let known = &mut rows[at];
+            let limits = |limit: Option<LimitState>| limit.map(|limit| limit.limits);
+            if known.current.severity == severity && limits(known.current.limit) == limits(limit) {
+                known.is_ended = false;
+                return known.current.clone();
+            }
+            self.tell_over(known, "its limits have changed");
+            rows.remove(at);
         }
         let now = self.now();
         let id = EventId { start: now, number: 0 };
@@ -87,9 +98,18 @@ impl Hub {
             user: String::new(),
             commented_at: now,
         });
-        rows.push(Row { current, changes: Vec::new() });
+        rows.push(Row { current: current.clone(), changes: Vec::new(), is_ended: false });
         drop(rows);
         self.0.structure.send_modify(|count| *count += 1);
+        current
+    }
+
+    /// Whoever declared a condition ends. It stays as it is until somebody declares the same, or until the next
+    /// [`Hub::retire`].
+    pub fn release_condition(&self, kind: ConditionKind, source: &str) {
+        if let Some(row) = lock(&self.0.conditions).iter_mut().find(|row| row.is(kind, source)) {
+            row.is_ended = true;
+        }
     }
 
     /// Says how a condition is now: off normal and why, or normal. Declares it.
@@ -147,31 +167,39 @@ impl Hub {
         self.withdraw_conditions(|row| row.is(kind, source));
     }
 
-    /// Those of cameras that are not there any more.
-    pub(super) fn withdraw_conditions_of_cameras(&self) {
+    /// Those that nobody has taken over, and those of cameras that are not there any more.
+    pub(super) fn retire_conditions(&self) {
         let cameras = self.cameras();
         self.withdraw_conditions(|row| {
             let camera = row.current.source.strip_prefix("cameras/");
-            camera.is_some_and(|name| cameras.iter().all(|camera| camera.name() != name))
+            row.is_ended || camera.is_some_and(|name| cameras.iter().all(|camera| camera.name() != name))
         });
     }
 
     fn withdraw_conditions(&self, is_gone: impl Fn(&Row) -> bool) {
         let mut rows = lock(&self.0.conditions);
         let before = rows.len();
-        for row in rows.iter_mut().filter(|row| is_gone(row) && row.current.is_retained()) {
-            let mut next = Condition::clone(&row.current);
-            (next.is_active, next.is_acked, next.since) = (false, true, self.now());
-            next.message = "it is not in the configuration any more".into();
-            if let Some(limit) = &mut next.limit {
-                limit.level = None;
-            }
-            self.change(row, next);
+        for row in rows.iter_mut().filter(|row| is_gone(row)) {
+            self.tell_over(row, "it is not in the configuration any more");
         }
         rows.retain(|row| !is_gone(row));
         if rows.len() < before {
             self.0.structure.send_modify(|count| *count += 1);
         }
+    }
+
+    /// To whoever shows it, before it goes.
+    fn tell_over(&self, row: &mut Row, why: &str) {
+        if !row.current.is_retained() {
+            return;
+        }
+        let mut next = Condition::clone(&row.current);
+        (next.is_active, next.is_acked, next.since) = (false, true, self.now());
+        next.message = why.to_owned();
+        if let Some(limit) = &mut next.limit {
+            limit.level = None;
+        }
+        self.change(row, next);
     }
 
     /// All conditions, in the order in which they were declared.
@@ -320,6 +348,36 @@ mod tests {
         assert!(!over.is_retained() && told(&mut events) == 0);
         hub.withdraw_condition(ConditionKind::UplinkDown, "mqtt");
         assert!(hub.conditions().is_empty() && told(&mut events) == 0);
+    }
+
+    #[test]
+    fn what_is_declared_again_goes_on_and_what_is_not_is_withdrawn() {
+        let (hub, source) = (Hub::new(Clock::real()), "tags/a");
+        let declare = |high| hub.declare_limit(source, Limits { high: Some(high), ..Limits::default() }, 300);
+        let release = || hub.release_condition(ConditionKind::Limit, source);
+        assert_eq!(declare(5.0), None);
+        hub.set_limit(source, Some((Level::High, "too high")));
+        let (before, mut events) = (now(&hub), hub.events());
+        release();
+        assert_eq!((declare(5.0), told(&mut events)), (Some(Level::High), 0));
+        hub.retire();
+        assert_eq!((now(&hub), told(&mut events)), (before, 0));
+
+        release();
+        assert_eq!((declare(6.0), hub.conditions().len()), (None, 1));
+        let Some(Happening::Condition(over)) = events.try_next() else { panic!("it was told") };
+        assert_eq!((over.is_retained(), &*over.message), (false, "its limits have changed"));
+        hub.set_limit(source, Some((Level::High, "too high")));
+        release();
+        assert!(now(&hub).is_active);
+        hub.retire();
+        assert!(hub.conditions().is_empty());
+
+        hub.set_condition(ConditionKind::DiskNearlyFull, "system", Some("full"));
+        hub.release_condition(ConditionKind::DiskNearlyFull, "system");
+        assert!(hub.declare_condition(ConditionKind::DiskNearlyFull, "system"));
+        hub.retire();
+        assert!(now(&hub).is_active);
     }
 
     #[test]

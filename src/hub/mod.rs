@@ -111,13 +111,13 @@ impl Hub {
         }
     }
 
-    /// Takes away the tags and cameras whose owners have ended. Whoever still asks for one of them is told so.
+    /// Takes away the tags, cameras and conditions whose owners have ended. Whoever still asks for one of them is told so.
     pub fn retire(&self) {
         let quality = Quality::new(Status::BAD_NODE_ID_UNKNOWN, "it is not in the configuration any more");
         let tags = self.write_table().retire();
         self.degrade(&tags, &quality);
         let cameras = self.retire_cameras(&quality);
-        self.withdraw_conditions_of_cameras();
+        self.retire_conditions();
         if cameras || !tags.is_empty() {
             self.0.structure.send_modify(|count| *count += 1);
         }

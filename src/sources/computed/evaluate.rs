@@ -253,6 +253,7 @@ mod tests {
             ("5 / 2 + 1e1", Value::Double(12.5)),
             ("-{b} ^ 2", Value::Double(-4.0)),
             ("2 ^ 3 * 2 % 5", Value::Double(1.0)),
+            ("2 ^ 3 ^ 2", Value::Double(64.0)),
             ("{a} - {b} - 1", Value::Double(2.0)),
             ("max({a}, max({b}, 9), 3) + min({a})", Value::Double(14.0)),
             ("clamp({a}, 0, 3)", Value::Double(3.0)),

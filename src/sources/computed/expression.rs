@@ -8,7 +8,7 @@
 
 use super::names::{TAG, names};
 use crate::model::{DataType, TagName, TagNameError};
-use evalexpr::{Node, Operator, build_operator_tree};
+use evalexpr::{EvalexprError, Node, Operator, build_operator_tree};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) enum ExpressionError {
     Control(char),
     #[error(transparent)]
     Name(#[from] TagNameError),
-    #[error("{0:?} is no constant; write a tag as in {{demo/sine}}, a text as in \\\"on\\\"")]
+    #[error("{0:?} is no constant; write a tag as in {{demo/sine}}, a text in quotes, as in \"on\"")]
     NoConstant(String),
     #[error("there is no function {0:?}; there are {1}")]
     NoFunction(String, String),
@@ -45,7 +45,9 @@ pub(super) enum ExpressionError {
     GoodOfNoTag,
     #[error("{0} does not belong into an expression; compare with ==")]
     Unsuitable(&'static str),
-    #[error("a tag is followed by a value; put an operator between them")]
+    #[error(
+        "two values without an operator between them; put an operator there, as in {{demo/sine}} * 2 (`!` stands before its value)"
+    )]
     Neighbours,
     #[error("something is missing before or after {0}")]
     Missing(String),
@@ -155,7 +157,12 @@ impl Expression {
             return Err(ExpressionError::TooLong);
         }
         let (text, inputs) = names(text)?;
-        let tree = build_operator_tree(&text).map_err(|error| ExpressionError::Syntax(error.to_string()))?;
+        let tree = build_operator_tree(&text).map_err(|error| match error {
+            EvalexprError::AppendedToLeafNode | EvalexprError::MissingOperatorOutsideOfBrace => {
+                ExpressionError::Neighbours
+            }
+            other => ExpressionError::Syntax(other.to_string()),
+        })?;
         Ok(Self { root: compile(&tree, 0)?, inputs })
     }
 
@@ -325,8 +332,12 @@ mod tests {
             ("1; 2", "`;` does not belong"),
             ("(1, 2) + 1", "a list of values"),
             ("1 +", "something is missing"),
-            ("{a} {b}", "put an operator between"),
-            ("2{a}", "cannot be understood"),
+            ("{a} {b}", "put an operator there"),
+            ("{a} == on", "\"on\" is no constant; write a tag as in {demo/sine}, a text in quotes, as in \"on\""),
+            ("2{a}", "put an operator there"),
+            ("1 2", "put an operator there"),
+            ("{a}!", "`!` stands before its value"),
+            ("2(3)", "put an operator there"),
             ("(1", "cannot be understood"),
             ("\"a", "not closed"),
             ("1 // 2", "no comments"),

@@ -2,8 +2,9 @@
 //!
 //!     within ──beyond a limit for `delay`──► active at a level ──back by `hysteresis`──► milder level, or within
 //!
-//! A value that is bad says nothing, so the alarm stays as it is. The alarm is a condition of the hub, so who has seen it
-//! is kept there; it is declared while its tag exists.
+//! Each limit has a time of its own, which begins when the value passes it. A value that is bad says nothing, so the alarm
+//! stays as it is. The alarm is a condition of the hub, so who has seen it is kept there; it is declared while its tag
+//! exists. When its table begins anew, an alarm on the same limits goes on at the level that it had.
 
 use super::Finding;
 use crate::base::duration;
@@ -13,6 +14,11 @@ use serde::Deserialize;
 use std::ops::Range;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// More is a slip; and a time that far ahead can still be told.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The outermost first.
+const LEVELS: [Level; 4] = [Level::HighHigh, Level::LowLow, Level::High, Level::Low];
 
 /// `[[computed.limit]]`, or `limit = { ... }` in `[[computed.tag]]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -28,10 +34,11 @@ pub struct Config {
     pub low: Option<f64>,
     /// Below this it is urgent.
     pub low_low: Option<f64>,
-    /// So far a value must come back behind a limit for it to be over, in the unit of the tag. Default: 0.
+    /// So far a value must come back behind a limit for it to be over, in the unit of the tag; less than there is between
+    /// the limits. Default: 0.
     #[serde(default)]
     pub hysteresis: f64,
-    /// So long a value must be beyond a limit. Default: "0s".
+    /// So long a value must be beyond a limit, "30d" at most. Default: "0s".
     #[serde(default, deserialize_with = "duration::deserialize")]
     pub delay: Duration,
     /// Urgency of the alarm, 1 to 1000. Default: 500.
@@ -73,6 +80,16 @@ impl Config {
         if !self.hysteresis.is_finite() || self.hysteresis < 0.0 {
             add(key("hysteresis"), "must be a number that is not negative".into());
         }
+        if let (Some(high), Some(low)) = (self.high.or(self.high_high), self.low.or(self.low_low))
+            && high > low
+            && self.hysteresis >= high - low
+        {
+            let what = format!("{} leaves no value at which an alarm is over", self.hysteresis);
+            add(key("hysteresis"), format!("{what}; use less than the {} between {low} and {high}", high - low));
+        }
+        if self.delay > LONGEST_DELAY {
+            add(key("delay"), "it is too long; use \"30d\" or less".into());
+        }
         if !(1..=1000).contains(&self.severity) {
             add(key("severity"), format!("{} is out of range; use 1 to 1000", self.severity));
         }
@@ -85,14 +102,14 @@ pub(super) struct Watch {
     config: Config,
     pub(super) tag: TagName,
     level: Option<Level>,
-    /// Since when the value is beyond a limit that is not yet active.
-    beyond: Option<Instant>,
+    /// Of each of [`LEVELS`], since when the value is beyond its limit.
+    beyond: [Option<Instant>; 4],
     is_declared: bool,
 }
 
 impl Watch {
     pub(super) fn new(config: Config, tag: TagName) -> Self {
-        Self { config, tag, level: None, beyond: None, is_declared: false }
+        Self { config, tag, level: None, beyond: [None; 4], is_declared: false }
     }
 
     fn source(&self) -> String {
@@ -102,14 +119,23 @@ impl Watch {
     /// Whether the tag exists.
     pub(super) fn declare(&mut self, hub: &Hub, exists: bool) {
         match (self.is_declared, exists) {
-            (false, true) => hub.declare_limit(&self.source(), self.config.limits(), self.config.severity),
+            (false, true) => {
+                self.level = hub.declare_limit(&self.source(), self.config.limits(), self.config.severity);
+            }
             (true, false) => {
                 hub.withdraw_condition(ConditionKind::Limit, &self.source());
-                (self.level, self.beyond) = (None, None);
+                (self.level, self.beyond) = (None, [None; 4]);
             }
             _ => {}
         }
         self.is_declared = exists;
+    }
+
+    /// Nobody looks after the tag any more, unless somebody declares the same.
+    pub(super) fn release(&self, hub: &Hub) {
+        if self.is_declared {
+            hub.release_condition(ConditionKind::Limit, &self.source());
+        }
     }
 
     /// Takes note of a value; `None` is one that is bad.
@@ -122,44 +148,39 @@ impl Watch {
 
     /// When to look again, though the value stays.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.beyond.map(|since| since + self.config.delay)
+        let waiting = LEVELS.into_iter().zip(self.beyond).filter(|(level, _)| !self.is_active(*level));
+        waiting.filter_map(|(_, since)| Some(since? + self.config.delay)).min()
     }
 
     /// Whether the level changed.
     fn judge(&mut self, value: Option<f64>, now: Instant) -> bool {
         let Some(value) = value else {
-            self.beyond = None;
+            self.beyond = [None; 4];
             return false;
         };
-        let level = self.level_of(value);
-        let is_over = level.is_none_or(|level| self.level.is_some_and(|old| level.is_milder_than(old)));
-        if level == self.level || is_over {
-            self.beyond = None;
-        } else if now.duration_since(*self.beyond.get_or_insert(now)) < self.config.delay {
-            return false;
-        } else {
-            self.beyond = None;
+        for (at, level) in LEVELS.into_iter().enumerate() {
+            self.beyond[at] = self.is_beyond(level, value).then(|| self.beyond[at].unwrap_or(now));
         }
+        let is_up = |(limit, since): &(Level, Option<Instant>)| {
+            since.is_some_and(|since| self.is_active(*limit) || now.duration_since(since) >= self.config.delay)
+        };
+        let level = LEVELS.into_iter().zip(self.beyond).find(is_up).map(|(level, _)| level);
         std::mem::replace(&mut self.level, level) != level
     }
 
-    fn level_of(&self, value: f64) -> Option<Level> {
+    /// An inner limit is also exceeded while the outer one is.
+    fn is_active(&self, limit: Level) -> bool {
+        self.level.is_some_and(|level| limit == level || limit.is_milder_than(level))
+    }
+
+    fn is_beyond(&self, limit: Level, value: f64) -> bool {
         let Config { high_high, high, low, low_low, hysteresis, .. } = self.config;
-        // An inner limit is also exceeded while the outer one is.
-        let is_above = |limit: Option<f64>, active: &[Level]| {
-            let slack = if self.level.is_some_and(|level| active.contains(&level)) { hysteresis } else { 0.0 };
-            limit.is_some_and(|limit| value > limit - slack)
-        };
-        let is_below = |limit: Option<f64>, active: &[Level]| {
-            let slack = if self.level.is_some_and(|level| active.contains(&level)) { hysteresis } else { 0.0 };
-            limit.is_some_and(|limit| value < limit + slack)
-        };
-        match () {
-            () if is_above(high_high, &[Level::HighHigh]) => Some(Level::HighHigh),
-            () if is_below(low_low, &[Level::LowLow]) => Some(Level::LowLow),
-            () if is_above(high, &[Level::High, Level::HighHigh]) => Some(Level::High),
-            () if is_below(low, &[Level::Low, Level::LowLow]) => Some(Level::Low),
-            () => None,
+        let slack = if self.is_active(limit) { hysteresis } else { 0.0 };
+        match limit {
+            Level::HighHigh => high_high.is_some_and(|limit| value > limit - slack),
+            Level::High => high.is_some_and(|limit| value > limit - slack),
+            Level::Low => low.is_some_and(|limit| value < limit + slack),
+            Level::LowLow => low_low.is_some_and(|limit| value < limit + slack),
         }
     }
 
@@ -215,6 +236,58 @@ mod tests {
     }
 
     #[test]
+    fn each_limit_has_a_time_of_its_own() {
+        let mut watch = watch("high_high = 9\nhigh = 5\nlow = -5\ndelay = '10s'");
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for seconds in 0..30 {
+            let value = if seconds % 4 < 2 { 7.0 } else { -7.0 };
+            assert!(!watch.judge(Some(value), at(seconds)), "beyond neither of them for long enough");
+        }
+        assert!(!watch.judge(Some(0.0), at(30)) && watch.due().is_none());
+        assert!(!watch.judge(Some(7.0), at(40)) && !watch.judge(Some(10.0), at(48)) && watch.due() == Some(at(50)));
+        assert!(watch.judge(Some(10.0), at(50)) && watch.level == Some(High) && watch.due() == Some(at(58)));
+        assert!(watch.judge(Some(10.0), at(58)) && watch.level == Some(HighHigh) && watch.due().is_none());
+        assert!(!watch.judge(None, at(59)) && watch.judge(Some(6.0), at(60)) && watch.level == Some(High));
+        assert!(watch.judge(Some(-6.0), at(61)) && watch.level.is_none() && watch.due() == Some(at(71)));
+        assert!(watch.judge(Some(-6.0), at(71)) && watch.level == Some(Low));
+    }
+
+    #[test]
+    fn an_alarm_goes_on_when_its_table_begins_anew() {
+        let hub = Hub::new(Clock::real());
+        let now = Instant::now();
+        let begin = |toml: &str| {
+            let mut watch = watch(toml);
+            watch.declare(&hub, true);
+            watch
+        };
+        let condition = || hub.conditions().pop().unwrap();
+        let mut first = begin("high = 1");
+        first.see(&hub, Some(3.0), "", now);
+        let act = crate::hub::Act::Acknowledge { id: condition().id.bytes(), comment: None };
+        hub.act(ConditionKind::Limit, "tags/calc/x", act, "eva").unwrap();
+        let before = condition();
+        first.release(&hub);
+        let mut second = begin("high = 1\ndelay = '10s'");
+        hub.retire();
+        second.see(&hub, None, "", now);
+        second.see(&hub, Some(2.0), "", now);
+        assert_eq!(condition(), before, "active and acknowledged, though not for 10 s");
+        second.see(&hub, Some(0.0), "", now);
+        assert!(!condition().is_active);
+
+        second.see(&hub, Some(3.0), "", now);
+        second.see(&hub, Some(3.0), "", now + Duration::from_secs(10));
+        second.release(&hub);
+        let third = begin("high = 2\ndelay = '10s'");
+        assert!(third.level.is_none() && !condition().is_active, "it is another limit");
+        third.release(&hub);
+        hub.retire();
+        assert!(hub.conditions().is_empty());
+    }
+
+    #[test]
     fn what_is_told_has_the_limit_and_the_value() {
         let hub = Hub::new(Clock::real());
         let mut watch = watch("high = 80\nseverity = 700");
@@ -238,6 +311,9 @@ mod tests {
             ("tag = 'a'\nhigh = 1\nlow = 2", false, "low_low < low"),
             ("tag = 'a'\nhigh = nan", false, "must be numbers"),
             ("tag = 'a'\nhigh = 1\nhysteresis = -1", false, "not negative"),
+            ("tag = 'a'\nhigh = 1\nlow = -1\nhysteresis = 2", false, "use less than the 2 between -1 and 1"),
+            ("tag = 'a'\nhigh_high = 1\nlow_low = -1\nlow = 0\nhysteresis = 1", false, "the 1 between 0 and 1"),
+            ("tag = 'a'\nhigh = 1\ndelay = '400000000000y'", false, "too long; use \"30d\""),
             ("tag = 'a'\nhigh = 1\nseverity = 0", false, "1 to 1000"),
         ] {
             let config: Config = toml::from_str(toml).unwrap();

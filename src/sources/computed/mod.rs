@@ -110,14 +110,6 @@ impl super::Config for Config {
         for limit in &self.limit {
             findings.extend(limit.get_ref().check(&limit.span(), false));
         }
-        let mut watched: Vec<String> = Vec::new();
-        for (at, tag) in self.watched() {
-            if watched.contains(&tag) {
-                let what = format!("{tag} has limits already; each tag has one set of them");
-                findings.push(Finding { at: Some(at), key: "tag", what });
-            }
-            watched.push(tag);
-        }
         findings
     }
 
@@ -127,11 +119,11 @@ impl super::Config for Config {
 }
 
 impl Config {
-    /// The tags with limits.
-    fn watched(&self) -> impl Iterator<Item = (std::ops::Range<usize>, String)> {
+    /// The tags with limits: where that is said, under which key, and their names.
+    fn watched(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &'static str, String)> {
         let own = self.tag.iter().filter(|tag| tag.get_ref().limit.is_some());
-        let own = own.map(|tag| (tag.span(), format!("{}/{}", self.name, tag.get_ref().name)));
-        own.chain(self.limit.iter().filter_map(|limit| Some((limit.span(), limit.get_ref().tag.clone()?))))
+        let own = own.map(|tag| (tag.span(), "limit", format!("{}/{}", self.name, tag.get_ref().name)));
+        own.chain(self.limit.iter().filter_map(|limit| Some((limit.span(), "tag", limit.get_ref().tag.clone()?))))
     }
 }
 
@@ -192,6 +184,23 @@ impl TagConfig {
     }
 }
 
+/// Tags with more than one set of limits, in all tables: there is one alarm for each tag.
+pub fn limited_twice(tables: &[&Config]) -> Vec<Finding> {
+    let mut watched: HashMap<String, &str> = HashMap::new();
+    let mut findings = Vec::new();
+    for table in tables {
+        for (at, key, tag) in table.watched() {
+            if let Some(other) = watched.get(&tag) {
+                let what = format!("{tag} has limits already, in {other:?}; each tag has one set of them");
+                findings.push(Finding { at: Some(at), key, what });
+            } else {
+                watched.insert(tag, &table.name);
+            }
+        }
+    }
+    findings
+}
+
 /// The first cycle among the tags of all tables.
 pub fn cycle(tables: &[&Config]) -> Option<Finding> {
     let tags = || tables.iter().flat_map(|table| table.tag.iter().map(move |tag| (&table.name, tag)));
@@ -237,14 +246,21 @@ mod tests {
             ("name = 'c'\n[[tag]]\nname = 'a'\nexpression = '1<2'\nrange = [0, 1]", "range: a Boolean has none"),
             ("name = 'c'\n[[tag]]\nname = 'a'\nexpression = '1'\nstates = ['x', 'y']", "states: only a Boolean"),
             ("name = 'c'\n[[tag]]\nname = 'a'\nexpression = 'text(1)'\nlimit = {high = 1}", "limit: a String has none"),
-            (
-                "name = 'c'\n[[tag]]\nname = 'a'\nexpression = '1'\nlimit = {high = 1}\n[[limit]]\ntag = 'c/a'\nlow = 1",
-                "tag: c/a has limits already",
-            ),
         ] {
             let said = said(toml);
             assert!(said.len() == 1 && said[0].starts_with(words), "{toml}: {said:?}");
         }
+    }
+
+    #[test]
+    fn a_tag_has_one_set_of_limits_in_all_tables() {
+        let a = config("name = 'a'\n[[limit]]\ntag = 'demo/x'\nhigh = 1\n[[limit]]\ntag = 'b/y'\nhigh = 1");
+        let b = config("name = 'b'\n[[tag]]\nname = 'y'\nexpression = '1'\nlimit = { high = 2 }");
+        assert!(limited_twice(&[&a]).is_empty() && limited_twice(&[&b]).is_empty());
+        let found = limited_twice(&[&a, &b]).pop().unwrap();
+        assert_eq!((found.key, found.at), ("limit", Some(b.tag[0].span())));
+        assert_eq!(found.what, "b/y has limits already, in \"a\"; each tag has one set of them");
+        assert_eq!(limited_twice(&[&a, &a]).len(), 2);
     }
 
     #[test]

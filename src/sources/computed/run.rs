@@ -66,6 +66,10 @@ impl Computed {
         }
         let types: Vec<DataType> = specs.iter().map(|spec| spec.data_type).collect();
         let tags = hub.register(&format!("computed {}", config.name), specs)?;
+        // Already here, so that an alarm of the table before is taken over.
+        for watch in &mut watches {
+            watch.declare(hub, hub.find(&watch.tag).is_some());
+        }
         let item = |at: usize| {
             let (expression, tag, data_type) = (expressions[at].clone(), tags.tags()[at], types[at]);
             Item { tag, data_type, inputs: vec![None; expression.inputs.len()], expression }
@@ -183,8 +187,8 @@ impl Source for Computed {
 
 impl Drop for Computed {
     fn drop(&mut self) {
-        for watch in &mut self.watches {
-            watch.declare(&self.hub, false);
+        for watch in &self.watches {
+            watch.release(&self.hub);
         }
     }
 }
@@ -279,6 +283,12 @@ delay = '5s'
             () = story => {}
         }
         drop(computed);
+        assert!(condition("plc 1/a.b").unwrap().is_active, "it may go on");
+        let computed = Computed::register(&config(CALC), &hub).unwrap();
+        hub.retire();
+        assert!(condition("plc 1/a.b").unwrap().is_active, "though it was declared by a register only");
+        drop(computed);
+        hub.retire();
         assert!(hub.conditions().is_empty());
     }
 }

@@ -63,7 +63,7 @@ impl Sensors {
         for key in gone {
             self.lose(&key);
         }
-        for Device { key, channels } in found {
+        for Device { key, channels, .. } in found {
             let name = self.name_of(&key);
             let known = self.devices.get(&key);
             let wanted: Vec<Channel> = channels.into_iter().filter(|channel| self.is_wanted(&name, channel)).collect();
@@ -260,6 +260,28 @@ mod tests {
             })
             .collect();
         assert_eq!(kinds, [EventKind::SourceLost, EventKind::SourceBack]);
+    }
+
+    #[tokio::test]
+    async fn what_is_plugged_in_again_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, hub) = (folder.path(), Hub::new(Clock::real()));
+        let plug = |hid: &str, number: u32| {
+            let device = root.join("devices/usb1/1-3/1-3:1.0").join(hid);
+            write(&device, "x", "");
+            write(root, &format!("class/hwmon/hwmon{number}/name"), "corsair");
+            write(root, &format!("class/hwmon/hwmon{number}/temp1_input"), "30000");
+            std::os::unix::fs::symlink(device, root.join(format!("class/hwmon/hwmon{number}/device"))).unwrap();
+        };
+        plug("0003:1B1C:1C0B.0004", 3);
+        let mut sensors = sensors(root, "", &hub);
+        fs::remove_dir_all(root.join("class/hwmon/hwmon3")).unwrap();
+        sensors.take_in(scan(root)).unwrap();
+        assert_eq!(shown(&hub), ["s/hwmon/corsair/temp1 None BadNotConnected"]);
+        plug("0003:1B1C:1C0B.0005", 4);
+        sensors.take_in(scan(root)).unwrap();
+        sensors.round().await;
+        assert_eq!(shown(&hub), ["s/hwmon/corsair/temp1 Some(30.0) Good"]);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct Key {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Device {
     pub(super) key: Key,
+    /// In the order of which the kernel found it.
+    folder: (String, u32, String),
     pub(super) channels: Vec<Channel>,
 }
 
@@ -31,7 +33,7 @@ pub(super) fn scan(sysfs: &Path) -> Vec<Device> {
     let hwmon = folders(&sysfs.join("class/hwmon")).into_iter().map(|folder| device("hwmon", &folder, hwmon_channels));
     let iio = folders(&sysfs.join("bus/iio/devices")).into_iter().map(|folder| device("iio", &folder, iio_channels));
     let mut devices: Vec<Device> = hwmon.chain(iio).flatten().take(MOST_DEVICES).collect();
-    devices.sort_by(|a, b| a.key.cmp(&b.key));
+    devices.sort_by(|a, b| (&a.key, &a.folder).cmp(&(&b.key, &b.folder)));
     // Several of one name on one chip.
     let mut seen = HashSet::new();
     for device in &mut devices {
@@ -62,7 +64,32 @@ fn device(kind: &'static str, folder: &Path, channels: fn(&Path, &[String]) -> V
         _ => fs::canonicalize(folder),
     });
     let name = named.unwrap_or_else(|| "unnamed".into());
-    (!channels.is_empty()).then_some(Device { key: Key { kind, name, place: place.ok()? }, channels })
+    let key = Key { kind, name, place: lasting(&place.ok()?) };
+    let folder = order(&folder.file_name()?.to_string_lossy());
+    (!channels.is_empty()).then_some(Device { key, folder, channels })
+}
+
+/// A place without the numbers that the kernel gives anew each time that a device is plugged in: `0003:1B1C:1C0B.0004` of
+/// a HID device (drivers/hid/hid-core.c: bus, vendor, product, count), `HID-SENSOR-200041.1.auto` of a part of one
+/// (drivers/base/platform.c). What is before them is the port that it is plugged into.
+fn lasting(place: &Path) -> PathBuf {
+    let part = |part: std::path::Component| -> PathBuf {
+        let text = part.as_os_str().to_string_lossy();
+        let stem = match text.strip_suffix(".auto").unwrap_or(&text).rsplit_once('.') {
+            Some((stem, number)) if text.ends_with(".auto") && number.bytes().all(|c| c.is_ascii_digit()) => stem,
+            Some((stem, _)) if is_hid(&text) => stem,
+            _ => return part.as_os_str().into(),
+        };
+        stem.into()
+    };
+    place.components().map(part).collect()
+}
+
+/// Whether it is called `0003:1B1C:1C0B.0004`.
+fn is_hid(text: &str) -> bool {
+    let parts: Vec<&str> = text.split([':', '.']).collect();
+    let is_shaped = text.bytes().filter(|c| !c.is_ascii_hexdigit()).eq(*b"::.");
+    is_shaped && parts.iter().all(|part| part.len() >= 4)
 }
 
 /// `temp2` before `temp10`.
@@ -241,6 +268,19 @@ mod tests {
         let devices = scan(recorded(&files).path());
         let keys: HashSet<&Key> = devices.iter().map(|device| &device.key).collect();
         assert_eq!((devices.len(), keys.len()), (3, 3));
+    }
+
+    #[test]
+    fn a_place_is_that_of_the_port_whatever_the_kernel_counts() {
+        let usb = "/sys/devices/pci0000:00/0000:00:14.0/usb1/1-3/1-3:1.0";
+        let place = |below: &str| lasting(Path::new(&format!("{usb}/{below}")));
+        assert_eq!(place("0003:1B1C:1C0B.0004"), place("0003:1B1C:1C0B.000A"));
+        assert_ne!(place("0003:1B1C:1C0B.0004"), place("0003:1B1C:1C0C.0004"));
+        let part = |hid, count| place(&format!("0003:8086:22D8.{hid}/HID-SENSOR-200041.{count}.auto"));
+        assert_eq!(part("0001", 1), part("0007", 12));
+        for same in [usb, "/sys/devices/platform/soc/fe804000.i2c/i2c-1/1-0048", "/sys/devices/0000:00:14.0"] {
+            assert_eq!(lasting(Path::new(same)), Path::new(same));
+        }
     }
 
     #[test]

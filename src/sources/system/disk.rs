@@ -14,8 +14,9 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(path: PathBuf, limit: f64) -> Self {
-        Self { path, limit, is_nearly_full: false }
+    /// `is_nearly_full`: as it was seen last.
+    pub(super) fn new(path: PathBuf, limit: f64, is_nearly_full: bool) -> Self {
+        Self { path, limit, is_nearly_full }
     }
 
     /// What is wrong, if something is.
@@ -43,16 +44,17 @@ mod tests {
 
     #[test]
     fn it_is_over_only_well_below_the_limit() {
-        let mut disk = Disk::new("/data".into(), 90.0);
+        let mut disk = Disk::new("/data".into(), 90.0, false);
         let mut is_full = |percent| disk.judge(percent).is_some();
         assert_eq!([89.9, 90.0, 89.0, 88.0, 87.9, 89.0].map(&mut is_full), [false, true, true, true, false, false]);
         let words = disk.judge(95.0).unwrap();
         assert!(words.contains("/data") && words.contains("90 %"), "{words}");
+        assert!(Disk::new("/data".into(), 90.0, true).judge(89.0).is_some(), "it goes on where it was");
     }
 
     #[test]
     fn this_disk_can_be_looked_at_and_a_missing_one_not() {
-        assert!(Disk::new("/".into(), 101.0).look().unwrap().is_none());
-        assert!(Disk::new("/does/not/exist".into(), 90.0).look().is_err());
+        assert!(Disk::new("/".into(), 101.0, false).look().unwrap().is_none());
+        assert!(Disk::new("/does/not/exist".into(), 90.0, false).look().is_err());
     }
 }

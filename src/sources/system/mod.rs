@@ -139,12 +139,11 @@ impl System {
     fn register(config: Config, data_dir: PathBuf, hub: &Hub) -> Result<Self, SourceError> {
         let tags = hub.register("system", specs()?)?;
         let path = config.disk.unwrap_or(data_dir);
-        let disk = Disk::new(path.clone(), config.disk_nearly_full);
+        let is_nearly_full = hub.declare_condition(ConditionKind::DiskNearlyFull, SOURCE);
+        hub.declare_condition(ConditionKind::ClockNotSet, SOURCE);
+        let disk = Disk::new(path.clone(), config.disk_nearly_full, is_nearly_full);
         let root = Root::default();
         let readings = Readings::new(root.clone(), path);
-        for kind in [ConditionKind::DiskNearlyFull, ConditionKind::ClockNotSet] {
-            hub.declare_condition(kind, SOURCE);
-        }
         let found = FoundTags::default();
         let mut system = Self { interval: config.interval, hub: hub.clone(), tags, root, found, readings, disk };
         // So that these tags are there with the others.
@@ -184,7 +183,7 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         for kind in [ConditionKind::DiskNearlyFull, ConditionKind::ClockNotSet] {
-            self.hub.withdraw_condition(kind, SOURCE);
+            self.hub.release_condition(kind, SOURCE);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Network interfaces, from /sys/class/net (Documentation/ABI/testing/sysfs-class-net): all but loopback.
+//! Network interfaces, from /sys/class/net (Documentation/ABI/testing/sysfs-class-net): all but loopback and those of
+//! containers and virtual machines, which get a new name with each start.
 
 use super::found::{Found, spec};
 use super::read::{Reading, number, text};
@@ -7,8 +8,9 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-/// A machine that runs many containers has an interface for each.
 const MOST: usize = 32;
+/// What Docker, Podman, Calico and libvirt call their ends.
+const PASSING: [&str; 3] = ["veth", "cali", "vnet"];
 
 /// The addresses that the kernel has for each interface.
 pub(super) fn addresses() -> Vec<(String, IpAddr)> {
@@ -20,9 +22,15 @@ pub(super) fn addresses() -> Vec<(String, IpAddr)> {
 pub(super) fn look(sys: &Path, addresses: &[(String, IpAddr)]) -> Vec<Found> {
     let entries = fs::read_dir(sys.join("class/net")).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.retain(|name| name != "lo");
+    names.retain(|name| name != "lo" && !is_passing(name));
     names.sort();
     names.iter().take(MOST).flat_map(|name| interface(sys, name, addresses)).collect()
+}
+
+/// Of a container or a virtual machine, or the bridge that Docker makes for a network (`br-` and 12 digits of its id).
+fn is_passing(name: &str) -> bool {
+    let is_id = |id: &str| id.len() == 12 && id.bytes().all(|c| c.is_ascii_hexdigit());
+    PASSING.iter().any(|prefix| name.starts_with(prefix)) || name.strip_prefix("br-").is_some_and(is_id)
 }
 
 fn interface(sys: &Path, name: &str, addresses: &[(String, IpAddr)]) -> Vec<Found> {
@@ -84,6 +92,8 @@ mod tests {
     fn a_gateway_with_a_cable_and_a_tunnel_is_understood() {
         let (_folder, root) = recorded(&[
             ("sys/class/net/lo/operstate", "unknown\n"),
+            ("sys/class/net/br-0123456789ab/operstate", "up\n"),
+            ("sys/class/net/veth1a2b3c4/operstate", "up\n"),
             ("sys/class/net/eth0/operstate", "up\n"),
             ("sys/class/net/eth0/speed", "1000\n"),
             ("sys/class/net/eth0/statistics/rx_bytes", "18446744073709551615\n"),
@@ -113,6 +123,8 @@ mod tests {
             "system/network/wg0/rx_bytes BadNotSupported",
         ];
         assert_eq!(found[7..11], wg0);
+        assert_eq!(found.len(), 14, "none of the containers'");
+        assert!(!is_passing("br-lan") && !is_passing("tap0"));
     }
 
     #[test]

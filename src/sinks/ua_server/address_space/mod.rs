@@ -20,7 +20,7 @@ use super::methods::{self, Method};
 use super::{history, snapshot};
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
-use crate::model::{TagId, TagSpec};
+use crate::model::{Condition, Limits, TagId, TagSpec};
 use crate::store::History;
 use ::opcua::server::address_space::{AddressSpace, ObjectBuilder};
 use ::opcua::types::{LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, ReferenceTypeId};
@@ -51,7 +51,8 @@ pub(super) struct Nodes {
     cameras: HashSet<String>,
     /// The picture that is also below `Camera Device`.
     first: Option<NodeId>,
-    conditions: HashSet<NodeId>,
+    /// With the limits that they have, which are nodes.
+    conditions: HashMap<NodeId, Option<Limits>>,
     camera_type: NodeId,
     /// Whose history there is.
     history: Option<History>,
@@ -83,7 +84,7 @@ impl Nodes {
             folders: HashSet::new(),
             cameras: HashSet::new(),
             first: None,
-            conditions: HashSet::new(),
+            conditions: HashMap::new(),
             camera_type,
             history,
         };
@@ -144,15 +145,18 @@ impl Nodes {
 
     fn update_conditions(&mut self, hub: &Hub, address_space: &mut AddressSpace) {
         let conditions = hub.conditions();
-        let wanted: HashSet<NodeId> =
-            conditions.iter().map(|condition| events::condition_id(condition, self.namespace)).collect();
-        let gone: Vec<NodeId> = self.conditions.difference(&wanted).cloned().collect();
-        for id in gone {
+        let limits = |condition: &Condition| condition.limit.map(|limit| limit.limits);
+        let wanted: HashMap<NodeId, Option<Limits>> =
+            conditions.iter().map(|one| (events::condition_id(one, self.namespace), limits(one))).collect();
+        let others = self.conditions.iter().filter(|(id, limits)| wanted.get(*id) != Some(*limits));
+        let others: Vec<NodeId> = others.map(|(id, _)| id.clone()).collect();
+        for id in others {
             self.conditions.remove(&id);
             self.remove(address_space, &id);
         }
         for condition in conditions {
-            if self.conditions.insert(events::condition_id(&condition, self.namespace)) {
+            let id = events::condition_id(&condition, self.namespace);
+            if self.conditions.insert(id, limits(&condition)).is_none() {
                 events::add_condition(address_space, &condition, self.namespace);
             }
         }
@@ -285,7 +289,7 @@ impl Nodes {
 mod tests {
     use super::*;
     use crate::base::Clock;
-    use crate::model::{ConditionKind, DataType, Limits, TagName};
+    use crate::model::{ConditionKind, DataType, TagName};
     use ::opcua::server::address_space::NodeType;
 
     fn data_type(address_space: &AddressSpace, id: &NodeId) -> Option<NodeId> {
@@ -311,9 +315,13 @@ mod tests {
         };
         register(DataType::Double);
         register(DataType::Int16);
+        hub.declare_limit("tags/a", Limits { low: Some(0.0), ..Limits::default() }, 500);
+        nodes.update(&hub, &mut address_space);
+        assert!(address_space.node_exists(&nodes.id("Tags/a/Limit/LowLimit")));
+        assert!(!address_space.node_exists(&nodes.id("Tags/a/Limit/HighLimit")));
         hub.withdraw_condition(ConditionKind::Limit, "tags/a");
         nodes.update(&hub, &mut address_space);
-        assert!(!address_space.node_exists(&nodes.id("Tags/a/Limit/HighLimit")));
+        assert!(!address_space.node_exists(&nodes.id("Tags/a/Limit/LowLimit")));
         assert!(address_space.node_exists(&nodes.id("Tags/a")));
     }
 
