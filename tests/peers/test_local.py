@@ -108,6 +108,32 @@ def test_a_limit_is_an_event_and_a_condition(make):
         )
         wait_until("acknowledged", lambda: state(limit) == (True, True, True))
 
+        # Another tag of the table becomes another: the alarm goes on, and nobody has to see it again.
+        other = CALC.replace('"on "', '"On "')
+        reload(vedette, DEMO + other)
+        write(tag(client, "demo", "switch"), True, ua.VariantType.Boolean)
+        label = tag(client, "calc", "label")
+        wait_until("the other text", lambda: status(label) == "Good" and label.read_value().startswith("On"))
+        wait_until("the same value", lambda: status(power) == "Good" and power.read_value() == 130.0)
+        assert state(limit) == (True, True, True) and said(events) == {event.Message.Text}
+        # Another limit is another alarm.
+        reload(vedette, DEMO + other.replace("high = 120", "high = 110, low = 1"))
+        wait_until("its limits", lambda: "LowLimit" in names(limit))
+        wait_until("it is active anew", lambda: state(limit) == (True, False, True))
+        wait_until("why", lambda: "its limits have changed" in said(events))
+        reload(vedette, DEMO + CALC)
+        wait_until("as it was", lambda: "HighLimit" in names(limit) and "LowLimit" not in names(limit))
+        wait_until("active again", lambda: state(limit) == (True, False, True))
+        # Only one table may look after a tag.
+        twice = '[[computed]]\nname = "more"\n[[computed.limit]]\ntag = "calc/power"\nhigh = 5\n'
+        reload(vedette, DEMO + CALC + twice)
+        wait_until("the fault", lambda: vedette.says("calc/power has limits already"))
+        last = child(limit, "EventId").read_value()
+        limit.call_method(
+            ua.NodeId(9111), ua.Variant(last, ua.VariantType.ByteString), ua.LocalizedText("seen")
+        )
+        wait_until("acknowledged again", lambda: state(limit) == (True, True, True))
+
         write(tag(client, "demo", "set_point"), 80.0)
         wait_until("worse", lambda: state(limit) == (True, False, True))
         assert child(limit, "LimitState", "CurrentState", "Id").read_value() == ua.NodeId(9329)
@@ -135,8 +161,17 @@ def test_a_limit_is_an_event_and_a_condition(make):
         assert child(limit, "HighLimit").read_value() == 90.0
 
 
+def said(events):
+    return {one.Message.Text for one in events.of("calc/power", "ExclusiveLevelAlarmType")}
+
+
+def names(node):
+    """Of its children, in one request, because they may go."""
+    return [one.BrowseName.Name for one in node.get_children_descriptions()]
+
+
 def of_device(client):
-    return [one.read_browse_name().Name for one in child(client.nodes.objects, "Device").get_children()]
+    return names(child(client.nodes.objects, "Device"))
 
 
 def test_sensors_are_found_and_come_and_go(make, tmp_path):
