@@ -5,6 +5,7 @@
 
 use super::glob::Glob;
 use super::remote::{self, Failure, Output, Server, Walk};
+use super::show;
 use crate::opcua::client::{Child, Connection, children, distinct, segment};
 use opcua::types::{NodeClass, NodeId, ReferenceTypeId};
 use std::collections::HashSet;
@@ -98,9 +99,9 @@ fn is_property(child: &Child) -> bool {
     child.reference == ReferenceTypeId::HasProperty
 }
 
-/// A TOML string. JSON's escapes are among TOML's, but TOML wants DEL escaped as well.
+/// A TOML string. JSON's escapes are among TOML's, but TOML wants DEL escaped as well, which is.
 fn text(text: &str) -> String {
-    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+    show::escaped(&serde_json::Value::from(text).to_string())
 }
 
 #[cfg(test)]
@@ -109,8 +110,9 @@ mod tests {
 
     #[test]
     fn any_text_is_a_string_of_toml() {
-        for odd in ["a\"b\\c", "tab\tnewline\n", "\u{7f}\u{1}", "ü°"] {
+        for odd in ["a\"b\\c", "tab\tnewline\n", "\u{7f}\u{1}", "\u{9b}2J\u{202e}", "ü°"] {
             let line = format!("x = {}", text(odd));
+            assert!(!line.contains(['\u{7f}', '\u{9b}', '\u{202e}']), "{line}");
             let table: toml::Table = toml::from_str(&line).unwrap();
             assert_eq!(table["x"].as_str(), Some(odd));
         }

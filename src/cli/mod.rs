@@ -175,7 +175,7 @@ fn reload(config: &Path, data_dir: Option<&Path>) -> ExitCode {
 }
 
 fn complain(code: u8, what: &str) -> ExitCode {
-    eprintln!("vedette: {}", what.replace('\n', "\nvedette: "));
+    eprintln!("{}", show::said(what));
     ExitCode::from(code)
 }
 

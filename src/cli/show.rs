@@ -188,11 +188,39 @@ fn quoted(text: &str, much: Much) -> String {
     }
 }
 
+/// What a terminal takes for a command, or what turns the direction of writing around.
+fn is_unsafe(c: char) -> bool {
+    let is_direction =
+        matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || is_direction
+}
+
+/// Lines beside the output, each with the program's name before it.
+pub(super) fn said(text: &str) -> String {
+    lines(text, "vedette: ")
+}
+
+/// Printable, line by line.
+pub(super) fn lines(text: &str, before: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| format!("{before}{}", printable(line))).collect();
+    lines.join("\n")
+}
+
+/// JSON, or a string of TOML, on one line: in both all that is unsafe may be written as \u. C0 is already.
+pub(super) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_unsafe(c) {
+            // Writing to a String cannot fail.
+            true => drop(write!(text, "\\u{:04x}", u32::from(c))),
+            false => text.push(c),
+        }
+    }
+    text
+}
+
 /// Without anything that a terminal takes for a command, or that turns the direction of writing around.
 pub(super) fn printable(text: &str) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match is_unsafe(c) {
@@ -351,6 +379,17 @@ mod tests {
         assert_eq!(show(&numbers([], None)), "[]");
         assert_eq!(data_type(&numbers(0..6, Some(vec![2, 3]))), "Int32[2x3]");
         assert!(show(&Value::string("x".repeat(5000))).ends_with("…\" (5000 characters)"));
+    }
+
+    #[test]
+    fn no_text_of_a_server_paints_on_a_terminal() {
+        let evil = "a\u{1b}[31m\u{9b}2J\u{7f}\u{85}\u{202e}\u{61c}\u{2066}ü°";
+        let harmless = |text: &str| !text.chars().any(|c| c != '\n' && is_unsafe(c));
+        let said = said(&format!("{evil}\n{evil}"));
+        assert!(harmless(&said) && said.matches("vedette: a").count() == 2 && said.contains("ü°"), "{said}");
+        let json = escaped(&json!({ evil: [evil] }).to_string());
+        assert!(harmless(&json) && json.contains("\\u009b2J\\u007f\\u0085\\u202e"), "{json}");
+        assert_eq!(serde_json::from_str::<Json>(&json).unwrap(), json!({ evil: [evil] }));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::base::{Clock, duration};
 use crate::model::Timestamp;
 use opcua::types::StatusCode;
 use serde_json::json;
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -49,7 +50,8 @@ async fn follow(arguments: &Arguments) -> Result<(), Failure> {
     let (sender, receiver) = Feed::queue();
     let (stop, stopped) = watch::channel(false);
     let printing = async {
-        let mut printer = Printer { arguments, abouts, output: Output::new(arguments.json), lines: 0, refused: 0 };
+        let mut printer =
+            Printer { arguments, abouts, output: Output::new(arguments.json), lines: 0, refused: HashSet::new() };
         let time = arguments.time.unwrap_or(Duration::MAX);
         let printed = tokio::select! {
             printed = printer.run(receiver) => printed,
@@ -57,7 +59,7 @@ async fn follow(arguments: &Arguments) -> Result<(), Failure> {
             () = interrupt.received() => Ok(()),
         };
         stop.send_replace(true);
-        printed
+        printed.and(if printer.refused.is_empty() { Ok(()) } else { Err(Failure::Said) })
     };
     let (followed, printed) = tokio::join!(feed.run(connection, sender, stopped), printing);
     printed.and(followed)
@@ -68,23 +70,27 @@ struct Printer<'a> {
     abouts: Vec<About>,
     output: Output,
     lines: u64,
-    refused: usize,
+    /// Those that the server does not watch, or not yet.
+    refused: HashSet<usize>,
 }
 
 impl Printer<'_> {
     async fn run(&mut self, mut news: mpsc::Receiver<News>) -> Result<(), Failure> {
-        let mut is_lost = false;
+        let (mut is_lost, mut is_begun) = (false, false);
         while let Some(news) = news.recv().await {
+            is_begun |= matches!(news, News::Begun | News::Lost(_));
             match news {
+                // Those that are watched may be faster than the news of those that are not.
+                News::Value(..) if self.is_full() => {}
                 News::Value(index, reading) => {
+                    self.refused.remove(&index);
                     self.print(index, &reading)?;
                     self.lines += 1;
-                    if self.arguments.count == Some(self.lines) {
-                        return Ok(());
-                    }
                 }
                 News::Refused(index, status) => self.refuse(index, status),
-                News::Begun if self.refused == self.arguments.nodes.len() && !is_lost => return Err(Failure::Said),
+                News::Begun if self.refused.len() == self.arguments.nodes.len() && !is_lost => {
+                    return Err(Failure::Said);
+                }
                 News::Begun if is_lost => {
                     is_lost = false;
                     self.output.note("connected again");
@@ -92,19 +98,26 @@ impl Printer<'_> {
                 News::Begun => {}
                 News::Lost(reason) => {
                     is_lost = true;
-                    self.refused = 0;
+                    self.refused.clear();
                     self.output.note(&format!("the connection was lost: {reason}; trying again until Ctrl-C"));
                 }
                 News::Dropped(count) => {
                     self.output.note(&format!("{count} changes are not shown: they came faster than they are printed"));
                 }
             }
+            if is_begun && self.is_full() {
+                break;
+            }
         }
         Ok(())
     }
 
+    fn is_full(&self) -> bool {
+        self.arguments.count == Some(self.lines)
+    }
+
     fn refuse(&mut self, index: usize, status: StatusCode) {
-        self.refused += 1;
+        self.refused.insert(index);
         self.output.note(&remote::of_node(&self.arguments.nodes[index], status));
     }
 

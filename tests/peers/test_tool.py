@@ -1,14 +1,18 @@
 """The tool for any OPC UA server, at a shell: for people and for scripts, against asyncua's server and our own."""
 
+import contextlib
 import csv
+import hashlib
 import json
 import os
 import pty
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -202,9 +206,11 @@ def test_ctrl_c_deletes_the_subscription(tool, workshop):
 def test_watch_ends_by_itself_and_says_what_it_cannot_watch(tool, workshop):
     lines = tool.json("watch", *CLEAR, workshop.url, SPEED, "--count", 3)
     assert len(lines) == 3 and all(line["node"] == SPEED and line["unit"] == "rpm" for line in lines)
-    done = tool("watch", *CLEAR, workshop.url, "ns=2;s=Fixed", "ns=2;s=None", "--for", "2s")
+    done = tool("watch", *CLEAR, workshop.url, "ns=2;s=Fixed", "ns=2;s=None", "--for", "2s", code=1)
     assert "ns=2;s=Fixed = 1.5" in done.stdout and "ns=2;s=None: BadNodeIdUnknown" in done.stderr
     assert "BadNodeIdUnknown" in tool("watch", *CLEAR, workshop.url, "ns=2;s=None", code=1).stderr
+    done = tool("watch", *CLEAR, workshop.url, SPEED, "ns=2;s=None", "--count", 2, code=1)
+    assert len(done.stdout.splitlines()) == 2 and "BadNodeIdUnknown" in done.stderr
 
 
 def test_a_deadband_is_kept_by_our_server(tool, make):
@@ -251,8 +257,86 @@ def test_a_server_is_asked_for_once_and_a_changed_one_is_shouted_about(tool, ope
     assert "THE CERTIFICATE OF THIS SERVER HAS CHANGED" in changed and option.split()[1] in changed
     code, shown = tool.on_terminal(*read, answer="y", prompt=prompt)
     assert code == 1, "y is not yes"
+    code, shown = tool.on_terminal(*read, answer="\x03", prompt=prompt)
+    assert code == -signal.SIGINT, "Ctrl-C ends the question"
     tool(*read, *changed.strip().split(" add ")[1].split())
     assert " rpm  Good" in tool(*read).stdout
+
+
+def test_a_plot_ends_when_the_certificate_has_changed(tool, open_workshop, tmux, tmp_path):
+    identities = [tmp_path / name for name in ("first", "second")]
+    for identity in identities:
+        identity.mkdir()
+        make_identity(identity, "Plant", "urn:vedette-test:plant")
+    workshop = open_workshop("--identity", identities[0])
+    code, shown = tool.on_terminal("read", workshop.url, SPEED, answer="yes", prompt="(yes/no)? ")
+    assert code == 0, shown
+    shell = f"XDG_CONFIG_HOME={tmp_path}/xdg {BINARY} plot {workshop.url} '{SPEED}'; echo ended $?; exec sh"
+    tmux.run("new-session", "-d", "-x", 200, "-y", 40, "-c", tmp_path, shell)
+    wait_until("legend", lambda: "min 1" in tmux.screen())
+    workshop.stop()
+    workshop.arguments = ("--identity", identities[1])
+    workshop.start()
+    wait_until("ended", lambda: "ended 1" in tmux.screen(), 60)
+    assert "HAS CHANGED" in tmux.screen() and "--accept-certificate" in tmux.screen()
+
+
+def test_files_may_be_named_from_here(tool, open_workshop, tmp_path):
+    identity = make_identity(tmp_path, "Plant", "urn:vedette-test:plant")
+    workshop = open_workshop("--identity", identity)
+    (tmp_path / "pki/trusted").mkdir(parents=True)
+    shutil.copy(identity / "cert.der", tmp_path / "pki/trusted")
+    assert " rpm  Good" in tool("read", workshop.url, SPEED, "--pki", "pki", cwd=tmp_path).stdout
+    files = ("--pki", "pki", "--cert", "cert.der", "--key", "missing.pem")
+    assert "missing.pem" in tool("read", workshop.url, SPEED, *files, cwd=tmp_path, code=1).stderr
+
+
+class Hides(threading.Thread):
+    """Somebody in between: leaves SignAndEncrypt out of what is sent without security."""
+
+    def __init__(self, port: int):
+        super().__init__(daemon=True)
+        self.to, self.listener = port, socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def run(self):
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.create_connection(("127.0.0.1", self.to))
+            threading.Thread(target=self.pump, args=(client, server, is_clear := threading.Event()), daemon=True).start()
+            threading.Thread(target=self.pump, args=(server, client, is_clear), daemon=True).start()
+
+    @staticmethod
+    def pump(source, sink, is_clear):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 20):
+                # What is signed cannot be changed unseen.
+                if data.startswith(b"OPN") and b"SecurityPolicy#None" in data:
+                    is_clear.set()
+                if is_clear.is_set():
+                    # Mode 3, and the policy's URI after it, becomes an invalid one.
+                    uri = b"http://opcfoundation.org/UA/SecurityPolicy#Basic256Sha256"
+                    text = len(uri).to_bytes(4, "little") + uri
+                    data = data.replace(b"\3\0\0\0" + text, b"\0\0\0\0" + text)
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_who_hides_the_better_security_is_found_out(tool, make):
+    vedette = make().start()
+    between = Hides(vedette.port)
+    between.start()
+    read = ["read", f"opc.tcp://127.0.0.1:{between.port}", "i=2258", "--policy", "Basic256Sha256"]
+    refused = tool(*read, code=1).stderr
+    thumbprint = refused.strip().split(" add ")[1].split()
+    assert "vedette trust" in tool(*read, *thumbprint, code=1).stderr
+    (own,) = (tool.folder / "xdg/vedette/pki/own").glob("*.der")
+    tool("trust", hashlib.sha1(own.read_bytes()).hexdigest().upper(), "--config", vedette.config, "--data-dir", vedette.data)
+    is_other = lambda said: "BadSecurityChecksFailed" not in said
+    refused = wait_until("trusted", lambda: next(filter(is_other, [tool(*read, code=1).stderr]), None))
+    assert "somebody in between" in refused and "Basic256Sha256 SignAndEncrypt" in refused
 
 
 def test_a_user_logs_in_with_a_password(tool, open_workshop, tmp_path):

@@ -151,7 +151,7 @@ impl Access {
 
     /// After a loss: `Ok(Err)` is worth another try, `Err` is not, because a person has to decide.
     pub(in crate::cli) async fn reopen(&self) -> Result<Result<Connection, String>, Failure> {
-        match Connection::open(&self.target, &self.pins).await {
+        match Connection::open(&self.target, &self.pins.that_never_ask()).await {
             Ok(connection) => Ok(Ok(connection)),
             Err(error @ ConnectError::Untrusted(_)) => Err(Failure::failed(explain(&error))),
             Err(error) => Ok(Err(error.to_string())),

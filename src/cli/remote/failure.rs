@@ -125,6 +125,9 @@ pub(in crate::cli) fn explain(error: &ConnectError) -> String {
              read without a login"
                 .into()
         }
+        ConnectError::Downgraded { .. } => {
+            "ask whoever runs the network; --policy and --mode take exactly the security that they name, or nothing".into()
+        }
         ConnectError::Url { .. }
         | ConnectError::NoCertificate { .. }
         | ConnectError::File { .. }

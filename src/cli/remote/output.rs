@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::cli::progress::Progress;
+use crate::cli::show;
 use serde_json::Value as Json;
 use std::io::Write;
 
@@ -23,12 +24,12 @@ impl Output {
     }
 
     pub(in crate::cli) fn json(&mut self, object: &Json) -> Result<(), Failure> {
-        self.line(&object.to_string())
+        self.line(&show::escaped(&object.to_string()))
     }
 
     /// Beside the output: what is wrong with one of many, or what happened meanwhile.
     pub(in crate::cli) fn note(&mut self, text: &str) {
         self.progress.hide();
-        eprintln!("vedette: {}", text.replace('\n', "\nvedette: "));
+        eprintln!("{}", show::said(text));
     }
 }

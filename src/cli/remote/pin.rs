@@ -4,10 +4,12 @@
 //!     known, another one     yes if the trust list has it or its CA, with a note; else shouted about and asked for
 //!     unknown                yes if the trust list has it or its CA; else shown and asked for
 //!     no terminal to ask     no, with the option that accepts exactly this certificate
+//!     made again after a loss     the same, also with a terminal: it may be drawn on, and nobody waits there to be asked
 //!
 //! What was accepted is a file `<pki>/servers/<host>_<port>.der`. It holds also when the certificate has expired: it was
 //! this certificate that somebody looked at. To forget one, remove its file.
 
+use crate::cli::show;
 use crate::model::Timestamp;
 use crate::opcua::client::{ServerCertificate, ServerTrust, Untrusted};
 use crate::opcua::trust::x509::Cert;
@@ -18,9 +20,12 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+#[derive(Clone)]
 pub(super) struct Pins {
     pki: PathBuf,
     accept: Option<String>,
+    /// Otherwise what is not known is refused, and nothing is printed.
+    may_ask: bool,
 }
 
 const SERVERS: &str = "servers";
@@ -29,7 +34,12 @@ impl Pins {
     pub(super) fn new(pki: PathBuf, accept: Option<String>) -> Self {
         // As other tools write them.
         let accept = accept.map(|text| text.chars().filter(char::is_ascii_hexdigit).collect());
-        Self { pki, accept }
+        Self { pki, accept, may_ask: true }
+    }
+
+    /// For a connection that is made again, when the terminal is used for something else and signals end nothing.
+    pub(super) fn that_never_ask(&self) -> Self {
+        Self { may_ask: false, ..self.clone() }
     }
 
     fn file(&self, url: &str) -> PathBuf {
@@ -81,7 +91,7 @@ impl ServerTrust for Pins {
         }
         let is_changed = known.is_some();
         if self.is_listed(shown, now) {
-            if is_changed {
+            if is_changed && self.may_ask {
                 eprintln!("vedette: {} has another certificate than before; it is on the trust list", shown.url);
             }
             self.remember(&file, &shown.leaf);
@@ -95,10 +105,15 @@ impl ServerTrust for Pins {
             None => format!("The certificate of {} is not known here.", shown.url),
             Some(before) => shout(shown.url, before, &file),
         };
-        eprintln!("{head}\n{}", describe(&shown.leaf, now));
+        let about = show::lines(&format!("{head}\n{}", describe(&shown.leaf, now)), "");
         let way_out = format!("--accept-certificate {}", shown.leaf.thumbprint());
+        let what = if is_changed { "it has changed" } else { "it is not known" };
+        if !self.may_ask {
+            let reason = format!("{what}; if it is the right one, add {way_out}\n{about}");
+            return Err(refused(&shown.leaf, reason));
+        }
+        eprintln!("{about}");
         if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-            let what = if is_changed { "it has changed" } else { "it is not known" };
             let reason = format!("{what}, and there is no terminal to ask; if it is the right one, add {way_out}");
             return Err(refused(&shown.leaf, reason));
         }
@@ -118,6 +133,7 @@ fn refused(shown: &Cert, reason: String) -> Untrusted {
     Untrusted { status, reason, thumbprint: shown.thumbprint().to_owned(), is_new: true }
 }
 
+/// Ctrl-C ends the program here: signals are taken over only once the first connection is there.
 /// The whole word, so that nobody says it by leaning on a key.
 fn ask() -> bool {
     eprint!("Is this the right server? Accept and remember its certificate (yes/no)? ");
@@ -215,6 +231,20 @@ mod tests {
         std::fs::write(pki.join("trusted/other.der"), &other).unwrap();
         judge(&none, &other).unwrap();
         assert_eq!(std::fs::read(pki.join("servers/plc_4840.der")).unwrap(), other);
+    }
+
+    #[test]
+    fn a_connection_that_is_made_again_asks_nobody_and_says_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (certificate(folder.path(), "one\u{1b}[31m"), certificate(folder.path(), "other"));
+        let thumbprint = crate::opcua::trust::x509::thumbprint(&other);
+        let pins = Pins::new(folder.path().join("pki"), Some(crate::opcua::trust::x509::thumbprint(&one)));
+        judge(&pins, &one).unwrap();
+        let said = judge(&pins.that_never_ask(), &other).unwrap_err().reason;
+        for part in [&format!("add --accept-certificate {thumbprint}"), "HAS CHANGED", "urn:other"] {
+            assert!(said.starts_with("it has changed") && said.contains(part), "{said}");
+        }
+        assert!(!said.contains('\u{1b}'), "{said}");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Connection {
             .user_identity_token(token(&target.user)?)
             .connect_to_endpoint_directly(endpoint.clone())
             .map_err(|error| refused(error.status()))?;
-        let (session, event_loop) = builder.build(store(target)).map_err(|error| refused(error.status()))?;
+        let (session, event_loop) = builder.build(store(target)?).map_err(|error| refused(error.status()))?;
 
         let (lost_sender, mut lost) = watch::channel(None);
         let (there_sender, mut there) = watch::channel(false);
@@ -119,6 +119,11 @@ impl Connection {
             return Err(refused(StatusCode::from(loss.status.0)));
         }
         let unfit = |error: ServiceError| refused(error.status);
+        if endpoint.security_mode != MessageSecurityMode::None {
+            // What was said at first was said to anybody, and through anybody (OPC 10000-4, 5.7.2).
+            let offered = endpoints::get_endpoints_on(&session, target).await.map_err(unfit)?;
+            endpoints::confirm(target, &endpoint, &offered)?;
+        }
         let limits = read_limits(&session).await.map_err(unfit)?;
         let namespaces = Mutex::new(Arc::new(read_namespaces(&session).await.map_err(unfit)?));
         Ok(Self { session, limits, namespaces, endpoint, lost, _tasks: tasks })
@@ -260,20 +265,34 @@ impl ConnectionSource for Lines {
 }
 
 /// Where the crate finds our certificate. What it is asked to trust has been judged already, so it notes whatever comes.
-fn store(target: &Target) -> Arc<RwLock<CertificateStore>> {
+/// It takes relative paths for ones below its folder, and panics later if it cannot read what is there.
+fn store(target: &Target) -> Result<Arc<RwLock<CertificateStore>>, ConnectError> {
     let Some(own) = &target.own else {
-        return Arc::new(RwLock::new(CertificateStore::new(Path::new("/dev/null/none"))));
+        return Ok(Arc::new(RwLock::new(CertificateStore::new(Path::new("/dev/null/none")))));
     };
+    let absolute = |path: &Path, what| std::path::absolute(path).map_err(|error| unread(path, what, error.to_string()));
+    let certificate = absolute(&own.certificate, OWN_CERTIFICATE)?;
+    let key = absolute(&own.key, OWN_KEY)?;
+    let scratch = absolute(&own.scratch, "the folder for what was decided")?;
     let (mut store, ..) = CertificateStore::new_with_x509_data::<opcua::crypto::X509Data>(
-        &own.scratch,
+        &scratch,
         false,
-        Some(&own.certificate),
-        Some(&own.key),
+        Some(&certificate),
+        Some(&key),
         None,
     );
+    store.read_own_cert().map_err(|reason| unread(&certificate, OWN_CERTIFICATE, reason))?;
+    store.read_own_pkey().map_err(|reason| unread(&key, OWN_KEY, reason))?;
     store.set_skip_verify_certs(true);
     store.set_trust_unknown_certs(true);
-    Arc::new(RwLock::new(store))
+    Ok(Arc::new(RwLock::new(store)))
+}
+
+const OWN_CERTIFICATE: &str = "our own certificate";
+const OWN_KEY: &str = "the key of our own certificate";
+
+fn unread(path: &Path, what: &'static str, reason: String) -> ConnectError {
+    ConnectError::File { path: path.into(), what, reason }
 }
 
 fn token(user: &User) -> Result<IdentityToken, ConnectError> {
@@ -281,11 +300,10 @@ fn token(user: &User) -> Result<IdentityToken, ConnectError> {
         User::Anonymous => Ok(IdentityToken::Anonymous),
         User::Name { user, password } => Ok(IdentityToken::UserName(user.clone(), password.clone())),
         User::Certificate { certificate, key } => {
-            let wrong = |path: &Path, what, reason| ConnectError::File { path: path.into(), what, reason };
             let x509 = CertificateStore::read_cert(certificate)
-                .map_err(|reason| wrong(certificate, "the certificate of the user", reason))?;
+                .map_err(|reason| unread(certificate, "the certificate of the user", reason))?;
             let private = CertificateStore::read_pkey(key)
-                .map_err(|reason| wrong(key, "the key of the user's certificate", reason))?;
+                .map_err(|reason| unread(key, "the key of the user's certificate", reason))?;
             Ok(IdentityToken::X509(Box::new(x509), Box::new(private)))
         }
     }
@@ -335,4 +353,37 @@ async fn read(session: &Session, wanted: Vec<ReadValueId>) -> Result<Vec<opcua::
 
 pub(super) fn value_of(node: NodeId) -> ReadValueId {
     ReadValueId { node_id: node, attribute_id: AttributeId::Value as u32, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Own, Security, tests::identity};
+    use super::*;
+
+    #[test]
+    fn relative_paths_are_from_here_and_what_cannot_be_read_is_an_error() {
+        // Tests run in the project's folder.
+        let folder = tempfile::tempdir_in("target").unwrap();
+        let folder = folder.path().strip_prefix(std::env::current_dir().unwrap()).unwrap_or(folder.path());
+        let (certificate, key) = identity(folder);
+        let scratch = folder.join("scratch");
+        let own = Own { application_name: "x".into(), application_uri: "urn:x".into(), certificate, key, scratch };
+        let target = |own: &Own| Target {
+            url: "opc.tcp://plc".into(),
+            security: Security::default(),
+            user: User::Anonymous,
+            own: Some(own.clone()),
+            session_name: String::new(),
+            times: Times::default(),
+        };
+        let found = store(&target(&own)).unwrap();
+        assert!(own.certificate.is_relative() && found.read().read_own_cert().is_ok());
+        assert!(found.read().read_own_pkey().is_ok());
+        for missing in
+            [Own { certificate: "missing.der".into(), ..own.clone() }, Own { key: "missing.pem".into(), ..own.clone() }]
+        {
+            let error = store(&target(&missing)).err().unwrap();
+            assert!(matches!(error, ConnectError::File { .. }) && error.to_string().contains("missing"), "{error}");
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! What a server offers (GetEndpoints, FindServers), and which of it we take.
 //!
 //! Both are asked without security, because nothing else is possible (OPC 10000-4, 5.5.4). So a stranger in between can
-//! leave out what is secure, and that is why "the best there is" never means None.
+//! leave out what is secure, and that is why "the best there is" never means None. On a secure channel the server is asked
+//! once more, so that he cannot leave out the better of two that are ([`confirm`]).
 
-use super::error::ConnectError;
+use super::error::{ConnectError, ServiceError};
 use super::transport::Line;
 use super::{Security, Target, User};
 use opcua::client::transport::{SecureChannelEventLoop, Transport, TransportPollResult};
-use opcua::client::{ClientBuilder, ClientConfig};
+use opcua::client::{ClientBuilder, ClientConfig, Session};
 use opcua::core::{RequestMessage, ResponseMessage};
 use opcua::crypto::{CertificateStore, SecurityPolicy};
 use opcua::sync::RwLock;
@@ -71,6 +72,21 @@ pub(super) async fn get_endpoints(url: &str, timeout: Duration) -> Result<Vec<En
     }
 }
 
+/// The same once more, where nobody in between can change the answer.
+pub(super) async fn get_endpoints_on(
+    session: &Session,
+    target: &Target,
+) -> Result<Vec<EndpointDescription>, ServiceError> {
+    let timeout = target.times.request;
+    let url = target.url.as_str().into();
+    let request = GetEndpointsRequest { request_header: header(timeout), endpoint_url: url, ..Default::default() };
+    let wrong = |error: Error| ServiceError::new("GetEndpoints", &error);
+    match session.channel().send(request, timeout).await.map_err(wrong)? {
+        ResponseMessage::GetEndpoints(response) => Ok(response.endpoints.unwrap_or_default()),
+        other => Err(wrong(Error::new(service_result(&other), "no answer to GetEndpoints"))),
+    }
+}
+
 /// One question on a channel of its own, without security.
 async fn ask(url: &str, request: RequestMessage, timeout: Duration) -> Result<ResponseMessage, ConnectError> {
     let line = Line::new(url).map_err(|reason| ConnectError::Url { url: url.into(), reason })?;
@@ -111,11 +127,16 @@ fn unreachable(url: &str, error: &Error) -> ConnectError {
 }
 
 fn unexpected(url: &str, response: &ResponseMessage) -> ConnectError {
-    let status = match response.response_header().service_result {
+    let status = service_result(response);
+    ConnectError::Unreachable { url: url.into(), status, reason: super::name(status) }
+}
+
+/// Of what is no answer to the question.
+fn service_result(response: &ResponseMessage) -> StatusCode {
+    match response.response_header().service_result {
         good if good.is_good() => StatusCode::BadUnknownResponse,
         bad => bad,
-    };
-    ConnectError::Unreachable { url: url.into(), status, reason: super::name(status) }
+    }
 }
 
 fn header(timeout: Duration) -> RequestHeader {
@@ -172,12 +193,6 @@ pub(super) fn choose(target: &Target, endpoints: &[EndpointDescription]) -> Resu
             }
         }
     };
-    // Of two that are equal so far the one whose server thinks more of it.
-    let rank = |endpoint: &&EndpointDescription| {
-        let mode = MODES.iter().position(|mode| *mode == endpoint.security_mode);
-        let policy = POLICIES.iter().position(|one| policy(endpoint) == Some(*one));
-        (mode, policy, u8::MAX - endpoint.security_level)
-    };
     let is_tcp = |endpoint: &&EndpointDescription| endpoint.endpoint_url.as_ref().starts_with("opc.tcp:");
     let fitting: Vec<_> = endpoints.iter().filter(is_tcp).filter(fits).collect();
     let wanted_login = match target.user {
@@ -196,8 +211,9 @@ pub(super) fn choose(target: &Target, endpoints: &[EndpointDescription]) -> Resu
             offered: list(endpoints.iter().map(|one| format!("{} {}", policy_name(one), one.security_mode))),
         });
     }
+    // Of two that are equal so far the one whose server thinks more of it.
     let best = fitting.iter().filter(|endpoint| login(endpoint).is_some() || wants_none(endpoint, wanted_login));
-    let Some(best) = best.min_by_key(|endpoint| rank(endpoint)) else {
+    let Some(best) = best.min_by_key(|endpoint| (rank(endpoint), u8::MAX - endpoint.security_level)) else {
         let tokens = fitting.iter().flat_map(|endpoint| tokens(endpoint));
         return Err(ConnectError::NoLogin {
             url: target.url.clone(),
@@ -228,6 +244,26 @@ pub(super) fn choose(target: &Target, endpoints: &[EndpointDescription]) -> Resu
     chosen.user_identity_tokens = Some(vec![token]);
     chosen.endpoint_url = with_path_of(&target.url, best.endpoint_url.as_ref()).into();
     Ok(chosen)
+}
+
+/// The smallest is the best.
+fn rank(endpoint: &EndpointDescription) -> (Option<usize>, Option<usize>) {
+    let mode = MODES.iter().position(|mode| *mode == endpoint.security_mode);
+    (mode, POLICIES.iter().position(|one| policy(endpoint) == Some(*one)))
+}
+
+/// Whether what was chosen is the best also of what the server says where nobody can change it.
+pub(super) fn confirm(
+    target: &Target,
+    chosen: &EndpointDescription,
+    offered: &[EndpointDescription],
+) -> Result<(), ConnectError> {
+    let best = choose(target, offered)?;
+    if rank(chosen) <= rank(&best) {
+        return Ok(());
+    }
+    let words = |endpoint: &EndpointDescription| format!("{} {}", policy_name(endpoint), endpoint.security_mode);
+    Err(ConnectError::Downgraded { url: target.url.clone(), used: words(chosen), better: words(&best) })
 }
 
 /// Servers without logins sometimes do not say that they need none.
@@ -343,6 +379,18 @@ mod tests {
         assert_eq!(clear.security_mode, Clear);
         let rare = Security { policy: Some(SecurityPolicy::Aes128Sha256RsaOaep), mode: None };
         assert!(matches!(choose(&target(rare, User::Anonymous), &all()), Err(ConnectError::NoEndpoint { .. })));
+    }
+
+    #[test]
+    fn what_was_left_out_at_first_is_missed_later() {
+        let target = target(Security::default(), User::Anonymous);
+        let chosen = choose(&target, &all()[..3]).unwrap();
+        confirm(&target, &chosen, &all()[..3]).unwrap();
+        let error = confirm(&target, &chosen, &all()).unwrap_err().to_string();
+        assert!(error.contains("somebody in between") && error.contains("Basic256Sha256 SignAndEncrypt"), "{error}");
+        // What was asked for in words is what was taken.
+        let sign = Target { security: Security { policy: None, mode: Some(Sign) }, ..target };
+        confirm(&sign, &chosen, &all()).unwrap();
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub enum ConnectError {
         "somebody on the way to {url} could read the password: it is sent on no channel without security, and in clear on none that only signs"
     )]
     PasswordInClear { url: String },
+    #[error(
+        "the connection to {url} was made with {used}, but on it the server says that it has {better}: perhaps somebody in \
+         between hides that, in order to read along"
+    )]
+    Downgraded { url: String, used: String, better: String },
     #[error("{url} wants signed messages, and there is no certificate of our own")]
     NoCertificate { url: String },
     #[error("cannot read {path:?} ({what}): {reason}")]
@@ -40,7 +45,7 @@ impl ConnectError {
                 Status::BAD_CONFIGURATION_ERROR
             }
             Self::File { .. } => Status::BAD_CONFIGURATION_ERROR,
-            Self::PasswordInClear { .. } => Status::BAD_SECURITY_CHECKS_FAILED,
+            Self::PasswordInClear { .. } | Self::Downgraded { .. } => Status::BAD_SECURITY_CHECKS_FAILED,
             Self::Untrusted(untrusted) => untrusted.status,
             Self::Timeout { .. } => Status::BAD_TIMEOUT,
             Self::Unreachable { status, .. } | Self::Session { status, .. } => Status(status.bits()),
@@ -54,6 +59,9 @@ impl ConnectError {
             Self::NoEndpoint { .. } => Some("set policy and mode to what it offers; None has to be asked for in words"),
             Self::NoLogin { .. } => {
                 Some("set user and password, a user certificate, or nothing for an anonymous login")
+            }
+            Self::Downgraded { .. } => {
+                Some("find out who is in between; policy and mode in words take what is there, or nothing")
             }
             Self::PasswordInClear { .. } => Some("connect with a security policy, and best with SignAndEncrypt"),
             _ => None,

@@ -163,6 +163,17 @@ impl Default for Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Clock;
+    use crate::opcua::certificate::{Application, OwnCertificate};
+    use std::path::Path;
+
+    /// A certificate and its key.
+    pub(super) fn identity(folder: &Path) -> (PathBuf, PathBuf) {
+        let application = Application { name: "x".into(), uri: "urn:x".into(), hosts: vec!["localhost".into()] };
+        let own = OwnCertificate::open(folder, application, Clock::real().now()).unwrap();
+        let (certificate, key) = own.files();
+        (certificate.to_owned(), key.to_owned())
+    }
 
     #[test]
     fn security_is_read_as_people_write_it_and_none_has_to_be_said() {

@@ -82,8 +82,10 @@ pub struct Subscription {
     life: Arc<Life>,
     /// As the server revised it.
     pub publishing_interval: Duration,
-    /// The longest time without a notification.
+    /// The longest time without a notification, by what the server says.
     pub keep_alive: Duration,
+    /// The same as we wished it.
+    wanted: Duration,
 }
 
 /// When it was last heard of.
@@ -132,6 +134,8 @@ impl<F: FnMut(Notice) + Send + Sync> OnSubscriptionNotificationCore for Feed<F> 
 const MOST_NOTIFICATIONS: u32 = 10_000;
 /// Without an answer to give the server keeps it so long.
 const LIFETIME: Duration = Duration::from_secs(60);
+/// More than we wished a server may keep us waiting between two signs of life, but no longer than this.
+const LONGEST: Duration = Duration::from_secs(120);
 /// The fastest that can be counted in.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -145,6 +149,7 @@ impl Connection {
         let interval = settings.publishing_interval.max(TICK);
         let count = |time: Duration| time.as_nanos().div_ceil(interval.as_nanos()).clamp(1, 1_000_000) as u32;
         let keep_alive = count(settings.keep_alive);
+        let wanted = interval.saturating_mul(keep_alive);
         let lifetime = count(LIFETIME).max(keep_alive.saturating_mul(3));
         let life = Arc::new(Life { start: Instant::now(), heard: AtomicU64::new(0) });
         let feed = Feed { life: life.clone(), notice };
@@ -158,7 +163,7 @@ impl Connection {
             None => (interval, keep_alive),
         };
         let keep_alive = publishing_interval.saturating_mul(keep_alive_count.max(1));
-        Ok(Subscription { session: session.clone(), id, life, publishing_interval, keep_alive })
+        Ok(Subscription { session: session.clone(), id, life, publishing_interval, keep_alive, wanted })
     }
 
     /// Adds items, each made or refused with a status of its own.
@@ -202,7 +207,7 @@ impl Connection {
 impl Subscription {
     /// Whether the server should have been heard of by now.
     pub fn is_overdue(&self) -> bool {
-        self.life.silent() > self.keep_alive.saturating_mul(2) + Duration::from_secs(5)
+        self.life.silent() > patience(self.keep_alive, self.wanted)
     }
 
     /// Ends it on the server.
@@ -217,6 +222,12 @@ impl Subscription {
     }
 }
 
+/// A server may revise what it likes, but not until it need not say anything any more.
+fn patience(keep_alive: Duration, wanted: Duration) -> Duration {
+    let keep_alive = keep_alive.min(wanted.max(LONGEST));
+    keep_alive.saturating_mul(2).saturating_add(Duration::from_secs(5))
+}
+
 fn request(item: Item) -> MonitoredItemCreateRequest {
     MonitoredItemCreateRequest {
         item_to_monitor: ReadValueId { node_id: item.node, attribute_id: item.attribute as u32, ..Default::default() },
@@ -228,5 +239,21 @@ fn request(item: Item) -> MonitoredItemCreateRequest {
             queue_size: item.queue_size,
             discard_oldest: true,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_server_revises_it_has_to_be_heard_of() {
+        let seconds = Duration::from_secs;
+        assert_eq!(patience(seconds(5), seconds(5)), seconds(15));
+        assert_eq!(patience(seconds(60), seconds(5)), seconds(125));
+        assert_eq!(patience(Duration::MAX, seconds(5)), seconds(245));
+        // What was wished for counts.
+        assert_eq!(patience(seconds(3600), seconds(3600)), seconds(7205));
+        assert_eq!(patience(Duration::MAX, Duration::MAX), Duration::MAX);
     }
 }
