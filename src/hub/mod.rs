@@ -227,7 +227,10 @@ impl Hub {
         };
         match tokio::time::timeout(WRITE_TIMEOUT, exchange).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Quality::new(Status::BAD_TIMEOUT, "the source did not answer the write in 10 s")),
+            Err(_) => {
+                let reason = "the source did not answer the write in 10 s; whether it was written is not known";
+                Err(Quality::new(Status::BAD_TIMEOUT, reason))
+            }
         }
     }
 

@@ -10,6 +10,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 const SHORTEST: Duration = Duration::from_millis(10);
+/// Between two readings.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// More, and a unit that is frozen is known to be too late.
+const MOST_RETRIES: u8 = 10;
 /// Of one request (Modbus Application Protocol V1.1b3, 6.11 and 6.12).
 const MOST_WRITTEN_REGISTERS: u32 = 123;
 const MOST_WRITTEN_COILS: u32 = 1968;
@@ -18,9 +22,7 @@ impl Config {
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut found: Vec<Finding> = self.check_line().into_iter().map(Finding::from).collect();
         for group in &self.group {
-            if group.get_ref().interval < SHORTEST {
-                found.push(at(group, ("interval", "it is too short; use \"10ms\" or more".into())));
-            }
+            found.extend(check_interval(group.get_ref().interval).map(|one| at(group, one)));
         }
         let mut names = BTreeSet::new();
         for (index, spanned) in self.unit.iter().enumerate() {
@@ -30,7 +32,18 @@ impl Config {
             if let Some(name) = own.iter().find(|name| !names.insert((*name).clone())) {
                 found.push(at(spanned, ("name", format!("there is another unit {name:?}; each needs its own"))));
             }
+            let model = self.model(unit).filter(|model| !std::ptr::eq(*model, unit));
+            let mut tags: BTreeSet<&str> =
+                model.iter().flat_map(|model| &model.tag).map(|tag| &*tag.get_ref().name).collect();
             for tag in &unit.tag {
+                let name = &tag.get_ref().name;
+                if !tags.insert(name) {
+                    let whose = match model {
+                        Some(model) => format!("this unit, or {:?}, which it is like,", model.name),
+                        None => "this unit".into(),
+                    };
+                    found.push(at(tag, ("name", format!("{whose} has another tag {name:?}; give it another name"))));
+                }
                 found.extend(self.check_tag(unit, tag.get_ref()).into_iter().map(|one| at(tag, one)));
             }
         }
@@ -59,13 +72,15 @@ impl Config {
         if !(1..=2).contains(&self.stop_bits) {
             found.push(("stop_bits", "it is 1 or 2".into()));
         }
-        for (key, value, least) in [("interval", self.interval, SHORTEST), ("timeout", self.timeout, SHORTEST)] {
-            if value < least {
-                found.push((key, "it is too short; use \"10ms\" or more".into()));
-            }
+        found.extend(check_interval(self.interval));
+        if self.timeout < SHORTEST {
+            found.push(("timeout", "it is too short; use \"10ms\" or more".into()));
         }
         if self.timeout > Duration::from_secs(60) {
             found.push(("timeout", "it is too long; use \"60s\" or less".into()));
+        }
+        if self.retries > MOST_RETRIES {
+            found.push(("retries", format!("it goes from 0 to {MOST_RETRIES}")));
         }
         if self.request_gap.is_some_and(|gap| gap > Duration::from_secs(1)) {
             found.push(("request_gap", "it is too long; use \"1s\" or less".into()));
@@ -165,7 +180,11 @@ impl Config {
             false => (self.max_registers, "registers"),
         };
         if size == 0 || size > most.into() {
-            let key = if layout.kind == Type::String { "length" } else { "count" };
+            let key = match (layout.kind, layout.count) {
+                (Type::String, _) => "length",
+                (_, Some(_)) => "count",
+                (_, None) => "type",
+            };
             found.push((
                 key,
                 format!("it takes {size} {what}; one request reads 1 to {most}, and a tag is read in one"),
@@ -184,6 +203,10 @@ impl Config {
                 Area::Holding | Area::Coil => None,
             };
             found.extend(what.map(|what| ("writable", what.to_owned())));
+            if layout.kind == Type::String && layout.text % 2 == 1 {
+                let what = "a text that is written fills whole registers of two bytes; make the length even";
+                found.push(("length", what.into()));
+            }
         }
         found
     }
@@ -244,6 +267,15 @@ impl Tag {
         );
         found
     }
+}
+
+fn check_interval(interval: Duration) -> Option<Found> {
+    let what = match interval {
+        short if short < SHORTEST => "it is too short; use \"10ms\" or more",
+        long if long > LONGEST => "it is too long; use \"1day\" or less",
+        _ => return None,
+    };
+    Some(("interval", what.into()))
 }
 
 /// Of a table within the table.

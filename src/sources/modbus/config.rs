@@ -36,13 +36,14 @@ pub struct Config {
     /// 1 or 2. Default: 1.
     #[serde(default = "default_stop_bits")]
     pub stop_bits: u8,
-    /// Time between two readings of the tags that are in no group. Default: "1s".
+    /// Time between two readings of the tags that are in no group, "10ms" to "1day". Default: "1s".
     #[serde(default = "default_interval", deserialize_with = "duration::deserialize")]
     pub interval: Duration,
     /// How long a unit may take to answer; on a serial line the bytes' way comes on top. Default: "500ms".
     #[serde(default = "default_timeout", deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
-    /// How often a question that was not answered is asked again before the unit counts as silent. Default: 1.
+    /// How often a question that was not answered is asked again before the unit counts as silent, 10 at most.
+    /// Default: 1.
     #[serde(default = "default_retries")]
     pub retries: u8,
     /// Pause before each request. Default: none, on a serial line 3.5 characters.
@@ -114,7 +115,7 @@ pub struct Tag {
     pub kind: Option<Type>,
     /// Of an array: how many values.
     pub count: Option<u16>,
-    /// Of a String: how many bytes.
+    /// Of a String: how many bytes; even, if it can be written.
     pub length: Option<u16>,
     pub order: Option<Order>,
     /// One bit of a register, 0 the lowest.
@@ -314,7 +315,7 @@ impl Tag {
             order: self.order.unwrap_or(order),
             bit: self.bit,
             count: self.count,
-            text: self.length.unwrap_or(0).div_ceil(2),
+            text: self.length.unwrap_or(0),
             scaling,
         }
     }

@@ -105,7 +105,7 @@ pub struct Layout {
     pub bit: Option<u8>,
     /// Of an array.
     pub count: Option<u16>,
-    /// Registers of a String.
+    /// Bytes of a String, of which the last register may have one more.
     pub text: u16,
     pub scaling: Option<Scaling>,
 }
@@ -125,7 +125,7 @@ pub enum Raw {
 impl Layout {
     /// Registers; or coils, if it lies in coils.
     pub fn size(&self) -> u32 {
-        let one = if self.kind == Type::String { self.text } else { self.kind.registers() };
+        let one = if self.kind == Type::String { self.text.div_ceil(2) } else { self.kind.registers() };
         u32::from(one) * u32::from(self.count.unwrap_or(1))
     }
 
@@ -187,8 +187,8 @@ impl Layout {
 
     /// Up to the first NUL, without blanks at the end. What is no UTF-8 is taken as Latin-1, in which each byte is a character.
     fn text_of(&self, registers: &[u16]) -> Value {
-        let bytes: Vec<u8> =
-            registers.iter().flat_map(|&register| self.order.register(register).to_be_bytes()).collect();
+        let bytes = registers.iter().flat_map(|&register| self.order.register(register).to_be_bytes());
+        let bytes: Vec<u8> = bytes.take(self.text.into()).collect();
         let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
         let text = match std::str::from_utf8(text) {
             Ok(text) => text.to_owned(),
@@ -220,12 +220,12 @@ impl Layout {
     }
 
     fn registers_of(&self, text: &str) -> Result<Raw, Quality> {
-        let most = usize::from(self.text) * 2;
+        let most = usize::from(self.text);
         if text.len() > most {
             return Err(refused(format!("the text has {} bytes, and there is room for {most}", text.len())));
         }
         let mut bytes = text.as_bytes().to_vec();
-        bytes.resize(most, 0);
+        bytes.resize(most.next_multiple_of(2), 0);
         let registers = bytes.chunks_exact(2).map(|pair| self.order.register(u16::from_be_bytes([pair[0], pair[1]])));
         Ok(Raw::Registers(registers.collect()))
     }

@@ -1,7 +1,7 @@
 //! The loop of one line: who is asked what, and when.
 //!
 //!     run:      open ─► session ─► lost: all tags bad, wait (backoff) ─► open ...
-//!     session:  writes first; then the scan that is due longest; then a probe of a silent unit; then wait
+//!     session:  a write, but not two in a row; the scan that is due longest; a probe of a silent unit; else wait
 //!
 //! - A line is up from the first answer on. It is lost when its wire cannot be had again, or when nobody on it answers any
 //!   more: three units in a row, or the last that is left, whatever it is asked.
@@ -17,7 +17,7 @@ use super::fault;
 use super::link::{Fault, Link};
 use super::plan::Limits;
 use super::status::{Counts, Status};
-use super::unit::{Health, Scan, Silence, Unit};
+use super::unit::{Habits, Health, Scan, Silence, Unit};
 use crate::base::Backoff;
 use crate::hub::{Hub, WriteRequest};
 use crate::model::{Quality, Status as Code};
@@ -100,18 +100,24 @@ impl Line {
         self.unanswered = (BTreeSet::new(), 0);
         for unit in &mut self.units {
             unit.unanswered = 0;
+            // It may be another device now.
+            unit.habits = Habits::default();
             for job in &mut unit.jobs {
                 job.forget();
                 job.due = opened;
             }
         }
+        // Those who write all the time must not keep the others from reading.
+        let mut has_written = false;
         loop {
             self.tell(false);
             let is_stale = !self.counts.is_connected && opened.elapsed() > STALE;
             if is_stale && self.units.iter().all(|unit| !unit.is_good()) {
                 return self.nobody();
             }
-            let done = if let Ok(write) = writes.try_recv() {
+            let write = if has_written { None } else { writes.try_recv().ok() };
+            has_written = write.is_some();
+            let done = if let Some(write) = write {
                 self.write(write).await
             } else {
                 match self.next(Instant::now()) {
@@ -119,7 +125,10 @@ impl Line {
                     Work::Probe { unit } => self.probe(unit).await,
                     Work::Wait(until) => tokio::select! {
                         biased;
-                        Some(write) = writes.recv() => self.write(write).await,
+                        Some(write) = writes.recv() => {
+                            has_written = true;
+                            self.write(write).await
+                        }
                         reason = self.link.closed() => self.reopen(reason).await,
                         () = sleep_until(until) => Ok(()),
                     },

@@ -4,17 +4,20 @@
 //!        ▲                    └────► garbled, lost
 //!        └───────────────────────────────┘
 //!
-//! After a timeout on a line of RTU frames the late answer could be taken for that of another question of the same length, so
-//! the unit is asked nothing else until it must have come.
+//! On a line of RTU frames a late answer could be taken for that of another question of the same length. So after a timeout
+//! the unit is asked only the same again; and once that is answered there is still an answer on its way for each time that it
+//! was not, so the unit is asked nothing until they must have come.
 
 use super::config::Endpoint;
 use super::sieve::{Framing, Notes, Sieve};
 use super::wire::{Wire, plain};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_modbus::client::{Client, Context, rtu, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext};
 use tokio_modbus::{Error, ExceptionCode, Request, Response};
@@ -22,10 +25,13 @@ use tokio_modbus::{Error, ExceptionCode, Request, Response};
 pub struct Link {
     endpoint: Endpoint,
     gap: Duration,
+    /// What a unit is given to answer, if nobody is in a hurry.
+    timeout: Duration,
     open: Option<Open>,
     /// When the next request may be sent.
     free: Instant,
-    late: Option<Late>,
+    /// By unit, on a line of RTU frames.
+    late: BTreeMap<u8, Late>,
 }
 
 struct Open {
@@ -36,10 +42,15 @@ struct Open {
     has_answered: bool,
 }
 
-/// An answer that may still come.
+/// Answers that may still come.
 struct Late {
-    unit: u8,
-    question: Request<'static>,
+    /// To what; `None` once it was answered.
+    question: Option<Request<'static>>,
+    /// When it was asked first.
+    since: Instant,
+    count: u32,
+    /// How long each of them may take.
+    each: Duration,
     until: Instant,
 }
 
@@ -59,13 +70,14 @@ pub enum Fault {
 }
 
 impl Link {
-    pub fn new(endpoint: Endpoint, gap: Option<Duration>) -> Self {
+    pub fn new(endpoint: Endpoint, gap: Option<Duration>, timeout: Duration) -> Self {
         // 3.5 characters of silence between frames (Modbus over Serial Line V1.02, 2.5.1.1), which are 1750 us above 19200 baud.
         let silence = match &endpoint {
             Endpoint::Serial { baud, .. } => characters(*baud, 3.5).max(Duration::from_micros(1750)),
             Endpoint::Tcp(_) | Endpoint::RtuTcp(_) => Duration::ZERO,
         };
-        Self { endpoint, gap: gap.unwrap_or(silence), open: None, free: Instant::now(), late: None }
+        let gap = gap.unwrap_or(silence);
+        Self { endpoint, gap, timeout, open: None, free: Instant::now(), late: BTreeMap::new() }
     }
 
     pub async fn open(&mut self) -> Result<(), String> {
@@ -111,13 +123,20 @@ impl Link {
             return Err(Fault::Lost { reason: format!("{}: not connected", self.endpoint), was_sent: false });
         };
         open.context.set_slave(Slave(unit));
-        let whole = patience + way(&self.endpoint, question);
+        let way = way(&self.endpoint, question);
+        let (asked, whole) = (Instant::now(), patience + way);
         let outcome = timeout(whole, open.context.call(question.clone())).await;
         self.free = Instant::now() + self.gap;
         let (was_sent, dropped) = (open.notes.sent.load(Relaxed), open.notes.dropped.load(Relaxed));
         let fault = match outcome {
             Ok(Ok(answer)) => {
                 open.has_answered = true;
+                if let Some(late) = self.late.get_mut(&unit) {
+                    // Who was slow with the first may be as slow with the others.
+                    late.each = late.each.max(late.since.elapsed());
+                    late.until = Instant::now() + late.each;
+                    late.question = None;
+                }
                 return answer.map_err(Fault::Exception);
             }
             Ok(Err(Error::Protocol(error))) => Fault::Garbled(error.to_string()),
@@ -130,7 +149,16 @@ impl Link {
             Err(_) if !was_sent => Fault::Lost { reason: format!("{}: takes nothing more", self.endpoint), was_sent },
             Err(_) => {
                 if !matches!(self.endpoint, Endpoint::Tcp(_)) {
-                    self.late = Some(Late { unit, question: question.clone(), until: Instant::now() + whole });
+                    let late = self.late.entry(unit).or_insert_with(|| Late {
+                        question: Some(question.clone()),
+                        since: asked,
+                        count: 0,
+                        each: Duration::ZERO,
+                        until: asked,
+                    });
+                    late.count += 1;
+                    late.each = late.each.max(self.timeout + way);
+                    late.until = Instant::now() + late.each;
                 }
                 return Err(match dropped {
                     0 => Fault::Timeout(patience),
@@ -144,13 +172,37 @@ impl Link {
     }
 
     async fn wait(&mut self, unit: u8, question: &Request<'static>) {
-        let late = self.late.as_ref().filter(|late| late.unit == unit && late.question != *question);
-        let until = self.free.max(late.map_or(self.free, |late| late.until));
-        if until > Instant::now() {
-            sleep_until(until).await;
+        if let Some(open) = &self.open
+            && let Some(late) = self.late.get(&unit)
+            && late.question.as_ref() != Some(question)
+        {
+            late.drain(open.wire.clone()).await;
+            self.late.remove(&unit);
         }
-        if self.late.as_ref().is_some_and(|late| late.until <= Instant::now()) {
-            self.late = None;
+        if self.late.get(&unit).is_some_and(|late| late.until <= Instant::now()) {
+            self.late.remove(&unit);
+        }
+        if self.free > Instant::now() {
+            sleep_until(self.free).await;
+        }
+    }
+}
+
+impl Late {
+    /// Throws away what comes until nothing more can.
+    fn drain(&self, wire: Arc<Wire>) -> impl Future<Output = ()> + use<> {
+        let each = self.each;
+        let (mut until, last) = (self.until, self.until + each * (self.count - 1));
+        async move {
+            while let Ok(Ok(())) = timeout_at(until, poll_fn(|cx| wire.poll_read_ready(cx))).await {
+                match wire.try_read(&mut [0; 512]) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // The next question finds it closed.
+                    Ok(0) | Err(_) => return,
+                    // There may be another one after it.
+                    Ok(_) => until = until.max((Instant::now() + each).min(last)),
+                }
+            }
         }
     }
 }

@@ -64,7 +64,7 @@ impl Config {
         format!("{}/{}", self.name, unit.name_of(id))
     }
 
-    fn model<'a>(&'a self, unit: &UnitConfig) -> Option<&'a UnitConfig> {
+    pub(super) fn model<'a>(&'a self, unit: &UnitConfig) -> Option<&'a UnitConfig> {
         let like = unit.like.as_ref()?;
         self.unit.iter().map(|unit| unit.get_ref()).find(|other| other.name == *like)
     }
@@ -99,7 +99,7 @@ impl Config {
         Line {
             label: draft.label,
             hub: hub.clone(),
-            link: Link::new(draft.endpoint, self.request_gap),
+            link: Link::new(draft.endpoint, self.request_gap, self.timeout),
             timeout: self.timeout,
             retries: self.retries,
             limits: self.limits(),

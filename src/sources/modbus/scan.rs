@@ -17,14 +17,14 @@ impl Line {
             self.end_scan(unit, job);
             return Ok(());
         };
-        let is_retry = own.is_known_bad(&block);
+        let (is_retry, is_suspect) = (own.is_known_bad(&block), own.take_suspect(&block));
         let patience = if is_retry { self.usual() } else { self.patience(unit) };
         let began = Instant::now();
         let outcome = self.ask(unit, &question(&block), patience).await;
         let own = &mut self.units[unit].jobs[job];
         let done = match outcome {
             Ok(answer) => {
-                own.is_good_again(&block);
+                own.is_good_again(&block, &self.limits);
                 self.publish(unit, job, &block, &answer);
                 Ok(())
             }
@@ -37,10 +37,14 @@ impl Line {
                 }
                 Ok(())
             }
-            Err(_) if is_retry && self.link.is_open() => {
-                own.try_later(&block);
+            Err(fault) if is_retry || is_suspect => {
+                own.leave_out(&block);
+                if is_suspect {
+                    let reason = "the unit answers, but not when it is asked for this";
+                    self.degrade(unit, job, &block, &Quality::new(Code::BAD_TIMEOUT, reason));
+                }
                 self.probe_after = Instant::now() + began.elapsed() * 4;
-                Ok(())
+                if self.link.is_open() { Ok(()) } else { self.reopen(fault::of_unit(&fault)).await }
             }
             Err(fault) => self.unanswered(unit, &fault, Some((job, block.extents.start))).await,
         };
@@ -78,7 +82,7 @@ impl Line {
         match outcome {
             Ok(_) | Err(Fault::Exception(_)) if self.units[unit].is_good() => {
                 if let Some((of, first)) = culprit.filter(|culprit| *culprit != (job, block.extents.start)) {
-                    self.suspect(unit, of, first);
+                    self.units[unit].jobs[of].suspect(first);
                 }
                 if let Ok(answer) = outcome {
                     self.publish(unit, job, &block, &answer);
@@ -95,14 +99,6 @@ impl Line {
                 if self.link.is_open() { Ok(()) } else { self.reopen(fault::of_unit(&fault)).await }
             }
         }
-    }
-
-    /// The unit answers, but not to this.
-    fn suspect(&mut self, unit: usize, job: usize, first: usize) {
-        let points = self.units[unit].jobs[job].suspect(first, &self.limits);
-        let tags: Vec<_> = points.iter().map(|&point| self.units[unit].points[point].tag).collect();
-        let reason = "the unit answers, but not when it is asked for this";
-        self.hub.degrade(&tags, &Quality::new(Code::BAD_TIMEOUT, reason));
     }
 
     /// The values of a block; each that makes no sense is bad by itself.

@@ -3,14 +3,15 @@
 //!     Good ──more timeouts in a row than allowed──► Silent ──an answer to a probe──► Good
 //!
 //! A silent unit is asked one question now and then, each time another: where it does answer to some, the one that made it
-//! silent is at fault and is left out like a register that does not exist.
+//! silent is suspected, and if it is not answered once more, left out like a register that does not exist, half by half.
+//! What was left out is tried again one by one; as soon as one of them can be read, all of them, in blocks.
 
 use super::layout::Layout;
 use super::plan::{Area, Block, Extent, Lessons, Limits, alone, plan};
 use super::status::{Counts, Status};
 use crate::base::Backoff;
 use crate::model::{Range, TagId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -55,8 +56,10 @@ impl Point {
 /// What the device has shown not to take.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Habits {
-    /// Write Single Coil and Write Single Register.
-    pub no_single: bool,
+    /// Write Single Coil, while it does know Write Multiple Coils.
+    pub no_single_coil: bool,
+    /// The same for registers.
+    pub no_single_register: bool,
     /// Mask Write Register.
     pub no_mask: bool,
 }
@@ -99,6 +102,10 @@ pub struct Job {
     lessons: Lessons,
     /// When extents that were refused are tried again.
     retries: BTreeMap<usize, Instant>,
+    /// They are tried in blocks, not one by one.
+    has_hope: bool,
+    /// The first extent of the block that made the unit silent.
+    suspect: Option<usize>,
 }
 
 /// A scan that is on its way.
@@ -122,11 +129,12 @@ impl Job {
             points,
             lessons: Lessons::default(),
             retries: BTreeMap::new(),
+            has_hope: false,
+            suspect: None,
         }
     }
 
-    /// Begins a scan that is due, with one of the extents that were refused, if their time has come. How many scans were
-    /// missed.
+    /// Begins a scan that is due, with what was refused, as far as its time has come. How many scans were missed.
     pub fn begin(&mut self, now: Instant, limits: &Limits, may_retry: bool) -> u64 {
         let steps = (now - self.due).as_nanos() / self.interval.as_nanos() + 1;
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
@@ -135,18 +143,32 @@ impl Job {
             return steps.into();
         }
         let mut todo: VecDeque<Block> = plan(&self.extents, limits, &self.lessons).into();
-        let retry = self.retries.iter().find(|(_, at)| may_retry && **at <= now).map(|(&index, _)| index);
-        todo.extend(retry.map(|index| alone(&self.extents, index)));
+        if may_retry {
+            todo.extend(self.retry(now, limits));
+        }
         if !todo.is_empty() {
             self.scan = Some(Scan { began: now, todo });
         }
         u64::from(steps) - 1
     }
 
+    /// What to try again of that which was refused.
+    fn retry(&mut self, now: Instant, limits: &Limits) -> Vec<Block> {
+        let mut due = self.retries.iter().filter(|(_, at)| **at <= now).map(|(&index, _)| index);
+        if !std::mem::take(&mut self.has_hope) {
+            return due.next().map(|index| alone(&self.extents, index)).into_iter().collect();
+        }
+        let due: BTreeSet<usize> = due.collect();
+        let others = (0..self.extents.len()).filter(|index| !due.contains(index)).collect();
+        plan(&self.extents, limits, &Lessons { bad: others, ..self.lessons.clone() })
+    }
+
     /// The connection is a new one, perhaps to another device.
     pub fn forget(&mut self) {
         self.lessons = Lessons::default();
         self.retries.clear();
+        self.has_hope = false;
+        self.suspect = None;
         self.scan = None;
     }
 
@@ -170,9 +192,26 @@ impl Job {
         self.lessons.bad.contains(&block.extents.start)
     }
 
-    pub fn is_good_again(&mut self, block: &Block) {
-        if self.lessons.bad.remove(&block.extents.start) {
-            self.retries.remove(&block.extents.start);
+    /// A block was answered. If it had been left out, the others may be readable as well, and are tried in this scan.
+    pub fn is_good_again(&mut self, block: &Block, limits: &Limits) {
+        if !self.is_known_bad(block) {
+            return;
+        }
+        self.take_back(block);
+        let now = Instant::now();
+        self.retries.values_mut().for_each(|at| *at = now);
+        let is_last = self.scan.as_ref().is_some_and(|scan| !scan.todo.iter().any(|block| self.is_known_bad(block)));
+        if is_last {
+            self.has_hope = true;
+            let more = self.retry(now, limits);
+            self.scan.iter_mut().for_each(|scan| scan.todo.extend(more.clone()));
+        }
+    }
+
+    fn take_back(&mut self, block: &Block) {
+        for index in block.extents.clone() {
+            self.lessons.bad.remove(&index);
+            self.retries.remove(&index);
         }
     }
 
@@ -180,25 +219,40 @@ impl Job {
     pub fn divide(&mut self, block: &Block, limits: &Limits) -> Vec<Block> {
         super::plan::learn(&self.extents, block, &mut self.lessons);
         if block.extents.len() > 1 {
+            self.take_back(block);
             return super::plan::parts(&self.extents, block, limits, &self.lessons);
         }
         self.retries.insert(block.extents.start, Instant::now() + RETRY);
         Vec::new()
     }
 
-    /// Leaves out what begins with this extent, and tries it again with the next scan. The points that this is about.
-    pub fn suspect(&mut self, first: usize, limits: &Limits) -> Vec<usize> {
-        let Some(block) = self.blocks(limits).into_iter().find(|block| block.extents.start == first) else {
-            return Vec::new();
-        };
-        let now = Instant::now();
-        self.lessons.bad.extend(block.extents.clone());
-        self.retries.extend(block.extents.clone().map(|index| (index, now)));
-        self.points_of(&block).map(|(_, point)| point).collect()
+    /// The unit fell silent over the block that begins with this extent, and answers to another.
+    pub fn suspect(&mut self, first: usize) {
+        self.suspect = Some(first);
     }
 
-    pub fn try_later(&mut self, block: &Block) {
-        self.retries.insert(block.extents.start, Instant::now() + RETRY);
+    /// It is asked once more, and that decides.
+    pub fn take_suspect(&mut self, block: &Block) -> bool {
+        self.suspect.take_if(|first| *first == block.extents.start).is_some()
+    }
+
+    /// The unit answers, but not to this. Which part of it is at fault is found with the next scans.
+    pub fn leave_out(&mut self, block: &Block) {
+        let is_one = block.extents.len() == 1;
+        if !is_one || !self.is_known_bad(block) {
+            super::plan::learn(&self.extents, block, &mut self.lessons);
+        }
+        let at = if is_one { Instant::now() + RETRY } else { Instant::now() };
+        self.lessons.bad.extend(block.extents.clone());
+        self.retries.extend(block.extents.clone().map(|index| (index, at)));
+        // A scan waits for one of them only.
+        let bad = &self.lessons.bad;
+        let left = self.scan.as_mut().map_or(0, |scan| {
+            let before = scan.todo.len();
+            scan.todo.retain(|block| !bad.contains(&block.extents.start));
+            before - scan.todo.len()
+        });
+        self.has_hope |= !is_one || left > 0;
     }
 }
 
@@ -236,5 +290,67 @@ impl Unit {
                 .map(|job| (job, alone(&self.jobs[job].extents, 0))),
             count => all.into_iter().nth(at % count),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { registers: 125, bits: 2000, gap: 10 };
+
+    fn job() -> Job {
+        let extent = |address| Extent { area: Area::Holding, address, size: 1 };
+        Job::new(Duration::from_secs(3600), (0..60).map(|index| (index, extent(index as u16))))
+    }
+
+    /// Takes the scan's blocks from it; those that `answer` refuses are treated with `fail`. How many there were.
+    fn scan(job: &mut Job, now: Instant, answer: impl Fn(&Block) -> bool, fail: impl Fn(&mut Job, &Block)) -> usize {
+        job.due = now;
+        job.scan = None;
+        job.begin(now, &LIMITS, true);
+        let mut count = 0;
+        while let Some(block) = job.scan.as_mut().and_then(|scan| scan.todo.pop_front()) {
+            count += 1;
+            if answer(&block) { job.is_good_again(&block, &LIMITS) } else { fail(job, &block) }
+        }
+        count
+    }
+
+    fn refuse(job: &mut Job, block: &Block) {
+        let parts = job.divide(block, &LIMITS);
+        let scan = job.scan.as_mut().unwrap();
+        parts.into_iter().rev().for_each(|part| scan.todo.push_front(part));
+    }
+
+    #[test]
+    fn what_refused_everything_for_a_while_is_back_with_one_scan() {
+        let (mut job, start) = (job(), Instant::now());
+        scan(&mut job, start, |_| false, refuse);
+        assert_eq!(job.lessons.bad.len(), 60);
+        assert_eq!(scan(&mut job, start + Duration::from_secs(1), |_| true, refuse), 0, "it is left alone");
+        let later = start + RETRY * 2;
+        assert_eq!(scan(&mut job, later, |_| true, refuse), 2, "one, then all others at once");
+        assert!(job.lessons.bad.is_empty() && job.retries.is_empty());
+        // One is still refused.
+        scan(&mut job, later, |_| false, refuse);
+        scan(&mut job, later + RETRY * 2, |block| !block.extents.contains(&37), refuse);
+        assert_eq!(job.lessons.bad, [37].into());
+    }
+
+    #[test]
+    fn what_is_never_answered_is_found_by_halves() {
+        let (mut job, now) = (job(), Instant::now());
+        let answer = |block: &Block| !block.extents.contains(&37);
+        let whole = job.blocks(&LIMITS).remove(0);
+        job.leave_out(&whole);
+        let mut timeouts = 0;
+        for _ in 0..20 {
+            let before = job.lessons.clone();
+            scan(&mut job, Instant::now(), answer, |job, block| job.leave_out(block));
+            timeouts += usize::from(job.lessons != before);
+        }
+        assert_eq!(job.lessons.bad, [37].into());
+        assert!(job.retries[&37] > now + RETRY / 2 && timeouts < 15, "{timeouts}");
     }
 }

@@ -1,9 +1,10 @@
 //! Writes: between two requests of a scan, answered when the device has, and read back at once.
 //!
 //! One coil or register goes by its own function (5, 6), more by that for several (15, 16); a device that does not know the
-//! first is written to with the second from then on. One bit of a register goes by Mask Write Register (22) or, for a device
+//! first, but does the second, is written to with the second from then on. One bit of a register goes by Mask Write Register (22) or, for a device
 //! that does not know that, by reading the register and writing it whole: then what the device changes between is undone.
-//! Nothing is written twice: after a timeout nobody knows whether it was done, and the answer says so.
+//! Nothing is written twice: after a timeout nobody knows whether it was done, and the answer says so. Nothing is written
+//! any more for somebody who has given up waiting.
 
 use super::fault;
 use super::layout::Raw;
@@ -15,10 +16,13 @@ use super::unit::Point;
 use crate::hub::WriteRequest;
 use crate::model::{Quality, Range, Status, Value};
 use std::borrow::Cow;
+use tokio::sync::oneshot;
 use tokio_modbus::{ExceptionCode, Request, Response};
 
 /// Why something was not written: what is said about it, and the fault, if the device was asked.
 type Refusal = (Quality, Option<Fault>);
+/// To whoever asked.
+type Reply = oneshot::Sender<Result<(), Quality>>;
 
 fn is_of_line(fault: &Fault) -> bool {
     !matches!(fault, Fault::Exception(code) if !fault::is_of_gateway(*code))
@@ -36,7 +40,7 @@ impl Line {
             let _ = reply.send(Err(Status::BAD_NODE_ID_UNKNOWN.into()));
             return Ok(());
         };
-        let outcome = self.put(unit, &point, &value).await;
+        let outcome = self.put(unit, &point, &value, &reply).await;
         let fault = match outcome {
             Ok(()) => {
                 self.read_back(unit, &point).await;
@@ -55,7 +59,7 @@ impl Line {
         }
     }
 
-    async fn put(&mut self, unit: usize, point: &Point, value: &Value) -> Result<(), Refusal> {
+    async fn put(&mut self, unit: usize, point: &Point, value: &Value, reply: &Reply) -> Result<(), Refusal> {
         let own = &self.units[unit];
         if !own.is_good() {
             let reason = format!("unit {} does not answer: {}", own.id, own.counts.last_error);
@@ -65,45 +69,58 @@ impl Line {
         let raw = point.layout.to_raw(value, point.area == Area::Coil).map_err(|quality| (quality, None))?;
         let address = point.address;
         match raw {
-            Raw::Coils(coils) if coils.len() == 1 && !own.habits.no_single => {
+            Raw::Coils(coils) if coils.len() == 1 && !own.habits.no_single_coil => {
                 let single = Request::WriteSingleCoil(address, coils[0]);
-                self.single_or_more(unit, single, Request::WriteMultipleCoils(address, coils.into())).await
+                let several = Request::WriteMultipleCoils(address, coils.into());
+                let knows_several_only = self.single_or_more(unit, single, several, reply).await?;
+                self.units[unit].habits.no_single_coil = knows_several_only;
+                Ok(())
             }
-            Raw::Coils(coils) => self.send(unit, Request::WriteMultipleCoils(address, coils.into())).await,
-            Raw::Registers(registers) => self.put_registers(unit, address, registers).await,
-            Raw::Bit { mask, set } => self.put_bit(unit, address, mask, set).await,
+            Raw::Coils(coils) => self.send(unit, Request::WriteMultipleCoils(address, coils.into()), reply).await,
+            Raw::Registers(registers) => self.put_registers(unit, address, registers, reply).await,
+            Raw::Bit { mask, set } => self.put_bit(unit, address, mask, set, reply).await,
         }
     }
 
-    async fn put_registers(&mut self, unit: usize, address: u16, registers: Vec<u16>) -> Result<(), Refusal> {
+    async fn put_registers(
+        &mut self,
+        unit: usize,
+        address: u16,
+        registers: Vec<u16>,
+        reply: &Reply,
+    ) -> Result<(), Refusal> {
         let several = |registers| Request::WriteMultipleRegisters(address, Cow::Owned(registers));
         match registers.as_slice() {
-            &[one] if !self.units[unit].habits.no_single => {
-                self.single_or_more(unit, Request::WriteSingleRegister(address, one), several(registers)).await
+            &[one] if !self.units[unit].habits.no_single_register => {
+                let single = Request::WriteSingleRegister(address, one);
+                let knows_several_only = self.single_or_more(unit, single, several(registers), reply).await?;
+                self.units[unit].habits.no_single_register = knows_several_only;
+                Ok(())
             }
-            _ => self.send(unit, several(registers)).await,
+            _ => self.send(unit, several(registers), reply).await,
         }
     }
 
+    /// Whether only the function for several did it.
     async fn single_or_more(
         &mut self,
         unit: usize,
         single: Request<'static>,
         more: Request<'static>,
-    ) -> Result<(), Refusal> {
-        match self.send(unit, single).await {
+        reply: &Reply,
+    ) -> Result<bool, Refusal> {
+        match self.send(unit, single, reply).await {
             Err((_, Some(Fault::Exception(ExceptionCode::IllegalFunction)))) => {
-                self.units[unit].habits.no_single = true;
-                self.send(unit, more).await
+                self.send(unit, more, reply).await.map(|()| true)
             }
-            done => done,
+            done => done.map(|()| false),
         }
     }
 
-    async fn put_bit(&mut self, unit: usize, address: u16, mask: u16, set: bool) -> Result<(), Refusal> {
+    async fn put_bit(&mut self, unit: usize, address: u16, mask: u16, set: bool, reply: &Reply) -> Result<(), Refusal> {
         if !self.units[unit].habits.no_mask {
             let or = if set { mask } else { 0 };
-            match self.send(unit, Request::MaskWriteRegister(address, !mask, or)).await {
+            match self.send(unit, Request::MaskWriteRegister(address, !mask, or), reply).await {
                 Err((_, Some(Fault::Exception(ExceptionCode::IllegalFunction)))) => {
                     self.units[unit].habits.no_mask = true;
                 }
@@ -117,10 +134,13 @@ impl Line {
             Err(fault) => return Err(refusal(fault)),
         };
         let after = if set { before | mask } else { before & !mask };
-        self.put_registers(unit, address, vec![after]).await
+        self.put_registers(unit, address, vec![after], reply).await
     }
 
-    async fn send(&mut self, unit: usize, request: Request<'static>) -> Result<(), Refusal> {
+    async fn send(&mut self, unit: usize, request: Request<'static>, reply: &Reply) -> Result<(), Refusal> {
+        if reply.is_closed() {
+            return Err((Quality::new(Status::BAD_TIMEOUT, "nobody waits for it any more"), None));
+        }
         self.ask(unit, &request, self.timeout).await.map(|_| ()).map_err(refusal)
     }
 

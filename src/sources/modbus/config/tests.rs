@@ -45,6 +45,10 @@ fn what_is_wrong_with_a_tag_is_said_with_the_way_out() {
             "count: it takes 128 registers; one request reads 1 to 125, and a tag is read in one",
         ),
         ("address = 0\ncount = 0", "count: it takes 0 registers; one request reads 1 to 125, and a tag is read in one"),
+        (
+            "address = 0\nlength = 5\nwritable = true",
+            "length: a text that is written fills whole registers of two bytes; make the length even",
+        ),
         ("address = 0\nscale = 0", "scale: it must be a number other than 0"),
         ("address = 0\nscale = nan", "scale: it must be a number other than 0"),
         ("address = 0\nlength = 4\nscale = 2", "scale: only numbers are scaled"),
@@ -85,6 +89,17 @@ fn what_is_wrong_with_lines_and_units_is_said() {
             "name = 'a'\nurl = 'tcp://x'\nmax_registers = 126\n[[unit]]\nid = 1\n",
             "max_registers: it goes from 1 to 125",
         ),
+        ("name = 'a'\nurl = 'tcp://x'\nretries = 11\n[[unit]]\nid = 1\n", "retries: it goes from 0 to 10"),
+        ("name = 'a'\nurl = 'tcp://x'\ninterval = '400000000000y'\n[[unit]]\nid = 1\n", "interval: it is too long"),
+        (
+            "name = 'a'\nurl = 'tcp://x'\ngroup = [{ name = 'g', interval = '2days' }]\n[[unit]]\nid = 1\n",
+            "interval: it is too long; use \"1day\" or less",
+        ),
+        (
+            "name = 'a'\nurl = 'tcp://x'\nmax_registers = 1\n[[unit]]\nid = 1\ntag = [{ name = 'f', address = 0, type = 'Float' }]\n\
+             [[unit]]\nid = 2\n",
+            "type: it takes 2 registers; one request reads 1 to 1",
+        ),
         ("name = 'a'\nurl = 'tcp://x'\ntimeout = '1ms'\n[[unit]]\nid = 1\n", "timeout: it is too short"),
         ("name = 'a'\nurl = 'tcp://x'\n[[unit]]\nids = '1-300'\n", "ids: \"1-300\" is no list of unit ids"),
         ("name = 'a'\nurl = 'tcp://x'\n[[unit]]\nids = '1-3,2'\n", "ids: \"1-3,2\" is no list of unit ids"),
@@ -100,6 +115,16 @@ fn what_is_wrong_with_lines_and_units_is_said() {
     }
     let twice = said(&format!("{LINE}[[unit]]\nid = 1\n{tag}[[unit]]\nid = 2\nname = 'unit1'\n{tag}"));
     assert_eq!(twice, ["name: there is another unit \"unit1\"; each needs its own"]);
+    let both = format!("{LINE}[[unit]]\nid = 1\n{tag}[[unit]]\nid = 2\nlike = 'unit{{id}}'\nname = 'b'\n{tag}");
+    assert_eq!(said(&both).len(), 1);
+    let own_line = config(&both).findings()[0].at.clone().unwrap();
+    assert!(own_line.start > both.find("like").unwrap(), "it is the tag's own");
+    assert_eq!(
+        said(&both),
+        ["name: this unit, or \"unit{id}\", which it is like, has another tag \"t\"; give it another name"]
+    );
+    let same = said(&format!("{UNIT}{tag}{tag}"));
+    assert_eq!(same, ["name: this unit has another tag \"t\"; give it another name"]);
     assert!(said(UNIT)[0].starts_with("tag: it has no tags"));
     assert!(said(LINE)[0].starts_with("unit: it has no units"));
 }

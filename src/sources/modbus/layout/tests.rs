@@ -45,7 +45,7 @@ fn bits_follow_the_order_of_bytes() {
 
 #[test]
 fn texts_end_at_nul_and_fit() {
-    let text = Layout { text: 4, ..layout(Type::String, Order::Abcd) };
+    let text = Layout { text: 8, ..layout(Type::String, Order::Abcd) };
     let read = |registers: &[u16]| text.of_registers(registers).unwrap();
     assert_eq!(read(&[0x4142, 0x4320, 0, 0x4445]), Value::string("ABC"));
     assert_eq!(read(&[0x46FC, 0x6C6C, 0, 0]), Value::string("Füll"), "Latin-1");
@@ -54,6 +54,10 @@ fn texts_end_at_nul_and_fit() {
     assert_eq!(read(&registers), Value::string("Füll"), "UTF-8");
     let swapped = Layout { order: Order::Badc, ..text.clone() };
     assert_eq!(swapped.of_registers(&[0x4241, 0x43, 0, 0]).unwrap(), Value::string("ABC"));
+    let odd = Layout { text: 5, ..text.clone() };
+    assert_eq!(odd.size(), 3);
+    assert_eq!(odd.of_registers(&[0x4142, 0x4344, 0x4546]).unwrap(), Value::string("ABCDE"), "F is another's");
+    assert!(odd.to_raw(&Value::string("123456"), false).is_err());
     let refused = text.to_raw(&Value::string("123456789"), false).unwrap_err();
     assert_eq!(refused.to_string(), "BadOutOfRange: the text has 9 bytes, and there is room for 8");
     assert_eq!(text.to_raw(&Value::String(None), false), Ok(Raw::Registers(vec![0; 4])));
@@ -156,7 +160,7 @@ proptest! {
             let _ = layout(kind, Order::Abcd).of_registers(&registers);
             let _ = scaled(kind, 0.1, 1.0).to_raw(&Value::Double(double), false);
         }
-        let text = Layout { text: 4, ..layout(Type::String, Order::Badc) };
+        let text = Layout { text: 8, ..layout(Type::String, Order::Badc) };
         prop_assert!(matches!(text.of_registers(&registers), Ok(Value::String(Some(_)))));
     }
 }
