@@ -230,9 +230,6 @@ impl Running {
                 hub.retire();
             }
         }
-        if is_gone.iter().any(|label| label == "system") {
-            hub.end_conditions("system");
-        }
         for table in &plan.sources {
             let label = table.label();
             if self.sources.contains_key(&label) {
