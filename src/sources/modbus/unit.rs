@@ -102,6 +102,8 @@ pub struct Job {
     lessons: Lessons,
     /// When extents that were refused are tried again.
     retries: BTreeMap<usize, Instant>,
+    /// How long each that was not answered waits for its retry.
+    waits: BTreeMap<usize, Duration>,
     /// They are tried in blocks, not one by one.
     has_hope: bool,
     /// The first extent of the block that made the unit silent.
@@ -129,6 +131,7 @@ impl Job {
             points,
             lessons: Lessons::default(),
             retries: BTreeMap::new(),
+            waits: BTreeMap::new(),
             has_hope: false,
             suspect: None,
         }
@@ -167,6 +170,7 @@ impl Job {
     pub fn forget(&mut self) {
         self.lessons = Lessons::default();
         self.retries.clear();
+        self.waits.clear();
         self.has_hope = false;
         self.suspect = None;
         self.scan = None;
@@ -212,6 +216,7 @@ impl Job {
         for index in block.extents.clone() {
             self.lessons.bad.remove(&index);
             self.retries.remove(&index);
+            self.waits.remove(&index);
         }
     }
 
@@ -242,7 +247,16 @@ impl Job {
         if !is_one || !self.is_known_bad(block) {
             super::plan::learn(&self.extents, block, &mut self.lessons);
         }
-        let at = if is_one { Instant::now() + RETRY } else { Instant::now() };
+        // First soon, because it may only have been slow, then less and less often.
+        let wait = if is_one {
+            self.waits.get(&block.extents.start).map_or(PROBE.0, |wait| RETRY.min(*wait * 2))
+        } else {
+            Duration::ZERO
+        };
+        if is_one {
+            self.waits.insert(block.extents.start, wait);
+        }
+        let at = Instant::now() + wait;
         self.lessons.bad.extend(block.extents.clone());
         self.retries.extend(block.extents.clone().map(|index| (index, at)));
         // A scan waits for one of them only.
@@ -351,6 +365,6 @@ mod tests {
             timeouts += usize::from(job.lessons != before);
         }
         assert_eq!(job.lessons.bad, [37].into());
-        assert!(job.retries[&37] > now + RETRY / 2 && timeouts < 15, "{timeouts}");
+        assert!(job.retries[&37] > now + PROBE.0 / 2 && timeouts < 15, "{timeouts}");
     }
 }
