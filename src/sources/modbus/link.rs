@@ -127,7 +127,8 @@ impl Link {
         let (asked, whole) = (Instant::now(), patience + way);
         let outcome = timeout(whole, open.context.call(question.clone())).await;
         self.free = Instant::now() + self.gap;
-        let (was_sent, dropped) = (open.notes.sent.load(Relaxed), open.notes.dropped.load(Relaxed));
+        let Notes { sent, dropped, unfinished } = &*open.notes;
+        let (was_sent, dropped, half) = (sent.load(Relaxed), dropped.load(Relaxed), unfinished.load(Relaxed));
         let fault = match outcome {
             Ok(Ok(answer)) => {
                 open.has_answered = true;
@@ -145,6 +146,10 @@ impl Link {
             }
             Ok(Err(Error::Transport(error))) => {
                 Fault::Lost { reason: format!("{}: {}", self.endpoint, plain(&error)), was_sent }
+            }
+            // The next answer would be taken for the other half.
+            Err(_) if half > 0 && matches!(self.endpoint, Endpoint::Tcp(_)) => {
+                Fault::Garbled(format!("{}: {half} bytes of an answer came, and not its end", self.endpoint))
             }
             Err(_) if !was_sent => Fault::Lost { reason: format!("{}: takes nothing more", self.endpoint), was_sent },
             Err(_) => {

@@ -32,6 +32,8 @@ pub struct Notes {
     pub sent: AtomicBool,
     /// Bytes that belong to no answer that was waited for.
     pub dropped: AtomicUsize,
+    /// Bytes of a frame that has not come as a whole.
+    pub unfinished: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -225,6 +227,7 @@ impl Sieve {
             Framing::Rtu => sift_rtu(&mut self.inbox, expected, &mut dropped),
         };
         self.notes.dropped.fetch_add(dropped, Relaxed);
+        self.notes.unfinished.store(self.inbox.len(), Relaxed);
         self.answer = found.unwrap_or_default();
         Ok(())
     }
