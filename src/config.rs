@@ -155,7 +155,7 @@ impl Config {
         }
         let tables = self.sources();
         for (span, table) in &tables {
-            for Finding { at, key, what } in table.check() {
+            for Finding { at, key, what } in table.findings() {
                 add(table.table(), at.unwrap_or(span.clone()), vec![(key, what)]);
             }
         }

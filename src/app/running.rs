@@ -222,14 +222,10 @@ impl Running {
             .filter(|label| is_other(label))
             .cloned()
             .partition(|label| plan.sources.iter().all(|new| new.label() != *label));
-        for labels in [&is_gone, &others] {
-            let ending: Vec<Tasks> = labels.iter().filter_map(|label| self.sources.remove(label)).collect();
-            join_all(ending.into_iter().map(|tasks| tasks.stop(STOP))).await;
-            // The tags of those that only change keep their places for their next owner.
-            if std::ptr::eq(labels, &is_gone) {
-                hub.retire();
-            }
-        }
+        end(&mut self.sources, &is_gone).await;
+        // Before the others end: the tags of those that only change keep their places for their next owner.
+        hub.retire();
+        end(&mut self.sources, &others).await;
         for table in &plan.sources {
             let label = table.label();
             if self.sources.contains_key(&label) {
@@ -375,6 +371,12 @@ fn uplink(plan: &Plan, hub: &Hub) -> Option<Tasks> {
     let (tasks, hub) = (Tasks::new("mqtt"), hub.clone());
     tasks.spawn("mqtt", move |stop| mqtt::run(setup.clone(), hub.clone(), stop));
     Some(tasks)
+}
+
+/// Stops these sources.
+async fn end(sources: &mut HashMap<String, Tasks>, labels: &[String]) {
+    let ending = labels.iter().filter_map(|label| sources.remove(label)).map(|tasks| tasks.stop(STOP));
+    join_all(ending).await;
 }
 
 /// Registers its tags; it runs when the starter is called.

@@ -58,16 +58,12 @@ pub(super) fn subscribe(taps: &mut Vec<Tap>, capacity: usize) -> Every {
     Every { batches, counts }
 }
 
-pub(super) fn offer(taps: &mut Vec<Tap>, batch: &[Sample]) {
+pub(super) fn offer(taps: &mut Vec<Tap>, batch: &Arc<[Sample]>) {
     taps.retain(|tap| !tap.batches.is_closed());
-    if taps.is_empty() {
-        return;
-    }
-    let shared: Arc<[Sample]> = batch.into();
     for Tap { batches, counts } in taps {
         let waiting = counts.waiting.fetch_add(batch.len(), Ordering::Relaxed);
         let has_room = waiting == 0 || waiting + batch.len() <= SAMPLES;
-        if !has_room || batches.try_send(shared.clone()).is_err() {
+        if !has_room || batches.try_send(batch.clone()).is_err() {
             counts.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
             counts.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }

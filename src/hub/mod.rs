@@ -128,13 +128,15 @@ impl Hub {
         if batch.is_empty() {
             return;
         }
+        // Moved once, and shared by all readers.
+        let batch: Arc<[Sample]> = batch.into();
         {
             let mut table = self.write_table();
-            for sample in &batch {
+            for sample in batch.iter() {
                 table.store(sample);
             }
             // Still under the table's lock, so that readers see batches in the order of the table.
-            every::offer(&mut lock(&self.0.every), batch.as_slice());
+            every::offer(&mut lock(&self.0.every), &batch);
         }
         latest::mark(&mut lock(&self.0.latest), batch.iter().map(|sample| sample.tag));
     }

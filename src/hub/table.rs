@@ -1,7 +1,7 @@
 //! The table: what is known of each tag, its current sample, and who owns it.
 
 use super::Hub;
-use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::model::{Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value, folders};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -237,11 +237,6 @@ impl Table {
         let rows = self.rows.iter().filter(|row| row.state != State::Retired);
         rows.map(|row| (row.current.tag, row.spec.clone())).collect()
     }
-}
-
-/// All folders above a name: `a` and `a/b` for `a/b/c`.
-fn folders(name: &str) -> impl Iterator<Item = &str> {
-    name.match_indices('/').map(|(at, _)| &name[..at])
 }
 
 /// Held by the owner of tags. When it is dropped, its tags go bad: whoever could say their value is gone. They can then be

@@ -31,7 +31,7 @@ pub use luma::LumaGrid;
 pub use quality::{Quality, Status};
 pub use role::Role;
 pub use sample::{Sample, TagId};
-pub use tag::{Range, TagName, TagNameError, TagSpec};
+pub use tag::{Range, TagName, TagNameError, TagSpec, folders};
 pub use time::Timestamp;
 pub use value::{
     Array, ArrayError, Body, DataType, DataValue, DiagnosticInfo, ExpandedNodeId, Identifier, LocalizedText, NodeId,

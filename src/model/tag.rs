@@ -52,6 +52,11 @@ impl TagName {
     }
 }
 
+/// All folders above a name, outermost first: `a` and `a/b` for `a/b/c`.
+pub fn folders(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('/').map(|(at, _)| &name[..at])
+}
+
 /// Lets maps keyed by name be asked with a plain string; `Hash` and `Eq` are those of the string.
 impl std::borrow::Borrow<str> for TagName {
     fn borrow(&self) -> &str {

@@ -14,7 +14,7 @@ pub mod ua_client;
 
 use crate::base::Stop;
 use crate::hub::{Hub, RegisterError};
-use crate::model::TagNameError;
+use crate::model::{TagName, TagNameError};
 use async_trait::async_trait;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -27,8 +27,14 @@ pub trait Config {
     /// Tells tables of one kind apart, and is the folder of its tags.
     fn name(&self) -> &str;
 
-    /// What is wrong with the values.
+    /// What is wrong with the values, but for the name.
     fn check(&self) -> Vec<Finding>;
+
+    /// All that is wrong with the table by itself.
+    fn findings(&self) -> Vec<Finding> {
+        let name = TagName::new(self.name()).err().map(|error| ("name", error.to_string()).into());
+        name.into_iter().chain(self.check()).collect()
+    }
 
     /// Registers its tags. Opens nothing: it is also called for a trial, on a hub that nobody reads, before a configuration
     /// is taken.

@@ -5,6 +5,7 @@
 //! name `Value` inside its own folder, because a tag and a folder cannot share a name. A name that is held is never changed:
 //! where a folder would need it, the folder becomes another one (`b~2/c` beside `b`).
 
+use crate::model::folders;
 use std::collections::{HashMap, HashSet};
 
 /// One segment.
@@ -98,10 +99,6 @@ impl Names {
 fn numbered(path: &str, from: u32, is_taken: impl Fn(&str) -> bool) -> (String, u32) {
     let other = (from..).map(|number| (format!("{path}~{number}"), number)).find(|(other, _)| !is_taken(other));
     other.expect("memory ends before the numbers do")
-}
-
-fn folders(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
 #[cfg(test)]

@@ -54,7 +54,9 @@ pub(super) async fn run(
         batches.extend(std::iter::from_fn(|| every.try_next()));
         let fresh: Vec<&Sample> = batches.iter().flat_map(|batch| batch.iter()).collect();
         let mut is_fresh = TagSet::default();
-        fresh.iter().for_each(|sample| is_fresh.add(sample.tag));
+        if !(due.is_empty() && changed.is_empty()) {
+            fresh.iter().for_each(|sample| is_fresh.add(sample.tag));
+        }
         let is_old = |sample: &&Sample| !is_fresh.has(sample.tag);
         let due = due.iter().filter(is_old).collect();
         let changed = changed.iter().filter(is_old).collect();

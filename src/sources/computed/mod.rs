@@ -92,9 +92,6 @@ impl super::Config for Config {
 
     fn check(&self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
-        if let Err(error) = TagName::new(&self.name) {
-            findings.push(("name", error.to_string()).into());
-        }
         if self.interval < Duration::from_millis(10) {
             findings.push(("interval", "it is too short; use \"10ms\" or more".to_owned()).into());
         }
@@ -229,7 +226,7 @@ mod tests {
     }
 
     fn said(toml: &str) -> Vec<String> {
-        config(toml).check().into_iter().map(|finding| format!("{}: {}", finding.key, finding.what)).collect()
+        config(toml).findings().into_iter().map(|finding| format!("{}: {}", finding.key, finding.what)).collect()
     }
 
     #[test]

@@ -17,7 +17,6 @@ pub use line::Config as LineConfig;
 use super::{Finding, Place, Source, SourceError};
 use crate::base::duration;
 use crate::hub::Hub;
-use crate::model::TagName;
 use serde::Deserialize;
 use std::time::Duration;
 use toml::Spanned;
@@ -55,9 +54,6 @@ impl super::Config for Config {
     fn check(&self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
         let mut add = |key, what: &str| findings.push((key, what.to_owned()).into());
-        if let Err(error) = TagName::new(&self.name) {
-            add("name", &error.to_string());
-        }
         if self.chip.trim().is_empty() {
             add("chip", "names none; write it as in \"gpiochip0\", or a label that gpiodetect shows");
         }
@@ -106,7 +102,7 @@ mod tests {
             (line("debounce = '2m'"), "debounce: is too long"),
             (line("").replace("line = 1", "line = ''"), "line: names none"),
         ] {
-            let found = toml::from_str::<Config>(&toml).unwrap().check();
+            let found = toml::from_str::<Config>(&toml).unwrap().findings();
             let found: Vec<String> = found.into_iter().map(|one| format!("{}: {}", one.key, one.what)).collect();
             assert!(found.len() == 1 && found[0].starts_with(words), "{toml}: {found:?}");
         }

@@ -19,7 +19,7 @@ const MOST_WRITTEN_REGISTERS: u32 = 123;
 const MOST_WRITTEN_COILS: u32 = 1968;
 
 impl Config {
-    pub(super) fn findings(&self) -> Vec<Finding> {
+    pub(super) fn faults(&self) -> Vec<Finding> {
         let mut found: Vec<Finding> = self.check_line().into_iter().map(Finding::from).collect();
         for group in &self.group {
             found.extend(check_interval(group.get_ref().interval).map(|one| at(group, one)));
@@ -52,9 +52,6 @@ impl Config {
 
     fn check_line(&self) -> Vec<Found> {
         let mut found = Vec::new();
-        if let Err(error) = TagName::new(&self.name) {
-            found.push(("name", error.to_string()));
-        }
         match self.endpoint() {
             Some(Err(error)) => found.push(error),
             None if self.unit.iter().any(|unit| unit.get_ref().url.is_none()) => {

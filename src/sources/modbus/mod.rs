@@ -52,7 +52,7 @@ impl super::Config for Config {
     }
 
     fn check(&self) -> Vec<Finding> {
-        self.findings()
+        self.faults()
     }
 
     fn register(&self, _: &Place, hub: &Hub) -> Result<Box<dyn Source>, SourceError> {

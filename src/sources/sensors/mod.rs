@@ -16,7 +16,6 @@ use super::{Finding, Place, Source, SourceError};
 use crate::base::duration;
 use crate::base::selection::check_pattern;
 use crate::hub::Hub;
-use crate::model::TagName;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,9 +64,6 @@ impl super::Config for Config {
 
     fn check(&self) -> Vec<Finding> {
         let mut faults = Vec::new();
-        if let Err(error) = TagName::new(&self.name) {
-            faults.push(("name", error.to_string()));
-        }
         if self.interval < Duration::from_millis(100) {
             faults.push(("interval", "it is too short; use \"100ms\" or more".into()));
         }
@@ -98,7 +94,7 @@ mod tests {
             ("name = 'a'\nexclude = ['/x']", "empty segment"),
             ("name = 'a'\nsysfs = '/does/not/exist'", "is no folder"),
         ] {
-            let found = toml::from_str::<Config>(toml).unwrap().check();
+            let found = toml::from_str::<Config>(toml).unwrap().findings();
             assert!(found.len() == 1 && found[0].what.contains(words), "{toml}: {found:?}");
         }
     }

@@ -54,9 +54,6 @@ impl super::Config for Config {
 
     fn check(&self) -> Vec<Finding> {
         let mut faults = Vec::new();
-        if let Err(error) = TagName::new(&self.name) {
-            faults.push(("name", error.to_string()));
-        }
         if self.interval < Duration::from_millis(1) {
             faults.push(("interval", "it is too short; use \"1ms\" or more".into()));
         }

@@ -195,7 +195,7 @@ impl Config {
         Security::parse(self.security_policy.as_deref(), self.security_mode.as_deref())
     }
 
-    pub(super) fn findings(&self) -> Vec<Finding> {
+    pub(super) fn faults(&self) -> Vec<Finding> {
         let mut found: Vec<Finding> = self.own_findings().into_iter().map(Finding::from).collect();
         let groups: HashSet<String> = self.groups().into_iter().map(|group| group.name).collect();
         let mut names = HashSet::new();
@@ -265,9 +265,6 @@ impl Config {
 
     fn own_findings(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        if let Err(error) = TagName::new(&self.name) {
-            faults.push(("name", error.to_string()));
-        }
         let rest = self.url.strip_prefix("opc.tcp://").unwrap_or_default();
         if rest.is_empty() || rest.starts_with('/') || rest.contains(char::is_whitespace) {
             faults
@@ -348,7 +345,7 @@ mod tests {
     fn findings(text: &str) -> Vec<(&'static str, String)> {
         let text = format!("name = 'line1'\nurl = 'opc.tcp://plc:4840'\n{text}");
         let config: Config = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}"));
-        config.findings().into_iter().map(|finding| (finding.key, finding.what)).collect()
+        config.faults().into_iter().map(|finding| (finding.key, finding.what)).collect()
     }
 
     #[test]

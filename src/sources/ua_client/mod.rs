@@ -42,7 +42,7 @@ impl super::Config for Config {
     }
 
     fn check(&self) -> Vec<Finding> {
-        self.findings()
+        self.faults()
     }
 
     fn register(&self, place: &Place, hub: &Hub) -> Result<Box<dyn Source>, SourceError> {

@@ -9,7 +9,7 @@ fn config(text: &str) -> Config {
 
 /// What is said about one tag.
 fn of_tag(tag: &str) -> Vec<String> {
-    let findings = config(&format!("{UNIT}[[unit.tag]]\nname = 't'\n{tag}")).findings();
+    let findings = config(&format!("{UNIT}[[unit.tag]]\nname = 't'\n{tag}")).faults();
     findings.into_iter().map(|found| format!("{}: {}", found.key, found.what)).collect()
 }
 
@@ -75,7 +75,7 @@ fn what_is_wrong_with_a_tag_is_said_with_the_way_out() {
 fn what_is_wrong_with_lines_and_units_is_said() {
     let tag = "[[unit.tag]]\nname = 't'\naddress = 0\n";
     let said = |text: &str| {
-        let findings = config(text).findings();
+        let findings = config(text).faults();
         findings.into_iter().map(|found| format!("{}: {}", found.key, found.what)).collect::<Vec<_>>()
     };
     for (line, expected) in [
@@ -117,7 +117,7 @@ fn what_is_wrong_with_lines_and_units_is_said() {
     assert_eq!(twice, ["name: there is another unit \"unit1\"; each needs its own"]);
     let both = format!("{LINE}[[unit]]\nid = 1\n{tag}[[unit]]\nid = 2\nlike = 'unit{{id}}'\nname = 'b'\n{tag}");
     assert_eq!(said(&both).len(), 1);
-    let own_line = config(&both).findings()[0].at.clone().unwrap();
+    let own_line = config(&both).faults()[0].at.clone().unwrap();
     assert!(own_line.start > both.find("like").unwrap(), "it is the tag's own");
     assert_eq!(
         said(&both),
@@ -150,7 +150,7 @@ fn manuals_count_from_one_and_the_protocol_from_zero() {
 fn a_hundred_units_and_a_hundred_addresses_take_few_lines() {
     let text = "name = 'a'\n[[unit]]\nids = '1-100'\nurl = 'tcp://10.0.0.{id}'\ntag = [{ name = 't', address = 0 }]";
     let config = config(text);
-    assert_eq!(config.findings(), []);
+    assert_eq!(config.faults(), []);
     let unit = config.unit[0].get_ref();
     assert_eq!(unit.ids().map(|ids| ids.len()), Ok(100));
     let Some(Ok(Endpoint::Tcp(place))) = unit.endpoint(7) else { panic!("tcp") };
