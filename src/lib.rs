@@ -12,6 +12,8 @@ pub mod store;
 
 pub mod opcua;
 
+pub mod mqtt;
+
 pub mod users;
 
 pub mod cameras;

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use vedette::base::{Clock, Tasks};
 use vedette::hub::{Hub, Registration};
 use vedette::model::{DataType, Quality, Sample, Status, TagName, TagSpec, Value};
-use vedette::sinks::mqtt::proto::payload::{Metric, metric, property_value};
-use vedette::sinks::mqtt::proto::{DataType as Type, Payload};
+use vedette::mqtt::sparkplug::proto::payload::{Metric, metric, property_value};
+use vedette::mqtt::sparkplug::proto::{DataType as Type, Payload};
 use vedette::sinks::mqtt::{Setup, run};
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,6 +1,7 @@
 //! What a tag is called and what is known about it before its first value.
 
 use super::DataType;
+use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use std::sync::Arc;
 ///
 /// Rules, so that it can be all of those: 1 to 32 segments, none empty, none with leading or trailing blanks, no
 /// control characters, 255 bytes in all.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct TagName(Arc<str>);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +28,14 @@ pub enum TagNameError {
     Blank(String),
     #[error("tag name {0:?} has a control character")]
     Control(String),
+}
+
+impl TryFrom<String> for TagName {
+    type Error = TagNameError;
+
+    fn try_from(name: String) -> Result<Self, TagNameError> {
+        Self::new(&name)
+    }
 }
 
 impl TagName {

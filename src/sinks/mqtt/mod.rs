@@ -8,37 +8,25 @@
 //! NBIRTH, which shows every tag as it is; then changes follow as NDATA, collected for `publish_interval`. A sample is
 //! a change if its value or its status differs from the one before.
 //!
-//! In reading order: [`config`] what a person may say, `session` the protocol as a state machine, `metric` and `codec`
-//! how a sample becomes a metric, `uplink` the task, `client` the line, [`proto`] the payload's schema.
+//! In reading order: [`config`] what a person may say, `sparkplug` the protocol as a state machine, `uplink` the task; the
+//! line and the payload's schema are in [`crate::mqtt`].
 //!
 //! Absent on purpose: aliases, templates, a primary host, history over an outage (samples taken while there is no
 //! broker are not sent; the birth shows the newest), and retained messages.
 
 pub mod config;
 
-mod session;
+mod sparkplug;
 
-mod array;
-mod codec;
-mod metric;
-mod same;
-mod text;
-
-mod bd_seq;
 mod loss;
 mod uplink;
 mod writes;
-
-mod client;
-
-#[rustfmt::skip]
-#[allow(unreachable_pub, reason = "generated")]
-pub mod proto;
 
 pub use config::Config;
 
 use crate::base::Stop;
 use crate::hub::Hub;
+use crate::mqtt::line::Rumqtt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,5 +42,5 @@ pub struct Setup {
 
 /// Keeps the uplink running. Returns when asked to stop, after a goodbye to the broker of two seconds at most.
 pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
-    uplink::run(&setup, &hub, &stop, client::Rumqtt).await;
+    uplink::run(&setup, &hub, &stop, Rumqtt).await;
 }

@@ -5,15 +5,14 @@
 //! queue fills, because the hub delivers only from the birth on.
 
 use super::Setup;
-use super::bd_seq::BdSeq;
-use super::client::{Client, ClientError, Connect, Dial, Received};
-use super::config::SparkplugId;
 use super::loss::Loss;
-use super::session::{Message, Session, Topics, is_reserved};
+use super::sparkplug::{BdSeq, Session, Topics, is_reserved};
 use super::writes::Writes;
 use crate::base::{Backoff, Stop};
 use crate::hub::{Every, Hub};
 use crate::model::{ConditionKind, EventKind, Sample, TagId};
+use crate::mqtt::line::{Client, ClientError, Connect, Dial, Message, Received};
+use crate::mqtt::sparkplug::SparkplugId;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -101,7 +100,11 @@ impl Uplink<'_> {
     async fn run_once(&mut self, dial: &mut impl Dial, bd_seq: &mut Option<BdSeq>) -> Result<(), ClientError> {
         let number = next_bd_seq(bd_seq).await;
         let will = self.session.connecting(number, self.hub.now());
-        let connect = Connect { config: self.setup.config.clone(), client_id: self.client_id.clone(), will };
+        let connect = Connect {
+            access: self.setup.config.access(self.setup.config.brokers()[0]),
+            client_id: self.client_id.clone(),
+            will: Some(will),
+        };
         let opened = async {
             let mut client = dial.dial(connect).await?;
             // Before the birth, so that a host that answers it is heard.
@@ -127,7 +130,7 @@ impl Uplink<'_> {
 
     /// Says that there is no connection, and why; once until there is one again.
     fn lost(&mut self, cause: &str) {
-        let message = format!("No connection to {}: {cause}", self.setup.config.broker);
+        let message = format!("No connection to {}: {cause}", self.setup.config.brokers()[0]);
         self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, Some(&message));
         if !std::mem::replace(&mut self.is_lost, true) {
             self.hub.raise(EventKind::UplinkLost, SOURCE, message);
@@ -138,7 +141,7 @@ impl Uplink<'_> {
     fn back(&mut self) {
         self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, None);
         if std::mem::take(&mut self.is_lost) {
-            let message = format!("Connected to {} again", self.setup.config.broker);
+            let message = format!("Connected to {} again", self.setup.config.brokers()[0]);
             self.hub.raise(EventKind::UplinkBack, SOURCE, message);
         }
     }
@@ -165,7 +168,7 @@ impl Uplink<'_> {
         client.publish(birth).await?;
         self.connected = Some(Instant::now());
         self.back();
-        info!(broker = %self.setup.config.broker, "Connected to the MQTT broker.");
+        info!(broker = %self.setup.config.brokers()[0], "Connected to the MQTT broker.");
         let mut born = Instant::now();
         let mut birth_due: Option<Instant> = None;
         loop {

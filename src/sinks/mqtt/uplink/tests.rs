@@ -1,10 +1,9 @@
-use super::super::client::Received;
-use super::super::proto::Payload;
-use super::super::proto::payload::{Metric, metric};
 use super::*;
 use crate::base::{Clock, Tasks};
 use crate::hub::Registration;
 use crate::model::{DataType, TagName, TagSpec, Value};
+use crate::mqtt::sparkplug::proto::Payload;
+use crate::mqtt::sparkplug::proto::payload::{Metric, metric};
 use prost::Message as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,7 +32,7 @@ struct Line {
 }
 
 fn gone() -> ClientError {
-    let broker = super::super::config::BrokerUrl::parse("mqtt://script").unwrap();
+    let broker = crate::mqtt::BrokerUrl::parse("mqtt://script").unwrap();
     ClientError::Connection { broker, reason: "as the script says".into() }
 }
 
@@ -41,7 +40,7 @@ impl Dial for Script {
     type Client = Line;
 
     async fn dial(&mut self, connect: Connect) -> Result<Line, ClientError> {
-        let will = Payload::decode(connect.will.payload.as_slice()).unwrap();
+        let will = Payload::decode(connect.will.unwrap().payload).unwrap();
         let Some(metric::Value::LongValue(bd_seq)) = will.metrics[0].value else { panic!("{will:?}") };
         self.seen.send(Seen::Connect { bd_seq }).await.unwrap();
         if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
@@ -56,7 +55,12 @@ impl Dial for Script {
 impl Client for Line {
     async fn next(&mut self) -> Result<Received, ClientError> {
         let payload = self.commands.recv().await.ok_or_else(gone)?.into();
-        Ok(Received { topic: "spBv1.0/Vedette/NCMD/box".into(), payload })
+        Ok(Received {
+            topic: "spBv1.0/Vedette/NCMD/box".into(),
+            payload,
+            retain: false,
+            properties: Default::default(),
+        })
     }
 
     async fn subscribe(&mut self, filter: String) -> Result<(), ClientError> {
@@ -64,7 +68,7 @@ impl Client for Line {
     }
 
     async fn publish(&mut self, message: Message) -> Result<(), ClientError> {
-        let payload = Payload::decode(message.payload.as_slice()).unwrap();
+        let payload = Payload::decode(message.payload.as_ref()).unwrap();
         let show = |metric: &Metric| match metric.value {
             Some(metric::Value::IntValue(value)) => format!("{}={}", metric.name(), value as i32),
             _ => metric.name().to_owned(),

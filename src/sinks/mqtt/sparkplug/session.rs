@@ -13,13 +13,14 @@
 //!
 //! Absent on purpose: sockets, disk, the clock, aliases. The one place that knows the wire is the MQTT client.
 
-use super::codec::DecodeError;
-use super::config::SparkplugId;
 use super::metric::{self, QualityCode};
-use super::proto::payload::{Metric, metric as wire};
-use super::proto::{DataType as Type, Payload};
-use super::{codec, same};
+use super::same;
 use crate::model::{DataType, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::mqtt::line::{Message, QoS};
+use crate::mqtt::sparkplug::SparkplugId;
+use crate::mqtt::sparkplug::codec::{self, DecodeError};
+use crate::mqtt::sparkplug::proto::payload::{Metric, metric as wire};
+use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
 use prost::Message as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,35 +31,20 @@ const REBIRTH: &str = "Node Control/Rebirth";
 /// An NDATA is ended when it has become this large: many brokers refuse more than 128 KiB or 256 KiB.
 const PAYLOAD: usize = 96 * 1024;
 
-/// A publish. Never retained (Sparkplug 3.0, 4.2.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) topic: String,
-    pub(super) payload: Vec<u8>,
-    pub(super) qos: QoS,
-}
-
-/// NDEATH goes at least once, all else at most once (Sparkplug 3.0, 4.2.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QoS {
-    AtMostOnce,
-    AtLeastOnce,
-}
-
 /// The names under `spBv1.0`.
 #[derive(Clone, Debug)]
-pub(super) struct Topics {
+pub(in crate::sinks::mqtt) struct Topics {
     group: String,
     node: String,
 }
 
 impl Topics {
-    pub(super) fn new(group: &SparkplugId, node: &SparkplugId) -> Self {
+    pub(in crate::sinks::mqtt) fn new(group: &SparkplugId, node: &SparkplugId) -> Self {
         Self { group: group.to_string(), node: node.to_string() }
     }
 
     /// NCMD: what hosts say to this node.
-    pub(super) fn command(&self) -> String {
+    pub(in crate::sinks::mqtt) fn command(&self) -> String {
         self.of("NCMD")
     }
 
@@ -67,7 +53,7 @@ impl Topics {
     }
 }
 
-pub(super) struct Session {
+pub(in crate::sinks::mqtt) struct Session {
     topics: Topics,
     state: State,
     bd_seq: u8,
@@ -102,16 +88,16 @@ struct Pending {
 
 /// What an NCMD asks for.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Command {
-    pub(super) rebirth: bool,
-    pub(super) writes: Vec<(TagId, Value)>,
+pub(in crate::sinks::mqtt) struct Command {
+    pub(in crate::sinks::mqtt) rebirth: bool,
+    pub(in crate::sinks::mqtt) writes: Vec<(TagId, Value)>,
     /// Metrics that no tag answers to.
-    pub(super) unknown: Vec<String>,
-    pub(super) faults: Vec<Fault>,
+    pub(in crate::sinks::mqtt) unknown: Vec<String>,
+    pub(in crate::sinks::mqtt) faults: Vec<Fault>,
 }
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub(super) enum Fault {
+pub(in crate::sinks::mqtt) enum Fault {
     #[error("{metric}: {error}")]
     Value { metric: String, error: DecodeError },
     #[error("{metric} is read-only")]
@@ -119,7 +105,7 @@ pub(super) enum Fault {
 }
 
 impl Session {
-    pub(super) fn new(topics: Topics) -> Self {
+    pub(in crate::sinks::mqtt) fn new(topics: Topics) -> Self {
         Self {
             topics,
             state: State::Offline,
@@ -133,7 +119,7 @@ impl Session {
 
     /// A CONNECT is about to be made: its will. What was not sent on the last connection is dropped; the birth will
     /// show how things are.
-    pub(super) fn connecting(&mut self, bd_seq: u8, now: Timestamp) -> Message {
+    pub(in crate::sinks::mqtt) fn connecting(&mut self, bd_seq: u8, now: Timestamp) -> Message {
         self.lost();
         self.state = State::Connecting;
         self.bd_seq = bd_seq;
@@ -143,7 +129,7 @@ impl Session {
     /// NBIRTH, first or again. `current` are the newest samples of `specs`, in their order, which is that
     /// of the ids; `queued` is what waits to be taken in, some of it perhaps older than `current`. Call only between [`Session::connecting`] and
     /// [`Session::lost`].
-    pub(super) fn birth(
+    pub(in crate::sinks::mqtt) fn birth(
         &mut self,
         specs: Vec<(TagId, Arc<TagSpec>)>,
         current: &[Sample],
@@ -198,12 +184,12 @@ impl Session {
     }
 
     /// Takes in what changed; before the birth nothing is, because the birth will show it.
-    pub(super) fn samples(&mut self, batch: &[Sample]) {
+    pub(in crate::sinks::mqtt) fn samples(&mut self, batch: &[Sample]) {
         batch.iter().for_each(|sample| self.take(sample));
     }
 
     /// NDATA with all that was taken in since the last time; several if one would be too large.
-    pub(super) fn data(&mut self, now: Timestamp) -> Vec<Message> {
+    pub(in crate::sinks::mqtt) fn data(&mut self, now: Timestamp) -> Vec<Message> {
         if self.state != State::Born {
             return Vec::new();
         }
@@ -234,7 +220,7 @@ impl Session {
     }
 
     /// Reads an NCMD. Its time is not looked at: not every host sends one.
-    pub(super) fn command(&self, payload: &[u8]) -> Result<Command, prost::DecodeError> {
+    pub(in crate::sinks::mqtt) fn command(&self, payload: &[u8]) -> Result<Command, prost::DecodeError> {
         let mut command = Command::default();
         for metric in Payload::decode(payload)?.metrics {
             // Births give no aliases, so an alias can only be somebody else's.
@@ -257,13 +243,13 @@ impl Session {
     }
 
     /// NDEATH for a leave on purpose, to be published before the DISCONNECT.
-    pub(super) fn death(&mut self, now: Timestamp) -> Message {
+    pub(in crate::sinks::mqtt) fn death(&mut self, now: Timestamp) -> Message {
         self.lost();
         self.ndeath(now)
     }
 
     /// The connection is gone.
-    pub(super) fn lost(&mut self) {
+    pub(in crate::sinks::mqtt) fn lost(&mut self) {
         self.state = State::Offline;
         self.pending.clear();
     }
@@ -287,14 +273,19 @@ impl Session {
         let payload =
             Payload { timestamp: Some(metric::millis(now)), metrics, seq: Some(self.seq.into()), ..Payload::default() };
         self.seq = self.seq.wrapping_add(1);
-        Message { topic: self.topics.of(kind), payload: payload.encode_to_vec(), qos: QoS::AtMostOnce }
+        Message { topic: self.topics.of(kind), payload: payload.encode_to_vec().into(), ..Message::default() }
     }
 
     /// Without a seq (Sparkplug 3.0, 6.4.25), because the broker may send it at any time.
     fn ndeath(&self, now: Timestamp) -> Message {
         let timestamp = Some(metric::millis(now));
         let payload = Payload { timestamp, metrics: vec![self.bd_seq_metric(now)], ..Payload::default() };
-        Message { topic: self.topics.of("NDEATH"), payload: payload.encode_to_vec(), qos: QoS::AtLeastOnce }
+        Message {
+            topic: self.topics.of("NDEATH"),
+            payload: payload.encode_to_vec().into(),
+            qos: QoS::AtLeastOnce,
+            ..Message::default()
+        }
     }
 
     fn bd_seq_metric(&self, now: Timestamp) -> Metric {
@@ -303,7 +294,7 @@ impl Session {
 }
 
 /// Names that Sparkplug itself uses in a birth. A tag so called stays out of the uplink.
-pub(super) fn is_reserved(name: &str) -> bool {
+pub(in crate::sinks::mqtt) fn is_reserved(name: &str) -> bool {
     name == BD_SEQ || name == REBIRTH
 }
 

@@ -26,7 +26,7 @@ fn bad(id: u32, at: i64) -> Sample {
 }
 
 fn payload(message: &Message) -> Payload {
-    Payload::decode(message.payload.as_slice()).unwrap()
+    Payload::decode(message.payload.as_ref()).unwrap()
 }
 
 /// `name=value@milliseconds`, with `!` before what is historical.
@@ -73,7 +73,7 @@ fn golden_bytes_of_a_death() {
         0x20, 0x04, // datatype Int64
         0x58, 0x03, // long_value 3
     ];
-    assert_eq!(session.death(NOW).payload, golden);
+    assert_eq!(session.death(NOW).payload[..], golden);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_tag_that_the_birth_did_not_have_waits_for_the_next() {
 #[test]
 fn recovery_is_told_once_also_by_the_birth_of_the_next_connection() {
     let quality = |metric: &Metric| metric.properties.as_ref().map(|set| set.values[0].value.clone().unwrap());
-    let code = |code| Some(super::super::proto::payload::property_value::Value::IntValue(code));
+    let code = |code| Some(crate::mqtt::sparkplug::proto::payload::property_value::Value::IntValue(code));
     let mut session = born();
     session.samples(&[bad(0, 1)]);
     assert_eq!(quality(&payload(&session.data(NOW)[0]).metrics[0]), code(0));

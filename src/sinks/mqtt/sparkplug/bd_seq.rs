@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tracing::warn;
 
-pub(super) struct BdSeq {
+pub(in crate::sinks::mqtt) struct BdSeq {
     path: PathBuf,
     last: Option<u8>,
     /// Said once, not at each CONNECT.
@@ -19,7 +19,7 @@ pub(super) struct BdSeq {
 
 impl BdSeq {
     /// Reads `mqtt/bdseq` below `data_dir`.
-    pub(super) fn open(data_dir: &Path) -> Self {
+    pub(in crate::sinks::mqtt) fn open(data_dir: &Path) -> Self {
         let path = data_dir.join("mqtt").join("bdseq");
         let last = match fs::read_to_string(&path) {
             Ok(text) => {
@@ -39,7 +39,7 @@ impl BdSeq {
     }
 
     /// The number for the next CONNECT. Waits for the disk.
-    pub(super) fn next(&mut self) -> u8 {
+    pub(in crate::sinks::mqtt) fn next(&mut self) -> u8 {
         let next = self.last.map_or(0, |last| last.wrapping_add(1));
         self.last = Some(next);
         match self.write(next) {

@@ -33,7 +33,7 @@ use crate::model::{Array, Body, DataType, LocalizedText, Status, Timestamp, Valu
 use std::sync::Arc;
 
 /// The Sparkplug type of a tag's metric; it never changes while the tag lives.
-pub(super) fn metric_type(data_type: DataType, is_array: bool) -> Type {
+pub fn metric_type(data_type: DataType, is_array: bool) -> Type {
     match (data_type, is_array) {
         (DataType::Boolean, false) => Type::Boolean,
         (DataType::Boolean, true) => Type::BooleanArray,
@@ -85,7 +85,7 @@ pub(super) fn metric_type(data_type: DataType, is_array: bool) -> Type {
 }
 
 /// The value on the wire; `None` for null, and for what Sparkplug cannot carry.
-pub(super) fn encode(value: &Value) -> Option<metric::Value> {
+pub fn encode(value: &Value) -> Option<metric::Value> {
     use metric::Value as Wire;
     // `as u32` on a signed number is the sign-extended two's complement that Sparkplug asks for.
     Some(match value {
@@ -127,7 +127,7 @@ pub(super) fn scalar_text(value: &Value) -> Option<String> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DecodeError {
+pub enum DecodeError {
     #[error("a tag of type {0} cannot be written over Sparkplug")]
     NotWritable(DataType),
     #[error("the metric is null, which a tag of type {0} cannot be")]
@@ -142,7 +142,7 @@ pub(super) enum DecodeError {
 
 /// The value of a command, as a value of the tag's type. A metric that names no type is taken to be of the tag's;
 /// a number of another type is taken if the tag's type can hold it exactly.
-pub(super) fn decode(metric: &Metric, data_type: DataType, is_array: bool) -> Result<Value, DecodeError> {
+pub fn decode(metric: &Metric, data_type: DataType, is_array: bool) -> Result<Value, DecodeError> {
     let wanted = metric_type(data_type, is_array);
     let malformed = || DecodeError::Malformed(name(data_type, is_array));
     let unpackable = is_array && matches!(wanted, Type::Bytes | Type::String);

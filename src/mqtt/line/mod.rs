@@ -1,5 +1,4 @@
-//! The MQTT client as the uplink sees it, and `rumqttc` behind it; nothing outside this file and its folder knows that
-//! crate.
+//! The line to a broker, and `rumqttc` behind it; nothing outside this folder knows that crate.
 //!
 //! [`Dial`] makes one connection and [`Client`] is that connection: it never connects again by itself, because each
 //! CONNECT of Sparkplug has a will of its own. Tests put a script in the place of both.
@@ -12,8 +11,7 @@
 
 mod tls;
 
-use super::config::{BrokerUrl, Config};
-use super::session::{Message, QoS};
+use super::{Access, BrokerUrl};
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, ConnectionError, DisconnectProperties, DisconnectReasonCode, Event, EventLoop,
@@ -40,21 +38,50 @@ const UNACKNOWLEDGED: u16 = 64;
 
 /// One CONNECT.
 #[derive(Clone, Debug)]
-pub(super) struct Connect {
-    pub(super) config: Config,
-    pub(super) client_id: String,
-    pub(super) will: Message,
+pub struct Connect {
+    pub access: Access,
+    pub client_id: String,
+    pub will: Option<Message>,
+}
+
+/// A publish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub topic: String,
+    pub payload: Bytes,
+    pub qos: QoS,
+    pub retain: bool,
+    /// Of MQTT 5; left out on MQTT 3.1.1.
+    pub properties: Properties,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QoS {
+    #[default]
+    AtMostOnce,
+    AtLeastOnce,
+}
+
+/// What MQTT 5 says beside topic and payload (OASIS MQTT 5.0, 3.3.2.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    pub content_type: Option<String>,
+    pub response_topic: Option<String>,
+    pub correlation_data: Option<Bytes>,
+    pub user: Vec<(String, String)>,
 }
 
 /// Something on the connection that the uplink did not ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Received {
-    pub(super) topic: String,
-    pub(super) payload: Bytes,
+pub struct Received {
+    pub topic: String,
+    pub payload: Bytes,
+    pub retain: bool,
+    pub properties: Properties,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
+pub enum ClientError {
     #[error("{key} = {path:?}: {reason}")]
     File { key: &'static str, path: PathBuf, reason: String },
     #[error("the system's certificate authorities cannot be used ({0}); name one in ca_file")]
@@ -69,7 +96,7 @@ pub(super) enum ClientError {
     Timeout { broker: BrokerUrl, what: &'static str, limit: Duration },
 }
 
-pub(super) trait Dial: Send {
+pub trait Dial: Send {
     type Client: Client;
 
     /// Returns after CONNACK.
@@ -77,7 +104,7 @@ pub(super) trait Dial: Send {
 }
 
 /// One connection. After an error it is of no more use.
-pub(super) trait Client: Send {
+pub trait Client: Send {
     /// What comes in. Cancel safe. To be awaited whenever there is nothing else to do, as it keeps the line alive.
     fn next(&mut self) -> impl Future<Output = Result<Received, ClientError>> + Send;
 
@@ -92,9 +119,9 @@ pub(super) trait Client: Send {
 }
 
 /// Over TCP or TLS, MQTT 5.
-pub(super) struct Rumqtt;
+pub struct Rumqtt;
 
-pub(super) struct Connection {
+pub struct Connection {
     broker: BrokerUrl,
     client: AsyncClient,
     /// Drives the socket; ends with the connection.
@@ -114,7 +141,7 @@ impl Dial for Rumqtt {
     type Client = Connection;
 
     async fn dial(&mut self, connect: Connect) -> Result<Connection, ClientError> {
-        let (broker, patience) = (connect.config.broker.clone(), connect.config.keep_alive.mul_f64(1.5));
+        let (broker, patience) = (connect.access.broker.clone(), connect.access.keep_alive.mul_f64(1.5));
         let options = tokio::task::spawn_blocking(move || options(connect)).await.expect("options() does not panic")?;
         let (client, event_loop) = AsyncClient::builder(options).capacity(16).build();
         let (sender, inbox) = mpsc::channel(COMMANDS);
@@ -129,29 +156,31 @@ impl Dial for Rumqtt {
 
 /// Reads the files that the configuration names, at each CONNECT: they may have been renewed.
 fn options(connect: Connect) -> Result<MqttOptions, ClientError> {
-    let Connect { config, client_id, will } = connect;
-    let mut options = MqttOptions::new(client_id, (config.broker.host(), config.broker.port()));
-    options.set_keep_alive(u16::try_from(config.keep_alive.as_secs()).unwrap_or(u16::MAX));
+    let Connect { access, client_id, will } = connect;
+    let mut options = MqttOptions::new(client_id, (access.broker.host(), access.broker.port()));
+    options.set_keep_alive(u16::try_from(access.keep_alive.as_secs()).unwrap_or(u16::MAX));
     options.set_session_mode(SessionMode::Clean);
     options.set_clean_start(true);
     options.set_session_expiry_interval(Some(0));
     options.set_outgoing_inflight_upper_limit(UNACKNOWLEDGED);
     options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(INCOMING));
-    options.set_last_will(LastWill::new(will.topic, will.payload, level(will.qos), false, None));
-    if let Some(username) = &config.username {
+    if let Some(will) = will {
+        options.set_last_will(LastWill::new(will.topic, will.payload, level(will.qos), will.retain, None));
+    }
+    if let Some(username) = &access.username {
         options.set_username(username.clone());
     }
-    if let Some(path) = &config.password_file {
+    if let Some(path) = &access.password_file {
         let text = tls::read("password_file", path)?;
         let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let password = Bytes::copy_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
-        match &config.username {
+        match &access.username {
             Some(username) => options.set_credentials(username.clone(), password),
             None => options.set_password(password),
         };
     }
-    if config.broker.tls() {
-        options.set_transport(Transport::tls_with_config(tls::configuration(&config)?));
+    if access.broker.tls() {
+        options.set_transport(Transport::tls_with_config(tls::configuration(&access)?));
     }
     Ok(options)
 }
@@ -171,7 +200,12 @@ async fn pump(mut event_loop: EventLoop, inbox: mpsc::Sender<Inbound>) -> Connec
             Ok(Event::Incoming(Packet::ConnAck(_))) => Inbound::Connected,
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                Inbound::Command(Received { topic, payload: publish.payload })
+                Inbound::Command(Received {
+                    topic,
+                    payload: publish.payload,
+                    retain: publish.retain,
+                    properties: Properties::default(),
+                })
             }
             Ok(_) => continue,
             Err(error) => return error,
@@ -271,9 +305,9 @@ impl Client for Connection {
 
     async fn publish(&mut self, message: Message) -> Result<(), ClientError> {
         let client = self.client.clone();
-        let Message { topic, payload, qos } = message;
+        let Message { topic, payload, qos, retain, .. } = message;
         let exchange = async move {
-            let options = PublishOptions::new(level(qos));
+            let options = PublishOptions::new(level(qos)).retain(retain);
             let notice = client.publish_tracked(topic, payload, options).await.map_err(|e| e.to_string())?;
             notice.wait_completion_async().await.map_err(|e| e.to_string())
         };

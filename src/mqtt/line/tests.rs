@@ -2,8 +2,10 @@ use super::*;
 use std::path::Path;
 
 fn connect(toml: &str) -> Connect {
-    let will = Message { topic: "will".into(), payload: vec![1], qos: QoS::AtLeastOnce };
-    Connect { config: toml::from_str(toml).unwrap(), client_id: "G-N".into(), will }
+    let will = Message { topic: "will".into(), payload: vec![1].into(), qos: QoS::AtLeastOnce, ..Message::default() };
+    let config: crate::sinks::mqtt::Config = toml::from_str(toml).unwrap();
+    let access = config.access(config.brokers()[0]);
+    Connect { access, client_id: "G-N".into(), will: Some(will) }
 }
 
 fn refused(toml: &str) -> String {

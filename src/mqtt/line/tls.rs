@@ -1,7 +1,8 @@
 //! TLS for `mqtts://`: rustls with ring. The broker's certificate must be signed by `ca_file` or, without it, by one
 //! of the system's authorities, and must name the host of `broker`; there is no way to switch that off.
 
-use super::{ClientError, Config};
+use super::ClientError;
+use crate::mqtt::Access;
 use rumqttc::TlsConfiguration;
 use rumqttc::tokio_rustls::rustls::crypto::ring;
 use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -11,8 +12,8 @@ use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) fn configuration(config: &Config) -> Result<TlsConfiguration, ClientError> {
-    let mut tls = match &config.ca_file {
+pub(super) fn configuration(access: &Access) -> Result<TlsConfiguration, ClientError> {
+    let mut tls = match &access.ca_file {
         Some(path) => with_roots(path)?,
         None => match TlsConfiguration::try_default_rustls() {
             Ok(TlsConfiguration::Rustls(tls)) => Arc::unwrap_or_clone(tls),
@@ -20,7 +21,7 @@ pub(super) fn configuration(config: &Config) -> Result<TlsConfiguration, ClientE
             Err(error) => return Err(ClientError::SystemRoots(error.to_string())),
         },
     };
-    if let (Some(certificate), Some(key)) = (&config.client_cert_file, &config.client_key_file) {
+    if let (Some(certificate), Some(key)) = (&access.client_cert_file, &access.client_key_file) {
         let chain = certificates("client_cert_file", certificate)?;
         let private = PrivateKeyDer::from_pem_slice(&read("client_key_file", key)?)
             .map_err(|error| fault("client_key_file", key, format!("no private key in PEM ({error})")))?;

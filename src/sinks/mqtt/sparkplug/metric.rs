@@ -4,10 +4,10 @@
 //! sent while a tag is not good and once when it becomes good again. The reason in words is the property `Reason`,
 //! which is ours.
 
-use super::codec;
-use super::proto::DataType as Type;
-use super::proto::payload::{Metric, PropertySet, PropertyValue, metric, property_value};
 use crate::model::{Quality, Sample, Status, TagSpec, Timestamp};
+use crate::mqtt::sparkplug::codec;
+use crate::mqtt::sparkplug::proto::DataType as Type;
+use crate::mqtt::sparkplug::proto::payload::{Metric, PropertySet, PropertyValue, metric, property_value};
 
 /// Property `Quality`, Sparkplug 3.0, 6.4.9.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
