@@ -1,0 +1,61 @@
+//! What is said on the line, Sparkplug or JSON: a state machine without I/O, clock or disk. The uplink gives it what happens and
+//! sends what it says, in that order.
+
+use crate::model::{Sample, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::mqtt::line::{Message, Received};
+use crate::store::Record;
+use std::sync::Arc;
+
+/// Everything as it is at one moment. Only tags that are to be sent, in the order of their ids.
+pub(super) struct View {
+    pub(super) tags: Vec<(TagId, Arc<TagSpec>)>,
+    /// The newest samples of `tags`, in their order.
+    pub(super) current: Vec<Sample>,
+    /// Sources and cameras that are lost, by the folder of their tags.
+    pub(super) lost: Vec<Arc<str>>,
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Ask {
+    /// Everything anew.
+    Birth,
+    Write(TagId, Value),
+    /// A command of Sparkplug's `Node Control/`, by what follows that; its value is true.
+    Control(String),
+    /// Say goodbye and try the next broker; for this reason.
+    Leave(String),
+    /// Nothing: it cannot be done. Where, what, and what would be right.
+    Refused(String),
+}
+
+pub(super) trait Dialect: Send {
+    /// A CONNECT is about to be made: whatever was of the connection before is forgotten. Returns the will.
+    fn connecting(&mut self, bd_seq: u8, now: Timestamp) -> Option<Message>;
+
+    /// What to subscribe to (QoS 1) before anything is said. Asked again after each birth; what is new is subscribed to then.
+    fn filters(&self, tags: &[(TagId, Arc<TagSpec>)]) -> Vec<String>;
+
+    /// Whether a birth may be said now. Asked after each message that came in.
+    fn may_be_born(&self) -> bool;
+
+    /// Everything as it is, first or again.
+    fn birth(&mut self, view: &View, now: Timestamp) -> Vec<Message>;
+
+    fn is_born(&self) -> bool;
+
+    /// Samples that are newer than the birth, in the order of the hub.
+    fn live(&mut self, samples: &[Sample], now: Timestamp) -> Vec<Message>;
+
+    /// Samples that are older than the birth, in the order of their times.
+    fn backlog(&mut self, rows: &[(TagName, Record)], now: Timestamp) -> Vec<Message>;
+
+    /// A source or camera is lost (with its folder), or back.
+    fn lost(&mut self, folder: &str, now: Timestamp) -> Vec<Message>;
+    fn back(&mut self, folder: &str, view: &View, now: Timestamp) -> Vec<Message>;
+
+    fn received(&mut self, received: &Received, now: Timestamp) -> Vec<Ask>;
+
+    /// The goodbye, before a DISCONNECT on purpose.
+    fn death(&mut self, now: Timestamp) -> Vec<Message>;
+}
