@@ -35,16 +35,28 @@ pub enum Demand {
     /// began; how it goes on is said by reports.
     Apply(Apply),
     /// Somebody who came through to the device at `heard` confirms the trial of this name.
-    Confirm { id: String, heard: Instant },
+    Confirm {
+        id: String,
+        heard: Instant,
+    },
     /// The text of the configuration that runs, without its secrets.
     Configuration,
     Reboot,
     /// To blink.
-    Identify { lasts: Duration },
+    Identify {
+        lasts: Duration,
+    },
     /// To log by another filter, for ever or for so long.
-    Log { filter: String, lasts: Option<Duration> },
+    Log {
+        filter: String,
+        lasts: Option<Duration>,
+    },
     /// To install other firmware.
-    Update { url: String, sha256: String, version: String },
+    Update {
+        url: String,
+        sha256: String,
+        version: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

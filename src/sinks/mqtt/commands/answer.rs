@@ -125,8 +125,7 @@ mod tests {
 
     #[test]
     fn an_address_survives_as_text_and_a_bad_one_is_none() {
-        let properties =
-            Properties { correlation_data: Some(vec![0, 255, 7].into()), ..Properties::default() };
+        let properties = Properties { correlation_data: Some(vec![0, 255, 7].into()), ..Properties::default() };
         let received = Received { topic: String::new(), payload: Default::default(), retain: false, properties };
         let address = Address::of("vedette/G/n", "a", "status", &received).unwrap();
         assert_eq!(address.topic, "vedette/G/n/answer/a");
@@ -136,7 +135,9 @@ mod tests {
 
     #[test]
     fn no_answer_goes_where_it_would_be_a_command() {
-        for topic in ["", "a/+", "#", "$SYS/x", "spBv1.0/G/NCMD/n", "vedette/G/n/command/admin", "vedette/G/other/command"] {
+        for topic in
+            ["", "a/+", "#", "$SYS/x", "spBv1.0/G/NCMD/n", "vedette/G/n/command/admin", "vedette/G/other/command"]
+        {
             assert!(check(topic).is_err(), "{topic}");
         }
         for topic in ["answers/7", "vedette/G/n/answer/a", "vedette/command", "hosts/vedette/a/command"] {

@@ -58,7 +58,9 @@ const LONGEST_CONFIRM: Duration = Duration::from_secs(3600);
 fn known(name: &str) -> Result<&'static (&'static str, Role, &'static str), String> {
     let names = || COMMANDS.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
     let known = COMMANDS.iter().find(|(known, ..)| *known == name);
-    known.ok_or_else(|| format!("there is no command {:?}; there are {}", name.chars().take(32).collect::<String>(), names()))
+    known.ok_or_else(|| {
+        format!("there is no command {:?}; there are {}", name.chars().take(32).collect::<String>(), names())
+    })
 }
 
 /// What it takes to say this.

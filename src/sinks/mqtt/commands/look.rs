@@ -19,9 +19,11 @@ const OWN: [&str; 5] = ["device/**", "system/**", "store/**", "mqtt/**", "camera
 pub(super) fn status(hub: &Hub) -> End {
     let own = Selection::new(&OWN.map(str::to_owned));
     let (tags, specs) = chosen(hub, &own);
-    let values = hub.read_many(&tags).into_iter().map(|sample| if sample.quality.is_bad() { Json::Null } else { to_json(&sample.value) });
-    let tags: serde_json::Map<String, Json> =
-        specs.iter().map(|spec| spec.name.to_string()).zip(values).collect();
+    let values = hub
+        .read_many(&tags)
+        .into_iter()
+        .map(|sample| if sample.quality.is_bad() { Json::Null } else { to_json(&sample.value) });
+    let tags: serde_json::Map<String, Json> = specs.iter().map(|spec| spec.name.to_string()).zip(values).collect();
     let lost: serde_json::Map<String, Json> =
         hub.lost_sources().into_iter().map(|(name, why)| (name.to_string(), (*why).into())).collect();
     let alarms: Vec<Json> = hub

@@ -36,8 +36,12 @@ mod tests {
     use crate::mqtt::line::Received;
 
     fn answer(id: &str, state: State, reason: &str) -> Answer {
-        let received =
-            Received { topic: String::new(), payload: Default::default(), retain: false, properties: Default::default() };
+        let received = Received {
+            topic: String::new(),
+            payload: Default::default(),
+            retain: false,
+            properties: Default::default(),
+        };
         let address = Address::of("b", id, "list", &received).unwrap();
         Answer::new(&address, state, Timestamp::UNIX_EPOCH, Some(reason.into()), None)
     }

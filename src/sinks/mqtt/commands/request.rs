@@ -98,7 +98,8 @@ mod tests {
             assert_eq!(found.as_deref(), id, "{payload}");
             assert!(what.contains(words), "{payload}: {what}");
         }
-        let large = format!(r#"{{"id": "a", "command": "config.apply", "args": {{"toml": "{}"}}}}"#, "x".repeat(LARGEST));
+        let large =
+            format!(r#"{{"id": "a", "command": "config.apply", "args": {{"toml": "{}"}}}}"#, "x".repeat(LARGEST));
         let (id, what) = fault(&large);
         assert!(id.as_deref() == Some("a") && what.contains("too large"), "{what}");
         assert!(fault(&"[".repeat(100_000)).1.contains("a request is"), "depth is bounded");

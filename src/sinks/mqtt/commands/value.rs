@@ -105,7 +105,10 @@ fn scalar(json: &Json, data_type: DataType) -> Result<Value, String> {
         DataType::XmlElement => (text.map(|text| Value::XmlElement(Some(text.into()))), "write a text"),
         DataType::DateTime => {
             let time = text.and_then(|text| humantime::parse_rfc3339_weak(text).ok());
-            (time.map(|time| Value::DateTime(Timestamp::from(time))), "write a time in UTC, as in \"2026-11-21T14:30:00Z\"")
+            (
+                time.map(|time| Value::DateTime(Timestamp::from(time))),
+                "write a time in UTC, as in \"2026-11-21T14:30:00Z\"",
+            )
         }
         DataType::ByteString => (text.and_then(|text| Base64::decode_vec(text).ok()).map(Value::bytes), "write base64"),
         _ => (None, "values of this type cannot be written by JSON"),
