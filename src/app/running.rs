@@ -9,12 +9,13 @@
 //! last, because whoever asked for the change may have asked through it.
 
 use super::plan::Plan;
+use super::report::Facts;
 use super::{Options, StartError};
 use crate::base::{Clock, Tasks, logs};
 use crate::cameras::{self, Cameras};
 use crate::config::Faults;
 use crate::hub::Hub;
-use crate::model::EventKind;
+use crate::model::{EventKind, Timestamp};
 use crate::sinks::history::Recorder;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::{SourceError, Table};
@@ -141,6 +142,24 @@ impl Running {
             summary = format!("{summary}; but: {problem}");
         }
         Ok(Some(Changed { summary, ua_server }))
+    }
+
+    /// Of the configuration that runs.
+    pub(super) fn text(&self) -> &str {
+        self.plan.text()
+    }
+
+    pub(super) fn facts(&self, applied: Timestamp) -> Facts {
+        self.plan.facts(applied)
+    }
+
+    pub(super) fn led(&self) -> Option<&str> {
+        self.plan.device.led.as_deref()
+    }
+
+    /// As it was said on the command line, or in the configuration.
+    pub(super) fn log_filter(&self) -> Option<&str> {
+        self.options.log.as_deref().or(self.plan.device.log.as_deref())
     }
 
     /// What is left of a change, after it was answered.
@@ -397,7 +416,7 @@ fn source(table: &Table, plan: &Plan, hub: &Hub) -> Result<Starter, SourceError>
 }
 
 /// A source outlives a failure of its task, because its tags are its own: the next run of the task takes it up again.
-fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
+pub(super) fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
     Arc::new(tokio::sync::Mutex::new(source))
 }
 
