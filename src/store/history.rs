@@ -1,7 +1,7 @@
 //! `[history]`: which samples and pictures are kept for those who ask for them later.
 
-use super::pictures::Pictures;
 use super::Store;
+use super::pictures::Pictures;
 use crate::base::selection::{Selection, check_pattern};
 use crate::base::{bytes, duration};
 use serde::Deserialize;
@@ -54,13 +54,7 @@ impl History {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            tags: Vec::new(),
-            cameras: Vec::new(),
-            snapshots: 20,
-            snapshot_bytes: 64 << 20,
-            snapshot_interval: None,
-        }
+        Self { tags: Vec::new(), cameras: Vec::new(), snapshots: 20, snapshot_bytes: 64 << 20, snapshot_interval: None }
     }
 }
 

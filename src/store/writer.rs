@@ -315,7 +315,8 @@ impl Writer {
         let owed = debts.iter().find(|(number, _)| *number == generation).map(|(_, debt)| &debt.numbers);
         let is_owed = |number: &u64| owed.is_some_and(|owed| owed.contains(*number));
         let rows = |series| {
-            let mut rows = self.shared.recent().rows(series, |row| row.is_kept || row.owed.as_ref().is_some_and(is_owed));
+            let mut rows =
+                self.shared.recent().rows(series, |row| row.is_kept || row.owed.as_ref().is_some_and(is_owed));
             rows.iter_mut().for_each(|row| row.owed = row.owed.filter(is_owed));
             rows
         };

@@ -121,7 +121,13 @@ impl Known {
             self.last = Some((sample.value.clone(), sample.quality.status));
         }
         let is_kept = self.is_kept;
-        (is_owed || is_kept).then_some(Arrival { tag: self.name.clone(), sample: sample.clone(), mark, is_owed, is_kept })
+        (is_owed || is_kept).then_some(Arrival {
+            tag: self.name.clone(),
+            sample: sample.clone(),
+            mark,
+            is_owed,
+            is_kept,
+        })
     }
 }
 

@@ -16,7 +16,9 @@
 
 pub mod config;
 
+pub mod forward;
 mod sparkplug;
+pub mod status;
 
 mod loss;
 mod uplink;
