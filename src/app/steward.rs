@@ -264,6 +264,12 @@ impl Steward {
                 "this was sent before the configuration was in force, so it proves nothing; confirm it again".into()
             );
         }
+        // Somebody at the device is about to change it again, or has already gone back.
+        if self.files.read().ok().as_deref().map(hash).as_ref() != Some(&trial.marker.after) {
+            return Err(
+                "the file on the device is not the configuration on trial any more; it will be rolled back".into()
+            );
+        }
         self.files.confirm().map_err(|error| format!("the confirmation cannot be written down: {error}"))?;
         info!("The configuration on trial is confirmed.");
         let summary = trial.summary.clone();

@@ -125,12 +125,14 @@ async fn what_nobody_confirms_is_rolled_back_and_a_confirmation_from_before_does
     device.on_trial("1").await;
     let early = device.ask(Demand::Confirm { id: "1".into(), heard: before }).await;
     assert!(early.unwrap_err().contains("proves nothing"));
+    fs::write(device.folder.path().join("vedette.toml"), "# mine").unwrap();
+    assert!(device.confirm("1").await.unwrap_err().contains("not the configuration on trial any more"));
     let began = Instant::now();
     device.wait().await;
     assert!(began.elapsed() >= Duration::from_secs(120));
     assert_eq!(device.report("1").await, News::Failed("not confirmed; rolled back".into()));
     assert!(device.runs("demo") && !device.runs("other"));
-    assert_eq!((device.text().as_str(), device.files()), (OLD, 1));
+    assert_eq!((device.text().as_str(), device.files()), (OLD, 2), "and what somebody else wrote");
     assert!(device.confirm("1").await.unwrap_err().contains("the configuration before it runs"));
     device.steward.stop().await;
 }
