@@ -230,7 +230,7 @@ async fn refusals_are_in_words() {
         // Of a broker that is older than MQTT 5.
         (&[0x20, 2, 0, 1], OLD_BROKER),
     ] {
-        assert_eq!(refusal("", answer).await.split_once(": ").unwrap().1, words, "{answer:?}");
+        assert_eq!(refusal("", answer).await, words, "{answer:?}");
     }
     for (code, words) in [
         (1, "it does not speak MQTT 3.1.1"),
@@ -240,7 +240,7 @@ async fn refusals_are_in_words() {
         (5, "this user is not authorised to connect"),
     ] {
         let answer: &'static [u8] = Box::leak(Box::new([0x20, 2, 0, code]));
-        assert_eq!(refusal("protocol = '3.1.1'", answer).await.split_once(": ").unwrap().1, words, "{code}");
+        assert_eq!(refusal("protocol = '3.1.1'", answer).await, words, "{code}");
     }
 }
 
@@ -344,7 +344,7 @@ async fn packets_that_are_too_large_end_the_line_before_they_are_read() {
         };
         let mut line = meet(toml, script).await.unwrap();
         let error = soon(line.next()).await.unwrap_err().to_string();
-        assert!(error.contains("large") || error.contains("size"), "{error}");
+        assert!(error.contains("the broker sent a packet of 268435"), "{error}");
     }
 }
 
