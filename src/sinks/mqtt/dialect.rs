@@ -56,6 +56,10 @@ pub(super) trait Dialect: Send {
 
     fn received(&mut self, received: &Received, now: Timestamp) -> Vec<Ask>;
 
+    /// The write that was asked for was not done. Whoever asked believes it was; [`Dialect::live`], also without samples, says the value
+    /// as it is.
+    fn refused(&mut self, _tag: TagId) {}
+
     /// The goodbye, before a DISCONNECT on purpose.
     fn death(&mut self, now: Timestamp) -> Vec<Message>;
 }

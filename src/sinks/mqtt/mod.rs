@@ -20,13 +20,17 @@ pub mod config;
 mod commands;
 #[allow(dead_code, reason = "until the uplink drives it")]
 mod dialect;
+#[allow(dead_code, reason = "until the uplink drives it")]
+mod json;
 mod sparkplug;
 
 #[allow(dead_code, unused_imports, reason = "not wired yet")]
 mod images;
 
 mod loss;
+mod same;
 mod uplink;
+mod value;
 mod writes;
 
 pub use config::Config;

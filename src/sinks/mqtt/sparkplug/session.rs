@@ -14,13 +14,13 @@
 //! Absent on purpose: sockets, disk, the clock, aliases. The one place that knows the wire is the MQTT client.
 
 use super::metric::{self, QualityCode};
-use super::same;
 use crate::model::{DataType, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use crate::mqtt::line::{Message, QoS};
 use crate::mqtt::sparkplug::SparkplugId;
 use crate::mqtt::sparkplug::codec::{self, DecodeError};
 use crate::mqtt::sparkplug::proto::payload::{Metric, metric as wire};
 use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
+use crate::sinks::mqtt::same;
 use prost::Message as _;
 use std::collections::HashMap;
 use std::sync::Arc;
