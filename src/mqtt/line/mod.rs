@@ -40,9 +40,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// ends the connection at the first larger packet.
 const INCOMING: u32 = 4 * 1024 * 1024;
 
-/// Commands that wait while a publish is on its way, and their bytes. When full, further ones are dropped, which the log says.
+/// Commands that wait while a publish is on its way, and the bytes of what waits. When full, further messages are dropped,
+/// which the log says.
 const COMMANDS: usize = 256;
-const COMMAND_BYTES: usize = 2 * INCOMING as usize;
+const WAITING_BYTES: usize = 2 * INCOMING as usize;
 
 /// PUBLISH packets on their way. The client has a place for each from the start, and would have 65 535, which are 16 MB.
 const UNACKNOWLEDGED: u16 = 64;
@@ -153,7 +154,16 @@ pub trait Client: Send {
 }
 
 /// Over TCP or TLS, MQTT 5 or 3.1.1.
-pub struct Rumqtt;
+pub struct Rumqtt {
+    /// Messages that came in and wait to be taken, at most; of 1 KiB on average if they are many.
+    pub waiting: usize,
+}
+
+impl Default for Rumqtt {
+    fn default() -> Self {
+        Self { waiting: COMMANDS }
+    }
+}
 
 pub struct Connection {
     broker: BrokerUrl,
@@ -183,6 +193,7 @@ enum Inbound {
 struct Inbox {
     sender: mpsc::Sender<Inbound>,
     bytes: Arc<AtomicUsize>,
+    most_bytes: usize,
     dropped: u64,
 }
 
@@ -241,11 +252,11 @@ impl Dial for Rumqtt {
     async fn dial(&mut self, connect: Connect) -> Result<Connection, ClientError> {
         let broker = connect.access.broker.clone();
         let timeout = ClientError::Timeout { broker, what: "CONNECT", limit: CONNECT_TIMEOUT };
-        tokio::time::timeout(CONNECT_TIMEOUT, dial(connect)).await.unwrap_or(Err(timeout))
+        tokio::time::timeout(CONNECT_TIMEOUT, dial(connect, self.waiting)).await.unwrap_or(Err(timeout))
     }
 }
 
-async fn dial(connect: Connect) -> Result<Connection, ClientError> {
+async fn dial(connect: Connect, waiting: usize) -> Result<Connection, ClientError> {
     let access = connect.access.clone();
     let files = move || {
         let password = access.password_file.as_deref().map(files::password).transpose()?;
@@ -257,9 +268,10 @@ async fn dial(connect: Connect) -> Result<Connection, ClientError> {
     let (socket, meter) = socket::open(&broker, tls.clone()).await?;
     let credentials = (connect.access.username.clone(), password);
     let patience = patience(&connect.access);
-    let (sender, inbox) = mpsc::channel(COMMANDS);
+    let (sender, inbox) = mpsc::channel(waiting);
     let bytes = Arc::new(AtomicUsize::new(0));
-    let inbound = Inbox { sender, bytes: bytes.clone(), dropped: 0 };
+    let most_bytes = WAITING_BYTES.max(waiting * 1024);
+    let inbound = Inbox { sender, bytes: bytes.clone(), most_bytes, dropped: 0 };
     let (wire, pump): (Wire, Pin<Box<dyn Future<Output = End> + Send>>) = match protocol {
         Protocol::V5 => {
             let (wire, pump) = v5::start(connect, credentials, socket, inbound);
@@ -313,7 +325,7 @@ impl Inbox {
 
     fn push(&mut self, received: Received) {
         let size = received.size();
-        let fits = self.bytes.load(Ordering::Relaxed) + size <= COMMAND_BYTES;
+        let fits = self.bytes.load(Ordering::Relaxed) + size <= self.most_bytes;
         if fits && self.sender.try_send(Inbound::Message(received)).is_ok() {
             self.bytes.fetch_add(size, Ordering::Relaxed);
             self.dropped = 0;

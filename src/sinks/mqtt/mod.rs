@@ -53,5 +53,5 @@ pub struct Setup {
 
 /// Keeps the uplink running. Returns when asked to stop, after a goodbye to the broker of two seconds at most.
 pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
-    uplink::run(&setup, &hub, &stop, Rumqtt).await;
+    uplink::run(&setup, &hub, &stop, Rumqtt::default()).await;
 }
