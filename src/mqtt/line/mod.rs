@@ -52,6 +52,7 @@ const UNACKNOWLEDGED: u16 = 64;
 const PROGRESS: u64 = 1024;
 
 const CLIENT_ID: &str = "the broker does not take this client id (group and node, with a hyphen between them)";
+const NOT_AUTHORISED: &str = "not authorised; many brokers say so of a wrong user name or password, too";
 const OLD_BROKER: &str = "the broker does not speak MQTT 5; set protocol = \"3.1.1\"";
 const TAKEN_OVER: &str =
     "another client connected with the same client id; group and node together must be this device's alone";
