@@ -1,0 +1,320 @@
+//! One connection to the broker, from the first subscription to its end: gives the dialect what happens, and says what it
+//! says.
+//!
+//!     subscribe ──► wait for the primary host, if there is one ──► birth ──► live, backlog, pictures, commands, rebirths
+//!
+//! Waits for the broker and for nobody else: what commands ask for runs beside it. Whatever could not be said when the
+//! connection ends is owed by the store, the outbox or the commands, and comes again with the next one.
+//!
+//! A sample is older than the birth if it came to the hub with the batch that the birth shows, or before; that goes
+//! as history, so that no host takes an old value for the newest, and the very one that the birth showed does not go
+//! again.
+
+use super::Setup;
+use super::commands::{Commands, Out};
+use super::dialect::{Ask, Dialect, View};
+use super::feed::Feed;
+use super::forward::Forward;
+use super::same;
+use super::writes::Writes;
+use crate::base::Selection;
+use crate::hub::Hub;
+use crate::model::{Sample, TagName};
+use crate::mqtt::line::{Client, ClientError, Message, Received};
+use crate::store::{Live, Record};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, warn};
+
+/// New tags come in bursts, and hosts ask for rebirths in chorus; one birth answers all of them.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// How often a piece of the backlog goes, so that its rate is even.
+const BACKLOG: Duration = Duration::from_millis(250);
+
+/// How long to wait for the primary host at this broker while there are others.
+const HOST: Duration = Duration::from_secs(30);
+
+pub(super) enum Why {
+    Stopped,
+    /// On purpose, for this reason.
+    Left(String),
+}
+
+pub(super) struct Talk<'a> {
+    setup: &'a Setup,
+    hub: &'a Hub,
+    tags: &'a Selection,
+    dialect: &'a mut dyn Dialect,
+    commands: &'a mut Commands,
+    feed: Feed,
+    writes: Writes,
+    subscribed: BTreeSet<String>,
+    birth: Birth,
+}
+
+/// The last one.
+struct Birth {
+    at: Instant,
+    /// When the next one is to be.
+    due: Option<Instant>,
+    /// Of the newest batch that it shows.
+    mark: u64,
+    /// What it showed, by the ids of the tags.
+    shown: Vec<Sample>,
+    /// Sources and cameras that were lost then, or have been since.
+    lost: BTreeSet<Arc<str>>,
+}
+
+impl<'a> Talk<'a> {
+    pub(super) fn new(
+        setup: &'a Setup,
+        hub: &'a Hub,
+        tags: &'a Selection,
+        dialect: &'a mut dyn Dialect,
+        commands: &'a mut Commands,
+        forward: Forward,
+    ) -> Self {
+        let birth =
+            Birth { at: Instant::now(), due: None, mark: 0, shown: Vec::new(), lost: BTreeSet::new() };
+        Self {
+            feed: Feed::begin(setup.store.as_ref(), hub, tags, forward),
+            writes: Writes::default(),
+            subscribed: BTreeSet::new(),
+            setup,
+            hub,
+            tags,
+            dialect,
+            commands,
+            birth,
+        }
+    }
+
+    /// Until the connection ends. May be dropped at any await: the client is left usable, at worst with its last messages on
+    /// the way. `born` is called after the first birth.
+    pub(super) async fn hold(
+        &mut self,
+        client: &mut impl Client,
+        mut born: impl FnMut(),
+    ) -> Result<Why, ClientError> {
+        let hub = self.hub.clone();
+        let mut structure = hub.structure();
+        let mut events = hub.events();
+        let mut tick = tokio::time::interval(self.setup.config.publish_interval);
+        let mut backlog = tokio::time::interval(BACKLOG.min(self.setup.config.publish_interval));
+        for interval in [&mut tick, &mut backlog] {
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        self.subscribe(client).await?;
+        let patience = tokio::time::sleep(HOST);
+        tokio::pin!(patience);
+        let has_others = self.setup.config.brokers().len() > 1;
+        loop {
+            if !self.dialect.is_born() && self.dialect.may_be_born() {
+                structure.mark_unchanged();
+                self.be_born(client).await?;
+                born();
+            }
+            let is_born = self.dialect.is_born();
+            tokio::select! {
+                biased;
+                received = client.next() => {
+                    if let Some(reason) = self.hear(&received?) {
+                        return Ok(Why::Left(reason));
+                    }
+                }
+                () = &mut patience, if !is_born && has_others => {
+                    return Ok(Why::Left("the primary host is not there".into()));
+                }
+                () = tokio::time::sleep_until(self.birth.due.unwrap_or(self.birth.at)), if self.birth.due.is_some() => {
+                    structure.mark_unchanged();
+                    self.be_born(client).await?;
+                }
+                changed = structure.changed(), if is_born => {
+                    changed.expect("this task holds the hub");
+                    self.birth.due.get_or_insert(Instant::now() + DEBOUNCE);
+                }
+                _ = events.next(), if is_born => self.look_for_the_lost(client).await?,
+                (tag, outcome) = self.writes.next() => {
+                    if let Err(quality) = outcome {
+                        warn!(metric = %hub.spec(tag).name, reason = %quality, "A command was refused.");
+                    }
+                }
+                out = self.commands.next() => self.answer(client, out).await?,
+                picture = self.setup.outbox.next(), if is_born => self.send_picture(client, picture).await?,
+                _ = tick.tick(), if is_born => self.say_live(client).await?,
+                _ = backlog.tick(), if is_born => self.say_backlog(client).await?,
+                () = self.feed.gather(), if is_born => {
+                    if self.feed.has_much() {
+                        self.say_live(client).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is left to say before a goodbye on purpose, and the goodbye.
+    pub(super) fn last_words(&mut self) -> Vec<Message> {
+        let now = self.hub.now();
+        let mut last = match self.birth.due {
+            None if self.dialect.is_born() => self.words(self.feed.take()).0,
+            _ => Vec::new(),
+        };
+        last.extend(self.dialect.death(now));
+        last
+    }
+
+    async fn subscribe(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let mut filters = self.dialect.filters(&self.view().1.tags);
+        filters.extend(self.commands.filters());
+        filters.retain(|filter| !self.subscribed.contains(filter));
+        if filters.is_empty() {
+            return Ok(());
+        }
+        self.subscribed.extend(filters.iter().cloned());
+        client.subscribe(filters).await
+    }
+
+    /// Everything as it is, and which batch of the hub that is.
+    fn view(&self) -> (u64, View) {
+        let (mark, all) = self.hub.read_all();
+        let wanted = |(_, spec, _): &(_, Arc<crate::model::TagSpec>, _)| self.tags.contains(spec.name.as_str());
+        let mut view = View { tags: Vec::new(), current: Vec::new(), lost: self.hub.lost_sources() };
+        for (tag, spec, sample) in all.into_iter().filter(wanted) {
+            view.tags.push((tag, spec));
+            view.current.push(sample);
+        }
+        (mark, view)
+    }
+
+    /// The first birth of this connection, or another.
+    async fn be_born(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let (mark, view) = self.view();
+        let messages = self.dialect.birth(&view, self.hub.now());
+        client.publish(messages).await?;
+        let lost = view.lost.into_iter().collect();
+        self.birth = Birth { at: Instant::now(), due: None, mark, shown: view.current, lost };
+        // New tags may be writable.
+        self.subscribe(client).await
+    }
+
+    /// Sources and cameras come and go.
+    async fn look_for_the_lost(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let lost: BTreeSet<Arc<str>> = self.hub.lost_sources().into_iter().collect();
+        if lost == self.birth.lost || self.birth.due.is_some() {
+            return Ok(());
+        }
+        // What they said before goes before.
+        self.say_live(client).await?;
+        let now = self.hub.now();
+        let mut messages = Vec::new();
+        for gone in lost.difference(&self.birth.lost) {
+            messages.extend(self.dialect.lost(gone, now));
+        }
+        if self.birth.lost.difference(&lost).next().is_some() {
+            let (_, view) = self.view();
+            for back in self.birth.lost.difference(&lost) {
+                messages.extend(self.dialect.back(back, &view, now));
+            }
+        }
+        self.birth.lost = lost;
+        client.publish(messages).await
+    }
+
+    /// A message from the broker; a reason to leave it, if there is one.
+    fn hear(&mut self, received: &Received) -> Option<String> {
+        if self.commands.take(received) {
+            return None;
+        }
+        let asks = self.dialect.received(received, self.hub.now());
+        asks.into_iter().find_map(|ask| self.ask(ask))
+    }
+
+    fn ask(&mut self, ask: Ask) -> Option<String> {
+        match ask {
+            Ask::Birth => {
+                let earliest = Instant::now().max(self.birth.at + DEBOUNCE);
+                self.birth.due = Some(self.birth.due.map_or(earliest, |due| due.min(earliest)));
+            }
+            Ask::Write(tag, value) => {
+                let name = self.hub.spec(tag).name.clone();
+                debug!(metric = %name, "Writing for a command.");
+                if !self.writes.push(self.hub.clone(), tag, value) {
+                    warn!(metric = %name, "Ignored a command: too many of them wait for their sources.");
+                }
+            }
+            Ask::Control(name) => self.commands.control(&name),
+            Ask::Refused(what) => warn!("Ignored a command: {what}."),
+            Ask::Leave(reason) => return Some(reason),
+        }
+        None
+    }
+
+    async fn answer(&mut self, client: &mut impl Client, out: Out) -> Result<(), ClientError> {
+        match out {
+            Out::Ask(ask) => {
+                // Commands have no reason to leave.
+                let _ = self.ask(ask);
+                Ok(())
+            }
+            Out::Message(message) => {
+                let outcome = client.publish(vec![message.clone()]).await;
+                if outcome.is_err() {
+                    self.commands.give_back(message);
+                }
+                outcome
+            }
+        }
+    }
+
+    /// What was gathered. Between the request for a birth and the birth no data may go out (Sparkplug 3.0, 5.17).
+    async fn say_live(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        if self.birth.due.is_some() {
+            return Ok(());
+        }
+        let rows = self.feed.take();
+        let numbers = match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) => first.number..last.number + 1,
+            _ => return Ok(()),
+        };
+        client.publish(self.words(rows)).await?;
+        self.feed.said(numbers);
+        self.feed.settle();
+        Ok(())
+    }
+
+    fn words(&mut self, rows: Vec<Live>) -> Vec<Message> {
+        let now = self.hub.now();
+        let (mut new, mut old): (Vec<Sample>, Vec<(TagName, Record)>) = Default::default();
+        for row in rows {
+            if row.mark > self.birth.mark {
+                new.push(row.sample);
+            } else if !self.was_shown(&row.sample) {
+                old.push((row.tag, (&row.sample).into()));
+            }
+        }
+        let mut messages = self.dialect.backlog(&old, now);
+        messages.extend(self.dialect.live(&new, now));
+        messages
+    }
+
+    fn was_shown(&self, sample: &Sample) -> bool {
+        let shown = &self.birth.shown;
+        shown.binary_search_by_key(&sample.tag, |one| one.tag).is_ok_and(|at| same::sample(&shown[at], sample))
+    }
+
+    async fn say_backlog(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        self.feed.settle();
+        if self.birth.due.is_some() {
+            return Ok(());
+        }
+        let Some(chunk) = self.feed.backlog().await else { return Ok(()) };
+        let messages = self.dialect.backlog(&chunk.rows, self.hub.now());
+        client.publish(messages).await?;
+        self.feed.said_chunk(chunk);
+        self.feed.settle();
+        Ok(())
+    }
+}
