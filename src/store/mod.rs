@@ -47,6 +47,7 @@ mod writer;
 pub use config::Config;
 pub use record::Record;
 pub use scan::{Direction, Scan};
+pub use wire::crc32;
 
 use crate::base::{Clock, Selection, Stop};
 use crate::model::{Sample, TagName, Timestamp};

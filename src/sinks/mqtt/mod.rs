@@ -18,6 +18,9 @@ pub mod config;
 
 mod sparkplug;
 
+#[allow(dead_code, unused_imports, reason = "not wired yet")]
+mod images;
+
 mod loss;
 mod uplink;
 mod writes;
