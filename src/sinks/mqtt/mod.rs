@@ -16,6 +16,10 @@
 
 pub mod config;
 
+#[allow(dead_code, reason = "until the uplink drives it")]
+mod commands;
+#[allow(dead_code, reason = "until the uplink drives it")]
+mod dialect;
 mod sparkplug;
 
 #[allow(dead_code, unused_imports, reason = "not wired yet")]
