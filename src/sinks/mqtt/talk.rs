@@ -14,15 +14,17 @@ use super::Setup;
 use super::commands::{Commands, Out};
 use super::dialect::{Ask, Dialect, View};
 use super::feed::Feed;
+use super::config::Form;
 use super::forward::Forward;
+use super::images::{Outbox, Queued};
 use super::same;
 use super::writes::Writes;
 use crate::base::Selection;
 use crate::hub::Hub;
-use crate::model::{Sample, TagName};
+use crate::model::{ConditionKind, Sample, TagName, TagSpec};
 use crate::mqtt::line::{Client, ClientError, Message, Received};
 use crate::store::{Live, Record};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -49,6 +51,9 @@ pub(super) struct Talk<'a> {
     tags: &'a Selection,
     dialect: &'a mut dyn Dialect,
     commands: &'a mut Commands,
+    pictures: &'a Outbox,
+    /// Pictures that are metrics, on their way.
+    shown: VecDeque<(Instant, u64)>,
     feed: Feed,
     writes: Writes,
     subscribed: BTreeSet<String>,
@@ -75,12 +80,16 @@ impl<'a> Talk<'a> {
         tags: &'a Selection,
         dialect: &'a mut dyn Dialect,
         commands: &'a mut Commands,
+        pictures: &'a Outbox,
         forward: Forward,
     ) -> Self {
+        pictures.rewind();
         let birth =
             Birth { at: Instant::now(), due: None, mark: 0, shown: Vec::new(), lost: BTreeSet::new() };
         Self {
             feed: Feed::begin(setup.store.as_ref(), hub, tags, forward),
+            pictures,
+            shown: VecDeque::new(),
             writes: Writes::default(),
             subscribed: BTreeSet::new(),
             setup,
@@ -143,7 +152,7 @@ impl<'a> Talk<'a> {
                     }
                 }
                 out = self.commands.next() => self.answer(client, out).await?,
-                picture = self.setup.outbox.next(), if is_born => self.send_picture(client, picture).await?,
+                picture = self.pictures.next(), if is_born => self.send_picture(client, picture).await?,
                 _ = tick.tick(), if is_born => self.say_live(client).await?,
                 _ = backlog.tick(), if is_born => self.say_backlog(client).await?,
                 () = self.feed.gather(), if is_born => {
@@ -157,12 +166,14 @@ impl<'a> Talk<'a> {
 
     /// What is left to say before a goodbye on purpose, and the goodbye.
     pub(super) fn last_words(&mut self) -> Vec<Message> {
-        let now = self.hub.now();
         let mut last = match self.birth.due {
-            None if self.dialect.is_born() => self.words(self.feed.take()).0,
+            None if self.dialect.is_born() => {
+                let rows = self.feed.take();
+                self.words(rows)
+            }
             _ => Vec::new(),
         };
-        last.extend(self.dialect.death(now));
+        last.extend(self.dialect.death(self.hub.now()));
         last
     }
 
@@ -180,7 +191,7 @@ impl<'a> Talk<'a> {
     /// Everything as it is, and which batch of the hub that is.
     fn view(&self) -> (u64, View) {
         let (mark, all) = self.hub.read_all();
-        let wanted = |(_, spec, _): &(_, Arc<crate::model::TagSpec>, _)| self.tags.contains(spec.name.as_str());
+        let wanted = |(_, spec, _): &(_, Arc<TagSpec>, _)| self.tags.contains(spec.name.as_str());
         let mut view = View { tags: Vec::new(), current: Vec::new(), lost: self.hub.lost_sources() };
         for (tag, spec, sample) in all.into_iter().filter(wanted) {
             view.tags.push((tag, spec));
@@ -200,9 +211,17 @@ impl<'a> Talk<'a> {
         self.subscribe(client).await
     }
 
+    /// Sources and cameras that are lost now, by the folder of their tags.
+    fn lost(&self) -> BTreeSet<Arc<str>> {
+        let sources = self.hub.lost_sources().into_iter().map(|(name, _)| name);
+        let conditions = self.hub.conditions().into_iter();
+        let cameras = conditions.filter(|condition| condition.kind == ConditionKind::CameraLost && condition.is_active);
+        sources.chain(cameras.map(|condition| condition.source.clone())).collect()
+    }
+
     /// Sources and cameras come and go.
     async fn look_for_the_lost(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
-        let lost: BTreeSet<Arc<str>> = self.hub.lost_sources().into_iter().collect();
+        let lost = self.lost();
         if lost == self.birth.lost || self.birth.due.is_some() {
             return Ok(());
         }
@@ -259,7 +278,7 @@ impl<'a> Talk<'a> {
                 let _ = self.ask(ask);
                 Ok(())
             }
-            Out::Message(message) => {
+            Out::Send(message) => {
                 let outcome = client.publish(vec![message.clone()]).await;
                 if outcome.is_err() {
                     self.commands.give_back(message);
@@ -305,8 +324,33 @@ impl<'a> Talk<'a> {
         shown.binary_search_by_key(&sample.tag, |one| one.tag).is_ok_and(|at| same::sample(&shown[at], sample))
     }
 
+    /// A picture that is a metric has arrived when nobody has noticed a loss for so long.
+    async fn send_picture(&mut self, client: &mut impl Client, picture: Queued) -> Result<(), ClientError> {
+        let Queued { id, snap, is_historical } = picture;
+        match snap.form {
+            Form::Jpeg => {
+                client.publish(vec![snap.message(&self.setup.base())]).await?;
+                self.pictures.arrived(id);
+            }
+            Form::Sparkplug => {
+                let messages = self.dialect.picture(&snap.camera, snap.jpeg, snap.captured, is_historical, self.hub.now());
+                client.publish(messages).await?;
+                self.shown.push_back((Instant::now(), id));
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_pictures(&mut self) {
+        let window = self.setup.config.window();
+        while let Some((_, id)) = self.shown.pop_front_if(|(at, _)| at.elapsed() >= window) {
+            self.pictures.arrived(id);
+        }
+    }
+
     async fn say_backlog(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
         self.feed.settle();
+        self.settle_pictures();
         if self.birth.due.is_some() {
             return Ok(());
         }

@@ -8,21 +8,22 @@
 //! so that a fleet that loses its broker does not come back all at once.
 
 use super::Setup;
-use super::commands::Commands;
+use super::commands::{Commands, Snapshot, TakePicture};
+use super::config::Format;
 use super::dialect::Dialect;
 use super::forward::Forward;
+use super::images::{self, Outbox};
 use super::json::Json;
 use super::sparkplug::{BdSeq, Session};
-use super::status::Status;
 use super::talk::{Talk, Why};
-use super::config::Format;
 use crate::base::{Backoff, Selection, Stop};
 use crate::hub::Hub;
 use crate::model::{ConditionKind, EventKind};
-use crate::mqtt::line::{Client, ClientError, Connect, Dial};
-use crate::mqtt::sparkplug::SparkplugId;
+use crate::mqtt::line::{Client, ClientError, Connect, Dial, Message};
 use crate::mqtt::BrokerUrl;
+use async_trait::async_trait;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -37,9 +38,9 @@ const STEADY: Duration = Duration::from_secs(60);
 const SOURCE: &str = "mqtt";
 
 /// Connects for ever. Returns when asked to stop, and not before.
-pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, dial: impl Dial) {
+pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, pictures: &Outbox, dial: impl Dial) {
     hub.declare_condition(ConditionKind::UplinkDown, SOURCE);
-    Uplink::new(setup, hub, stop).await.connect_for_ever(dial).await;
+    Uplink::new(setup, hub, stop, pictures).await.connect_for_ever(dial).await;
     hub.withdraw_condition(ConditionKind::UplinkDown, SOURCE);
 }
 
@@ -47,6 +48,7 @@ struct Uplink<'a> {
     setup: &'a Setup,
     hub: &'a Hub,
     stop: &'a Stop,
+    pictures: &'a Outbox,
     client_id: String,
     dialect: Box<dyn Dialect>,
     commands: Commands,
@@ -65,16 +67,17 @@ enum End {
 }
 
 impl<'a> Uplink<'a> {
-    async fn new(setup: &'a Setup, hub: &'a Hub, stop: &'a Stop) -> Self {
+    async fn new(setup: &'a Setup, hub: &'a Hub, stop: &'a Stop, pictures: &'a Outbox) -> Self {
         let config = &setup.config;
-        let node = config.node.clone().unwrap_or_else(|| SparkplugId::nearest(&setup.device_name));
+        let node = setup.node();
         let dialect: Box<dyn Dialect> = match config.format {
             Format::Sparkplug => Box::new(Session::new(config, &node)),
             Format::Json => Box::new(Json::new(config, &node)),
         };
         Self {
             client_id: format!("{}-{node}", config.group),
-            commands: Commands::new(setup, &node, hub),
+            commands: Commands::new(config.commands.0, setup.base(), hub.clone(), Arc::new(Eye(hub.clone(), setup.base()))),
+            pictures,
             dialect,
             tags: Selection::new(&config.tags),
             bd_seq: Some(open_bd_seq(&setup.data_dir).await),
@@ -129,17 +132,12 @@ impl<'a> Uplink<'a> {
             () = self.stop.stopped() => return Ok(End::Stopped),
             client = dial.dial(connect) => client?,
         };
-        let window = match self.setup.config.format {
-            // Nothing acknowledges QoS 0; a loss is noticed so late.
-            Format::Sparkplug => Some(self.setup.config.keep_alive.mul_f64(1.5)),
-            Format::Json if self.setup.config.json.qos == 0 => Some(self.setup.config.keep_alive.mul_f64(1.5)),
-            Format::Json => None,
-        };
-        let forward = Forward::new(window, self.setup.config.backlog_rate);
-        let mut born = |hub: &Hub, status: &Status| {
+        let config = &self.setup.config;
+        let forward = Forward::new(config.is_unacknowledged().then(|| config.window()), config.backlog_rate);
+        let mut born = || {
             *connected = Some(Instant::now());
-            status.connected(broker);
-            hub.set_condition(ConditionKind::UplinkDown, SOURCE, None);
+            self.setup.status.connected(broker);
+            self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, None);
             info!(%broker, "Connected to the MQTT broker.");
         };
         let mut talk = Talk::new(
@@ -148,6 +146,7 @@ impl<'a> Uplink<'a> {
             &self.tags,
             &mut *self.dialect,
             &mut self.commands,
+            self.pictures,
             forward,
         );
         let outcome = tokio::select! {
@@ -202,3 +201,46 @@ impl<'a> Uplink<'a> {
         }
     }
 }
+
+/// What is left to say, then DISCONNECT: with the will as well, in case the goodbye does not get through.
+async fn farewell(mut client: impl Client, last: Vec<Message>) {
+    let exchange = async {
+        client.publish(last).await?;
+        client.disconnect_with_will().await
+    };
+    match tokio::time::timeout(FAREWELL, exchange).await {
+        Ok(Ok(())) => info!("Said goodbye to the MQTT broker."),
+        Ok(Err(error)) => warn!(%error, "Lost the MQTT broker while saying goodbye; it will send the will."),
+        Err(_) => warn!("The MQTT broker did not take the goodbye in time; it will send the will."),
+    }
+}
+
+/// Takes pictures for commands.
+struct Eye(Hub, String);
+
+#[async_trait]
+impl TakePicture for Eye {
+    async fn take(&self, camera: &str, max_bytes: Option<u64>) -> Result<Snapshot, String> {
+        let snap = images::take(&self.0, camera, max_bytes).await.map_err(|quality| quality.to_string())?;
+        Ok(Snapshot { message: snap.message(&self.1), captured: snap.captured })
+    }
+}
+
+async fn open_bd_seq(data_dir: &Path) -> BdSeq {
+    let data_dir = data_dir.to_owned();
+    tokio::task::spawn_blocking(move || BdSeq::open(&data_dir)).await.expect("reading a number does not panic")
+}
+
+async fn next_bd_seq(bd_seq: &mut Option<BdSeq>) -> u8 {
+    let mut held = bd_seq.take().expect("given back below");
+    let next = move || {
+        let number = held.next();
+        (held, number)
+    };
+    let (held, number) = tokio::task::spawn_blocking(next).await.expect("writing a number does not panic");
+    *bd_seq = Some(held);
+    number
+}
+
+#[cfg(test)]
+mod tests;
