@@ -16,6 +16,9 @@
 
 pub mod config;
 
+#[allow(dead_code, reason = "the uplink does not use all of it yet")]
+mod dialect;
+#[allow(dead_code, reason = "the uplink does not use all of it yet")]
 mod sparkplug;
 
 mod loss;

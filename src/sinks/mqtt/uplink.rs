@@ -5,11 +5,12 @@
 //! queue fills, because the hub delivers only from the birth on.
 
 use super::Setup;
+use super::dialect::{Ask, Dialect, View};
 use super::loss::Loss;
-use super::sparkplug::{BdSeq, Session, Topics, is_reserved};
+use super::sparkplug::{BdSeq, Session};
 use super::writes::Writes;
 use crate::base::{Backoff, Stop};
-use crate::hub::{Every, Hub};
+use crate::hub::Hub;
 use crate::model::{ConditionKind, EventKind, Sample, TagId};
 use crate::mqtt::line::{Client, ClientError, Connect, Dial, Message, Received};
 use crate::mqtt::sparkplug::SparkplugId;
@@ -37,18 +38,15 @@ const SOURCE: &str = "mqtt";
 /// Connects for ever. Returns when asked to stop, and not before.
 pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, mut dial: impl Dial) {
     let node = setup.config.node.clone().unwrap_or_else(|| SparkplugId::nearest(&setup.device_name));
-    let topics = Topics::new(&setup.config.group, &node);
     let client_id = format!("{}-{node}", setup.config.group);
     let mut uplink = Uplink {
         setup,
         hub,
         stop,
-        command_topic: topics.command(),
         client_id,
-        session: Session::new(topics),
+        session: Session::new(&setup.config, &node),
         connected: None,
         is_lost: false,
-        warned: 0,
     };
     hub.declare_condition(ConditionKind::UplinkDown, SOURCE);
     let mut bd_seq = Some(open_bd_seq(&setup.data_dir).await);
@@ -57,7 +55,6 @@ pub(super) async fn run(setup: &Setup, hub: &Hub, stop: &Stop, mut dial: impl Di
     while !stop.is_stopped() {
         uplink.connected = None;
         let outcome = uplink.run_once(&mut dial, &mut bd_seq).await;
-        uplink.session.lost();
         let Err(error) = outcome else { break };
         if let Some(since) = uplink.connected {
             // Whatever it was before, the cause is a new one now.
@@ -84,15 +81,12 @@ struct Uplink<'a> {
     setup: &'a Setup,
     hub: &'a Hub,
     stop: &'a Stop,
-    command_topic: String,
     client_id: String,
     session: Session,
     /// Since when, if this connection came to its birth.
     connected: Option<Instant>,
     /// It has been said that the broker is lost.
     is_lost: bool,
-    /// How many tags were looked through for names that Sparkplug reserves.
-    warned: usize,
 }
 
 impl Uplink<'_> {
@@ -103,12 +97,14 @@ impl Uplink<'_> {
         let connect = Connect {
             access: self.setup.config.access(self.setup.config.brokers()[0]),
             client_id: self.client_id.clone(),
-            will: Some(will),
+            will,
         };
         let opened = async {
             let mut client = dial.dial(connect).await?;
             // Before the birth, so that a host that answers it is heard.
-            client.subscribe(self.command_topic.clone()).await?;
+            for filter in self.session.filters(&self.hub.tags()) {
+                client.subscribe(filter).await?;
+            }
             Ok(client)
         };
         let mut client = tokio::select! {
@@ -164,8 +160,10 @@ impl Uplink<'_> {
         let mut tick = tokio::time::interval(self.setup.config.publish_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-        let birth = self.birth(&mut every);
-        client.publish(birth).await?;
+        let mut pending: Vec<Sample> = Vec::new();
+        for message in self.birth() {
+            client.publish(message).await?;
+        }
         self.connected = Some(Instant::now());
         self.back();
         info!(broker = %self.setup.config.brokers()[0], "Connected to the MQTT broker.");
@@ -182,8 +180,9 @@ impl Uplink<'_> {
                 }
                 () = tokio::time::sleep_until(birth_due.unwrap_or(born)), if birth_due.is_some() => {
                     structure.mark_unchanged();
-                    let birth = self.birth(&mut every);
-                    client.publish(birth).await?;
+                    for message in self.birth() {
+                        client.publish(message).await?;
+                    }
                     (born, birth_due) = (Instant::now(), None);
                 }
                 changed = structure.changed() => {
@@ -199,72 +198,51 @@ impl Uplink<'_> {
                     loss.look(every.lost());
                     // Between the request for a rebirth and the birth no data may go out (Sparkplug 3.0, 5.17).
                     if birth_due.is_none() {
-                        for message in self.session.data(hub.now()) {
+                        for message in self.session.live(&std::mem::take(&mut pending), hub.now()) {
                             client.publish(message).await?;
                         }
                     }
                 }
                 batch = every.next() => {
-                    self.session.samples(&batch.expect("this task holds the hub"));
+                    pending.extend_from_slice(&batch.expect("this task holds the hub"));
                 }
             }
         }
     }
 
     /// Everything as it is now.
-    fn birth(&mut self, every: &mut Every) -> Message {
-        // Read first, then empty the queue: so the queue's rest holds all that came after what was read, and the
-        // session sorts out what came before.
-        while let Some(batch) = every.try_next() {
-            self.session.samples(&batch);
-        }
-        let specs = self.hub.tags();
-        let tags: Vec<TagId> = specs.iter().map(|(tag, _)| *tag).collect();
-        let current = self.hub.read_many(&tags);
-        let mut queued: Vec<Sample> = Vec::new();
-        while let Some(batch) = every.try_next() {
-            queued.extend_from_slice(&batch);
-        }
-        for (_, spec) in specs.iter().skip(self.warned).filter(|(_, spec)| is_reserved(spec.name.as_str())) {
-            warn!(tag = %spec.name, "Sparkplug uses this name itself, so the tag is not sent to the MQTT broker.");
-        }
-        self.warned = self.warned.max(specs.len());
-        self.session.birth(specs, &current, &queued, self.hub.now())
+    fn birth(&mut self) -> Vec<Message> {
+        let tags = self.hub.tags();
+        let ids: Vec<TagId> = tags.iter().map(|(tag, _)| *tag).collect();
+        let current = self.hub.read_many(&ids);
+        self.session.birth(&View { tags, current, lost: Vec::new() }, self.hub.now())
     }
 
     /// `true` if it asks for a rebirth.
-    fn command(&self, received: &Received, writes: &mut Writes) -> bool {
-        if received.topic != self.command_topic {
-            return false;
-        }
-        let command = match self.session.command(&received.payload) {
-            Ok(command) => command,
-            Err(error) => {
-                warn!(topic = received.topic, %error, "Ignored a command that is no Sparkplug payload.");
-                return false;
-            }
-        };
-        if let Some(first) = command.unknown.first() {
-            warn!(metric = first, metrics = command.unknown.len(), "Ignored a command for what is no tag here.");
-        }
-        for fault in &command.faults {
-            warn!(%fault, "Ignored a command that its tag cannot take.");
-        }
-        for (tag, value) in command.writes {
-            let name = self.hub.spec(tag).name.clone();
-            debug!(metric = %name, "Writing for a command.");
-            if !writes.push(self.hub.clone(), tag, value) {
-                warn!(metric = %name, "Ignored a command: too many of them wait for their sources.");
+    fn command(&mut self, received: &Received, writes: &mut Writes) -> bool {
+        let mut is_birth_asked = false;
+        for ask in self.session.received(received, self.hub.now()) {
+            match ask {
+                Ask::Birth => is_birth_asked = true,
+                Ask::Write(tag, value) => {
+                    let name = self.hub.spec(tag).name.clone();
+                    debug!(metric = %name, "Writing for a command.");
+                    if !writes.push(self.hub.clone(), tag, value) {
+                        warn!(metric = %name, "Ignored a command: too many of them wait for their sources.");
+                    }
+                }
+                Ask::Control(what) => warn!(what, "Ignored a command that is not wired yet."),
+                Ask::Leave(reason) => warn!(reason, "Ignored."),
+                Ask::Refused(why) => warn!(topic = received.topic, why, "Ignored a command."),
             }
         }
-        command.rebirth
+        is_birth_asked
     }
 
-    /// NDEATH, then DISCONNECT (Sparkplug 3.0, 5.5). What was collected and not yet sent goes before them.
+    /// NDEATH, then DISCONNECT (Sparkplug 3.0, 5.5).
     async fn farewell(&mut self, mut client: impl Client) {
         let now = self.hub.now();
-        let mut last = self.session.data(now);
-        last.push(self.session.death(now));
+        let last = self.session.death(now);
         let exchange = async {
             for message in last {
                 client.publish(message).await?;
