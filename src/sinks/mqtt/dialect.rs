@@ -5,7 +5,6 @@ use crate::model::{Sample, TagId, TagName, TagSpec, Timestamp, Value};
 use crate::mqtt::BrokerUrl;
 use crate::mqtt::line::{Message, Received};
 use crate::store::Record;
-use bytes::Bytes;
 use std::sync::Arc;
 
 /// Everything as it is at one moment. Only tags that are to be sent, in the order of their ids.
@@ -60,9 +59,6 @@ pub(super) trait Dialect: Send {
 
     /// Samples that are older than the birth, in the order of their times.
     fn backlog(&mut self, rows: &[(TagName, Record)], now: Timestamp) -> Vec<Message>;
-
-    /// A picture of a camera, where pictures are part of what is said.
-    fn picture(&mut self, camera: &str, jpeg: Bytes, captured: Timestamp, is_historical: bool, now: Timestamp) -> Vec<Message>;
 
     /// A source or camera is lost (with its folder), or back.
     fn lost(&mut self, folder: &str, now: Timestamp) -> Vec<Message>;

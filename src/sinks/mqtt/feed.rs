@@ -12,6 +12,7 @@ use crate::model::{TagId, TagName};
 use crate::store::{Chunk, Live, Store, StoreError, Tail};
 use std::ops::Range;
 use tokio::time::Instant;
+use tracing::warn;
 
 /// Live samples that wait for the end of an interval. With so many it is over.
 const MUCH: usize = 8192;
@@ -66,52 +67,47 @@ impl Feed {
     /// A piece of what is owed from before, as large as the rate allows now.
     pub(super) async fn backlog(&mut self) -> Option<Chunk> {
         let Source::Store { store, .. } = &self.source else { return None };
-        let at_most = self.forward.allowance(Instant::now());
+        let at_most = self.forward.may_take(Instant::now());
         if at_most == 0 {
             return None;
         }
         let reader = store.clone();
         let read = tokio::task::spawn_blocking(move || reader.backlog(at_most)).await;
-        match read.expect("the store does not panic") {
-            Ok(chunk) => {
-                self.is_faulty = false;
-                if let Some(chunk) = &chunk {
-                    self.forward.spent(chunk.rows.len());
-                }
-                chunk
-            }
+        let chunk = match read.expect("the store does not panic") {
+            Ok(chunk) => chunk,
+            // The archive is closed while its disk is at fault, which the store says.
+            Err(StoreError::NotOpen) => None,
             Err(error) => {
-                self.complain(&error);
-                None
+                if !std::mem::replace(&mut self.is_faulty, true) {
+                    warn!(%error, "What is owed to the MQTT broker cannot be read now; trying again.");
+                }
+                return None;
             }
-        }
+        };
+        self.is_faulty = false;
+        self.forward.took(chunk.as_ref().map_or(0, |chunk| chunk.rows.len()));
+        chunk
     }
 
-    fn complain(&mut self, error: &StoreError) {
-        if !std::mem::replace(&mut self.is_faulty, true) {
-            tracing::warn!(%error, "What is owed to the MQTT broker cannot be read now; trying again.");
-        }
-    }
-
-    /// The samples of these numbers are said.
+    /// These live samples are said; at QoS 1 that is acknowledged.
     pub(super) fn said(&mut self, numbers: Range<u64>) {
         self.forward.sent(Sent::Live(numbers), Instant::now());
+        self.settle();
     }
 
+    /// So is this piece of the backlog.
     pub(super) fn said_chunk(&mut self, chunk: Chunk) {
-        self.forward.sent(Sent::Chunk(chunk.token), Instant::now());
+        self.forward.sent(Sent::Backlog(chunk.token), Instant::now());
+        self.settle();
     }
 
     /// Forgets what has arrived, as far as one can know.
     pub(super) fn settle(&mut self) {
-        let Source::Store { store, .. } = &self.source else {
-            self.forward.settled(Instant::now());
-            return;
-        };
-        for sent in self.forward.settled(Instant::now()) {
-            match sent {
-                Sent::Live(numbers) => store.settle(numbers),
-                Sent::Chunk(token) => store.settle_chunk(&token),
+        for sent in self.forward.due(Instant::now()) {
+            match (&self.source, sent) {
+                (Source::Store { store, .. }, Sent::Live(numbers)) => store.settle(numbers),
+                (Source::Store { store, .. }, Sent::Backlog(token)) => store.settle_chunk(&token),
+                (Source::Hub(_), _) => {}
             }
         }
     }

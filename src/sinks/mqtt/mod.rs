@@ -14,14 +14,12 @@
 pub mod config;
 
 mod dialect;
-mod json;
 mod sparkplug;
 
-mod uplink;
-mod talk;
 mod feed;
 mod forward;
-mod same;
+mod talk;
+mod uplink;
 
 mod commands;
 mod writes;
@@ -30,7 +28,7 @@ mod images;
 mod status;
 
 pub use config::Config;
-pub use status::Status;
+pub use status::{Status, StatusError};
 
 use crate::base::Stop;
 use crate::hub::Hub;
@@ -50,7 +48,7 @@ pub struct Setup {
     pub data_dir: PathBuf,
     /// Where each sample is before it is sent. Without it what is taken while there is no broker is not sent.
     pub store: Option<Store>,
-    pub status: Arc<Status>,
+    pub status: Status,
 }
 
 impl Setup {
@@ -68,13 +66,13 @@ impl Setup {
 pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
     let outbox = Outbox::open(images::folder(&setup.data_dir), setup.config.image_bytes).await;
     let taker = Taker::new(setup.config.image.clone(), hub.clone(), outbox.clone());
-    let rest = async {
+    let beside = async {
         tokio::select! {
             () = outbox.tend() => {}
-            () = setup.status.tell(&hub, setup.store.as_ref(), &outbox) => {}
+            () = setup.status.keep_telling(setup.store.as_ref(), &outbox) => {}
             () = stop.stopped() => {}
         }
     };
-    tokio::join!(uplink::run(&setup, &hub, &stop, &outbox, Rumqtt), taker.run(&stop), rest);
+    tokio::join!(uplink::run(&setup, &hub, &stop, &outbox, Rumqtt), taker.run(&stop), beside);
     outbox.settle().await;
 }

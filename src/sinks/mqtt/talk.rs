@@ -6,22 +6,20 @@
 //! Waits for the broker and for nobody else: what commands ask for runs beside it. Whatever could not be said when the
 //! connection ends is owed by the store, the outbox or the commands, and comes again with the next one.
 //!
-//! A sample is older than the birth if it came to the hub with the batch that the birth shows, or before; that goes
-//! as history, so that no host takes an old value for the newest, and the very one that the birth showed does not go
-//! again.
+//! A sample is older than the birth if it came to the hub with the batch that the birth shows, or before. It goes
+//! as history, so that no host takes an old value for the newest.
 
 use super::Setup;
 use super::commands::{Commands, Out};
+use super::config::Form;
 use super::dialect::{Ask, Dialect, View};
 use super::feed::Feed;
-use super::config::Form;
 use super::forward::Forward;
 use super::images::{Outbox, Queued};
-use super::same;
 use super::writes::Writes;
 use crate::base::Selection;
-use crate::hub::Hub;
-use crate::model::{ConditionKind, Sample, TagName, TagSpec};
+use crate::hub::{Hub, Moment};
+use crate::model::{ConditionKind, Sample, TagName};
 use crate::mqtt::line::{Client, ClientError, Message, Received};
 use crate::store::{Live, Record};
 use std::collections::{BTreeSet, VecDeque};
@@ -31,7 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
 /// New tags come in bursts, and hosts ask for rebirths in chorus; one birth answers all of them.
-const DEBOUNCE: Duration = Duration::from_millis(200);
+pub(super) const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// How often a piece of the backlog goes, so that its rate is even.
 const BACKLOG: Duration = Duration::from_millis(250);
@@ -65,11 +63,11 @@ struct Birth {
     at: Instant,
     /// When the next one is to be.
     due: Option<Instant>,
-    /// Of the newest batch that it shows.
+    /// Somebody asked for it: everything anew. Else the tags have changed.
+    is_asked: bool,
+    /// The number of the newest batch of the hub that the last whole birth shows.
     mark: u64,
-    /// What it showed, by the ids of the tags.
-    shown: Vec<Sample>,
-    /// Sources and cameras that were lost then, or have been since.
+    /// Sources and cameras that hosts know to be lost.
     lost: BTreeSet<Arc<str>>,
 }
 
@@ -84,8 +82,7 @@ impl<'a> Talk<'a> {
         forward: Forward,
     ) -> Self {
         pictures.rewind();
-        let birth =
-            Birth { at: Instant::now(), due: None, mark: 0, shown: Vec::new(), lost: BTreeSet::new() };
+        let birth = Birth { at: Instant::now(), due: None, is_asked: false, mark: 0, lost: BTreeSet::new() };
         Self {
             feed: Feed::begin(setup.store.as_ref(), hub, tags, forward),
             pictures,
@@ -103,11 +100,7 @@ impl<'a> Talk<'a> {
 
     /// Until the connection ends. May be dropped at any await: the client is left usable, at worst with its last messages on
     /// the way. `born` is called after the first birth.
-    pub(super) async fn hold(
-        &mut self,
-        client: &mut impl Client,
-        mut born: impl FnMut(),
-    ) -> Result<Why, ClientError> {
+    pub(super) async fn hold(&mut self, client: &mut impl Client, mut born: impl FnMut()) -> Result<Why, ClientError> {
         let hub = self.hub.clone();
         let mut structure = hub.structure();
         let mut events = hub.events();
@@ -139,7 +132,10 @@ impl<'a> Talk<'a> {
                 }
                 () = tokio::time::sleep_until(self.birth.due.unwrap_or(self.birth.at)), if self.birth.due.is_some() => {
                     structure.mark_unchanged();
-                    self.be_born(client).await?;
+                    match self.birth.is_asked {
+                        true => self.be_born(client).await?,
+                        false => self.be_changed(client).await?,
+                    }
                 }
                 changed = structure.changed(), if is_born => {
                     changed.expect("this task holds the hub");
@@ -173,6 +169,9 @@ impl<'a> Talk<'a> {
             }
             _ => Vec::new(),
         };
+        while let Some(Out::Send(answer)) = self.commands.try_next() {
+            last.push(answer);
+        }
         last.extend(self.dialect.death(self.hub.now()));
         last
     }
@@ -188,25 +187,38 @@ impl<'a> Talk<'a> {
         client.subscribe(filters).await
     }
 
-    /// Everything as it is, and which batch of the hub that is.
+    /// Everything as it is, and the number of the hub's batch that is.
     fn view(&self) -> (u64, View) {
-        let (mark, all) = self.hub.read_all();
-        let wanted = |(_, spec, _): &(_, Arc<TagSpec>, _)| self.tags.contains(spec.name.as_str());
-        let mut view = View { tags: Vec::new(), current: Vec::new(), lost: self.hub.lost_sources() };
-        for (tag, spec, sample) in all.into_iter().filter(wanted) {
-            view.tags.push((tag, spec));
-            view.current.push(sample);
-        }
-        (mark, view)
+        let Moment { mark, tags, current } = self.hub.read_all();
+        let all = tags.into_iter().zip(current);
+        let (tags, current) = all.filter(|((_, spec), _)| self.tags.contains(spec.name.as_str())).unzip();
+        (mark, View { tags, current, lost: self.lost().into_iter().collect() })
     }
 
-    /// The first birth of this connection, or another.
+    /// Everything as it is: the first birth of this connection, or another that somebody asked for.
     async fn be_born(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
         let (mark, view) = self.view();
         let messages = self.dialect.birth(&view, self.hub.now());
+        self.birth.mark = mark;
+        self.show(client, view, messages).await
+    }
+
+    /// The set of tags is another. What is not born anew goes on as before.
+    async fn be_changed(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let (_, view) = self.view();
+        let messages = self.dialect.changed(&view, self.hub.now());
+        self.show(client, view, messages).await
+    }
+
+    async fn show(&mut self, client: &mut impl Client, view: View, messages: Vec<Message>) -> Result<(), ClientError> {
+        self.birth = Birth {
+            at: Instant::now(),
+            due: None,
+            is_asked: false,
+            mark: self.birth.mark,
+            lost: view.lost.into_iter().collect(),
+        };
         client.publish(messages).await?;
-        let lost = view.lost.into_iter().collect();
-        self.birth = Birth { at: Instant::now(), due: None, mark, shown: view.current, lost };
         // New tags may be writable.
         self.subscribe(client).await
     }
@@ -256,6 +268,7 @@ impl<'a> Talk<'a> {
             Ask::Birth => {
                 let earliest = Instant::now().max(self.birth.at + DEBOUNCE);
                 self.birth.due = Some(self.birth.due.map_or(earliest, |due| due.min(earliest)));
+                self.birth.is_asked = true;
             }
             Ask::Write(tag, value) => {
                 let name = self.hub.spec(tag).name.clone();
@@ -298,9 +311,9 @@ impl<'a> Talk<'a> {
             (Some(first), Some(last)) => first.number..last.number + 1,
             _ => return Ok(()),
         };
-        client.publish(self.words(rows)).await?;
+        let messages = self.words(rows);
+        client.publish(messages).await?;
         self.feed.said(numbers);
-        self.feed.settle();
         Ok(())
     }
 
@@ -310,7 +323,7 @@ impl<'a> Talk<'a> {
         for row in rows {
             if row.mark > self.birth.mark {
                 new.push(row.sample);
-            } else if !self.was_shown(&row.sample) {
+            } else {
                 old.push((row.tag, (&row.sample).into()));
             }
         }
@@ -319,23 +332,21 @@ impl<'a> Talk<'a> {
         messages
     }
 
-    fn was_shown(&self, sample: &Sample) -> bool {
-        let shown = &self.birth.shown;
-        shown.binary_search_by_key(&sample.tag, |one| one.tag).is_ok_and(|at| same::sample(&shown[at], sample))
-    }
-
     /// A picture that is a metric has arrived when nobody has noticed a loss for so long.
     async fn send_picture(&mut self, client: &mut impl Client, picture: Queued) -> Result<(), ClientError> {
-        let Queued { id, snap, is_historical } = picture;
+        let Queued { id, snap, .. } = picture;
         match snap.form {
             Form::Jpeg => {
                 client.publish(vec![snap.message(&self.setup.base())]).await?;
                 self.pictures.arrived(id);
             }
             Form::Sparkplug => {
-                let messages = self.dialect.picture(&snap.camera, snap.jpeg, snap.captured, is_historical, self.hub.now());
-                client.publish(messages).await?;
-                self.shown.push_back((Instant::now(), id));
+                // While the camera is lost its device cannot say anything; the picture waits for the next connection.
+                let message = self.dialect.picture(&snap.camera, &snap.jpeg, snap.captured, self.hub.now());
+                if let Some(message) = message {
+                    client.publish(vec![message]).await?;
+                    self.shown.push_back((Instant::now(), id));
+                }
             }
         }
         Ok(())
@@ -351,6 +362,7 @@ impl<'a> Talk<'a> {
     async fn say_backlog(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
         self.feed.settle();
         self.settle_pictures();
+        self.setup.status.unsaid(self.dialect.unsaid());
         if self.birth.due.is_some() {
             return Ok(());
         }

@@ -13,14 +13,13 @@ use super::config::Format;
 use super::dialect::Dialect;
 use super::forward::Forward;
 use super::images::{self, Outbox};
-use super::json::Json;
 use super::sparkplug::{BdSeq, Session};
 use super::talk::{Talk, Why};
 use crate::base::{Backoff, Selection, Stop};
 use crate::hub::Hub;
 use crate::model::{ConditionKind, EventKind};
-use crate::mqtt::line::{Client, ClientError, Connect, Dial, Message};
 use crate::mqtt::BrokerUrl;
+use crate::mqtt::line::{Client, ClientError, Connect, Dial, Message};
 use async_trait::async_trait;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,11 +71,16 @@ impl<'a> Uplink<'a> {
         let node = setup.node();
         let dialect: Box<dyn Dialect> = match config.format {
             Format::Sparkplug => Box::new(Session::new(config, &node)),
-            Format::Json => Box::new(Json::new(config, &node)),
+            Format::Json => todo!(),
         };
         Self {
             client_id: format!("{}-{node}", config.group),
-            commands: Commands::new(config.commands.0, setup.base(), hub.clone(), Arc::new(Eye(hub.clone(), setup.base()))),
+            commands: Commands::new(
+                config.commands.0,
+                setup.base(),
+                hub.clone(),
+                Arc::new(Eye(hub.clone(), setup.base())),
+            ),
             pictures,
             dialect,
             tags: Selection::new(&config.tags),
@@ -125,6 +129,7 @@ impl<'a> Uplink<'a> {
         connected: &mut Option<Instant>,
     ) -> Result<End, ClientError> {
         let number = next_bd_seq(&mut self.bd_seq).await;
+        self.dialect.dialing(broker);
         let will = self.dialect.connecting(number, self.hub.now());
         let connect = Connect { access: self.setup.config.access(broker), client_id: self.client_id.clone(), will };
         let mut client = tokio::select! {
@@ -140,15 +145,8 @@ impl<'a> Uplink<'a> {
             self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, None);
             info!(%broker, "Connected to the MQTT broker.");
         };
-        let mut talk = Talk::new(
-            self.setup,
-            self.hub,
-            &self.tags,
-            &mut *self.dialect,
-            &mut self.commands,
-            self.pictures,
-            forward,
-        );
+        let mut talk =
+            Talk::new(self.setup, self.hub, &self.tags, &mut *self.dialect, &mut self.commands, self.pictures, forward);
         let outcome = tokio::select! {
             biased;
             () = self.stop.stopped() => Ok(Why::Stopped),
@@ -194,7 +192,7 @@ impl<'a> Uplink<'a> {
     /// Says to the sinks that there is no connection, and why.
     fn lost(&mut self, broker: &BrokerUrl, cause: &str) {
         let message = format!("No connection to {broker}: {cause}");
-        self.setup.status.lost(&message);
+        self.setup.status.lost(broker, cause);
         self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, Some(&message));
         if !std::mem::replace(&mut self.is_lost, true) {
             self.hub.raise(EventKind::UplinkLost, SOURCE, message);
