@@ -416,6 +416,9 @@ impl Json {
         if self.retain && self.layout == Layout::Batch {
             faults.push("retain keeps single values; it goes with layout = \"tag\" only".into());
         }
+        if self.home_assistant.is_some() && self.layout == Layout::Batch {
+            faults.push("home_assistant reads single values; it goes with layout = \"tag\" only".into());
+        }
         for (key, topic) in [("topic", Some(&self.topic)), ("home_assistant", self.home_assistant.as_ref())] {
             if topic.is_some_and(|topic| topic.is_empty() || topic.contains(['+', '#', '\0'])) {
                 faults.push(format!("{key} must be levels of a topic, without + and #"));

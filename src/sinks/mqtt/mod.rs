@@ -14,6 +14,7 @@
 pub mod config;
 
 mod dialect;
+mod json;
 mod sparkplug;
 
 mod feed;
@@ -26,6 +27,7 @@ mod writes;
 
 mod images;
 mod status;
+mod value;
 
 pub use config::Config;
 pub use status::{Status, StatusError};
@@ -73,6 +75,6 @@ pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
             () = stop.stopped() => {}
         }
     };
-    tokio::join!(uplink::run(&setup, &hub, &stop, &outbox, Rumqtt), taker.run(&stop), beside);
+    tokio::join!(uplink::run(&setup, &hub, &stop, &outbox, Rumqtt::default()), taker.run(&stop), beside);
     outbox.settle().await;
 }

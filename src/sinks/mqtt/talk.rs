@@ -145,6 +145,9 @@ impl<'a> Talk<'a> {
                 (tag, outcome) = self.writes.next() => {
                     if let Err(quality) = outcome {
                         warn!(metric = %hub.spec(tag).name, reason = %quality, "A command was refused.");
+                        self.dialect.refused(tag);
+                        let messages = self.dialect.live(&[], hub.now());
+                        client.publish(messages).await?;
                     }
                 }
                 out = self.commands.next() => self.answer(client, out).await?,

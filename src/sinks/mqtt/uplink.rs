@@ -12,6 +12,7 @@ use super::commands::{Commands, Snapshot, TakePicture};
 use super::config::Format;
 use super::dialect::Dialect;
 use super::forward::Forward;
+use super::json::Json;
 use super::images::{self, Outbox};
 use super::sparkplug::{BdSeq, Session};
 use super::talk::{Talk, Why};
@@ -71,7 +72,7 @@ impl<'a> Uplink<'a> {
         let node = setup.node();
         let dialect: Box<dyn Dialect> = match config.format {
             Format::Sparkplug => Box::new(Session::new(config, &node)),
-            Format::Json => todo!(),
+            Format::Json => Box::new(Json::new(config, &node)),
         };
         Self {
             client_id: format!("{}-{node}", config.group),
