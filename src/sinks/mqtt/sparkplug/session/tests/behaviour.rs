@@ -101,7 +101,7 @@ fn what_a_dead_device_had_to_say_follows_its_birth_in_order_and_once() {
     assert_eq!(plant.lose("plc"), plant.said.len(), "once is enough");
     assert_eq!(plant.lose("system"), plant.said.len(), "the node is no device");
     let one = plant.sample("plc/a", 1);
-    assert_eq!(plant.live(&[one.clone()]), plant.said.len());
+    assert_eq!(plant.live(std::slice::from_ref(&one)), plant.said.len());
     let old = Sample::good(TagId(0), Value::Int32(-5), at(-5));
     plant.backlog(&[("plc/a", old), ("plc/a", one)]);
     let two = plant.sample("plc/a", 2);

@@ -147,8 +147,10 @@ fn properties(plant: &Plant) -> Vec<(&str, Option<u32>, &property_value::Value)>
     properties
 }
 
+type Named = Vec<(String, Template)>;
+
 /// Definitions and instances that a kind of message has.
-fn found_templates(plant: &Plant, kinds: &[Kind]) -> (Vec<(String, Template)>, Vec<(String, Template)>) {
+fn found_templates(plant: &Plant, kinds: &[Kind]) -> (Named, Named) {
     let is_template = |metric: &&Metric| matches!(metric.value, Some(wire::Value::TemplateValue(_)));
     let all = metrics(plant, kinds).into_iter().filter(is_template).map(|metric| match &metric.value {
         Some(wire::Value::TemplateValue(template)) => (metric.name().to_owned(), template.clone()),
@@ -165,13 +167,13 @@ fn names(template: &Template) -> Vec<&str> {
 
 const ALL: [Kind; 4] = [Kind::NBirth, Kind::DBirth, Kind::DData, Kind::NBirth];
 
-fn definitions() -> Vec<(String, Template)> {
+fn definitions() -> Named {
     let found = found_templates(&templates(), &ALL).0;
     assert!(!found.is_empty());
     found
 }
 
-fn instances() -> Vec<(String, Template)> {
+fn instances() -> Named {
     let found = found_templates(&templates(), &ALL).1;
     assert!(found.len() > 6);
     found

@@ -164,7 +164,7 @@ tck! {
         let data = found_templates(&templates(), &[Kind::DData]).1;
         assert!(data.len() == 6 && data.iter().all(|(_, t)| t.metrics.len() == 1));
     }
-    tck_id_payloads_template_ref_definition: { assert!(definitions().iter().all(|(_, t)| t.template_ref == None)); }
+    tck_id_payloads_template_ref_definition: { assert!(definitions().iter().all(|(_, t)| t.template_ref().is_empty())); }
     tck_id_payloads_template_ref_instance: { assert!(instances().iter().all(|(_, t)| t.template_ref() == definitions()[0].0)); }
     tck_id_payloads_template_is_definition: {
         assert!(definitions().iter().chain(&instances()).all(|(_, t)| t.is_definition.is_some()));
