@@ -16,10 +16,17 @@
 
 pub mod config;
 
-#[allow(dead_code, reason = "the uplink does not use all of it yet")]
+#[allow(dead_code, reason = "until the uplink drives it")]
+mod commands;
+#[allow(dead_code, reason = "until the uplink drives it")]
 mod dialect;
-#[allow(dead_code, reason = "the uplink does not use all of it yet")]
+pub mod forward;
+#[allow(dead_code, reason = "until the uplink drives it")]
 mod sparkplug;
+pub mod status;
+
+#[allow(dead_code, unused_imports, reason = "not wired yet")]
+mod images;
 
 mod loss;
 mod uplink;

@@ -102,9 +102,7 @@ impl Uplink<'_> {
         let opened = async {
             let mut client = dial.dial(connect).await?;
             // Before the birth, so that a host that answers it is heard.
-            for filter in self.session.filters(&self.hub.tags()) {
-                client.subscribe(filter).await?;
-            }
+            client.subscribe(self.session.filters(&self.hub.tags())).await?;
             Ok(client)
         };
         let mut client = tokio::select! {
@@ -161,9 +159,7 @@ impl Uplink<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
         let mut pending: Vec<Sample> = Vec::new();
-        for message in self.birth() {
-            client.publish(message).await?;
-        }
+        client.publish(self.birth()).await?;
         self.connected = Some(Instant::now());
         self.back();
         info!(broker = %self.setup.config.brokers()[0], "Connected to the MQTT broker.");
@@ -180,9 +176,7 @@ impl Uplink<'_> {
                 }
                 () = tokio::time::sleep_until(birth_due.unwrap_or(born)), if birth_due.is_some() => {
                     structure.mark_unchanged();
-                    for message in self.birth() {
-                        client.publish(message).await?;
-                    }
+                    client.publish(self.birth()).await?;
                     (born, birth_due) = (Instant::now(), None);
                 }
                 changed = structure.changed() => {
@@ -198,9 +192,7 @@ impl Uplink<'_> {
                     loss.look(every.lost());
                     // Between the request for a rebirth and the birth no data may go out (Sparkplug 3.0, 5.17).
                     if birth_due.is_none() {
-                        for message in self.session.live(&std::mem::take(&mut pending), hub.now()) {
-                            client.publish(message).await?;
-                        }
+                        client.publish(self.session.live(&std::mem::take(&mut pending), hub.now())).await?;
                     }
                 }
                 batch = every.next() => {
@@ -244,9 +236,7 @@ impl Uplink<'_> {
         let now = self.hub.now();
         let last = self.session.death(now);
         let exchange = async {
-            for message in last {
-                client.publish(message).await?;
-            }
+            client.publish(last).await?;
             client.disconnect_with_will().await
         };
         match tokio::time::timeout(FAREWELL, exchange).await {
