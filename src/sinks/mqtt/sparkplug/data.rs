@@ -14,6 +14,9 @@ use std::collections::HashMap;
 
 const PAYLOAD: usize = 96 * 1024;
 
+/// What stands around a metric in its message: key and length.
+const AROUND: usize = 4;
+
 /// The alias of a plain metric; unique, because a tag's number is. 0 is left out: some take it for none.
 pub(super) fn alias_of_tag(tag: TagId) -> u64 {
     u64::from(tag.0) + 1
@@ -119,7 +122,7 @@ fn runs(items: Vec<Item>) -> Vec<Vec<Item>> {
 fn split(metrics: Vec<Metric>, messages: &mut Vec<Vec<Metric>>) {
     let (mut message, mut size) = (Vec::new(), 0);
     for metric in metrics {
-        let length = metric.encoded_len();
+        let length = metric.encoded_len() + AROUND;
         if size + length > PAYLOAD && !message.is_empty() {
             messages.push(std::mem::take(&mut message));
             size = 0;

@@ -5,7 +5,7 @@
 
 use super::names::{self, spot};
 use super::template::{Definition, Templates};
-use crate::model::{DataType, TagId, TagName, TagSpec};
+use crate::model::{DataType, TagId, TagName, TagSpec, folders};
 use crate::mqtt::sparkplug::codec;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -61,21 +61,21 @@ impl Layout {
     pub(super) fn new(tags: &[(TagId, Arc<TagSpec>)], templates: &Templates, cameras: &BTreeSet<String>) -> Self {
         // A host cannot be told of a metric whose type is to come; when it has, there is another birth.
         let typed = || tags.iter().filter(|(_, spec)| spec.data_type != DataType::Variant);
-        let mut folders: BTreeSet<Arc<str>> = cameras.iter().map(|camera| names::of_camera(camera).into()).collect();
+        let mut devices: BTreeSet<Arc<str>> = cameras.iter().map(|camera| names::of_camera(camera).into()).collect();
         for folder in typed().filter_map(|(_, spec)| spot(spec.name.as_str()).0) {
-            if !folders.contains(folder) {
-                folders.insert(folder.into());
+            if !devices.contains(folder) {
+                devices.insert(folder.into());
             }
         }
         let sorted = templates
             .sort(typed().map(|(_, spec)| (spec.name.as_str(), codec::metric_type(spec.data_type, spec.is_array))));
-        let mut layout = Self { devices: names::devices(&folders), ..Self::default() };
+        let mut layout = Self { devices: names::devices(&devices), ..Self::default() };
         for (folder, template) in &sorted.misfits {
             layout.notices.push(format!(
                 "The folder {folder} has other tags than most that are the template {template}, so it is no instance."
             ));
         }
-        for folder in folders {
+        for folder in devices {
             layout.places.insert(Place::Device(folder), Vec::new());
         }
         let taken: BTreeSet<&str> = sorted.definitions.iter().map(|definition| definition.name.as_ref()).collect();
@@ -83,7 +83,7 @@ impl Layout {
         for (id, spec) in typed() {
             let (folder, metric) = spot(spec.name.as_str());
             let place = folder.map_or(Place::Node, |folder| Place::Device(folder.into()));
-            let of = crate::model::folders(spec.name.as_str()).find(|folder| sorted.instances.contains_key(folder));
+            let of = folders(spec.name.as_str()).find(|folder| sorted.instances.contains_key(folder));
             let instance = of.map(|folder| {
                 let made = || instance(folder, &sorted.instances[folder], spec, &metric, *id);
                 instances.entry(folder).or_insert_with(|| Arc::new(made())).clone()
@@ -248,6 +248,7 @@ mod tests {
         assert_eq!(shown(&layout1, "plc"), ["Motor:m1.a", "Motor:m1.b/c", "Motor:m2.a", "Motor:m2.b/c", "x"]);
         assert_eq!(layout1.metric(&Place::Device("plc".into()), "m2/b/c"), Some(TagId(3)));
         let layout2 = layout(&["m1/a", "cameras/c/a"], &templates("**"), &[]);
+        assert_eq!(shown(&layout2, "cameras/c"), ["Motor:c.a"], "no instance is in several devices");
         assert_eq!(shown(&layout2, "m1"), ["Motor:m1.a"]);
         let layout3 = layout(&["system/net/e0/up", "system/net/e1/up"], &templates("system/net/*"), &[]);
         let instances = ["Motor:Properties/system/net/e0.up", "Motor:Properties/system/net/e1.up"];

@@ -39,6 +39,11 @@ pub(super) fn spot(name: &str) -> (Option<&str>, String) {
     }
 }
 
+/// Whether there are several devices in a folder.
+pub(super) fn is_above_devices(folder: &str) -> bool {
+    CAMERAS.strip_suffix('/') == Some(folder)
+}
+
 /// The folder of a camera's tags.
 pub(super) fn of_camera(camera: &str) -> String {
     format!("{CAMERAS}{camera}")

@@ -5,6 +5,7 @@
 //! folder is the whole device, with the device's.
 
 use super::super::config::Template as Wanted;
+use super::names;
 use crate::base::selection::Selection;
 use crate::model::folders;
 use crate::mqtt::sparkplug::proto::DataType as Type;
@@ -39,7 +40,8 @@ impl Templates {
 
     /// The outermost folder above a tag that a template matches; the template by its place.
     fn folder<'a>(&self, name: &'a str) -> Option<(&'a str, usize)> {
-        folders(name).find_map(|folder| {
+        // An instance is in one place.
+        folders(name).filter(|folder| !names::is_above_devices(folder)).find_map(|folder| {
             let found = self.0.iter().position(|(_, pattern)| pattern.contains(folder));
             found.map(|at| (folder, at))
         })
