@@ -127,7 +127,9 @@ mod tests {
     fn at_qos_0_what_was_sent_in_the_last_keep_alives_before_a_loss_is_not_settled() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut forward = Forward::new(Some(45 * second), 1000);
-        (0..100u32).for_each(|n| drop(forward.sent(Sent::Live(n.into()..u64::from(n) + 1), 1, start + n * second)));
+        for n in 0..100 {
+            forward.sent(Sent::Live(n.into()..u64::from(n) + 1), 1, start + n * second);
+        }
         assert_eq!(forward.next_due(), Some(start + 45 * second));
         let due = live(forward.due(start + 99 * second));
         assert_eq!((due.len(), due.last()), (55, Some(&(54..55))), "up to the 54th second");
