@@ -3,6 +3,7 @@
 //!     plan      configuration, data folder      a fault here is exit code 2, nothing has started
 //!     running   what runs of it, part by part
 //!     control   `vedette reload`, which becomes Hub::reload
+//!     simulate  many uplinks in one process, for `vedette fleet simulate`
 //!     reload    SIGHUP, or Hub::reload: a plan again; a fault and the old one keeps running, else the difference is made
 //!
 //! Nothing here can end the process after the start: a lost device, a broker that is away, a fault inside a protocol
@@ -13,6 +14,7 @@
 mod control;
 mod plan;
 mod running;
+mod simulate;
 mod version;
 
 use crate::base::{self, Clock, Tasks, logs};
@@ -26,6 +28,7 @@ use control::Control;
 pub use control::{AskError, ask_to_reload};
 use plan::Plan;
 use running::{Changed, Running};
+pub use simulate::{Counts, Simulated, SimulateError, Simulation};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

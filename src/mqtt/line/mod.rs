@@ -31,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// ends the connection at the first larger packet.
 const INCOMING: u32 = 4 * 1024 * 1024;
 
-/// Commands that wait while a publish is on its way. When full, further ones are dropped and counted in the log.
+/// Commands that wait while a publish is on its way.
 const COMMANDS: usize = 256;
 /// PUBLISH packets on their way. The client has a place for each from the start, and would have 65 535, which are 16 MB.
 const UNACKNOWLEDGED: u16 = 64;
@@ -119,7 +119,16 @@ pub trait Client: Send {
 }
 
 /// Over TCP or TLS, MQTT 5.
-pub struct Rumqtt;
+pub struct Rumqtt {
+    /// Messages that came in and wait to be taken. When full, further ones are dropped and counted in the log.
+    pub waiting: usize,
+}
+
+impl Default for Rumqtt {
+    fn default() -> Self {
+        Self { waiting: COMMANDS }
+    }
+}
 
 pub struct Connection {
     broker: BrokerUrl,
@@ -144,7 +153,7 @@ impl Dial for Rumqtt {
         let (broker, patience) = (connect.access.broker.clone(), connect.access.keep_alive.mul_f64(1.5));
         let options = tokio::task::spawn_blocking(move || options(connect)).await.expect("options() does not panic")?;
         let (client, event_loop) = AsyncClient::builder(options).capacity(16).build();
-        let (sender, inbox) = mpsc::channel(COMMANDS);
+        let (sender, inbox) = mpsc::channel(self.waiting);
         let pump = Box::pin(pump(event_loop, sender));
         let mut connection = Connection { broker: broker.clone(), client, pump, inbox, ended: None, patience };
         match tokio::time::timeout(CONNECT_TIMEOUT, connection.connected()).await {

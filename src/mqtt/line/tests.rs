@@ -64,7 +64,7 @@ fn files_that_do_not_do_are_named_with_their_key() {
 #[tokio::test]
 async fn a_broker_that_is_not_there_is_an_error_with_its_address() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let outcome = Rumqtt.dial(connect(&format!("broker = 'mqtt://127.0.0.1:{port}'"))).await;
+    let outcome = Rumqtt::default().dial(connect(&format!("broker = 'mqtt://127.0.0.1:{port}'"))).await;
     let error = outcome.err().map(|error| error.to_string()).unwrap();
     assert_eq!(error, format!("mqtt://127.0.0.1:{port}: Connection refused (os error 111)"));
 }

@@ -26,7 +26,7 @@ pub use config::Config;
 
 use crate::base::Stop;
 use crate::hub::Hub;
-use crate::mqtt::line::Rumqtt;
+use crate::mqtt::line::{Dial, Rumqtt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,5 +42,10 @@ pub struct Setup {
 
 /// Keeps the uplink running. Returns when asked to stop, after a goodbye to the broker of two seconds at most.
 pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
-    uplink::run(&setup, &hub, &stop, Rumqtt).await;
+    run_over(setup, hub, stop, Rumqtt::default()).await;
+}
+
+/// The same over another line, as one that counts what goes over it.
+pub async fn run_over(setup: Arc<Setup>, hub: Hub, stop: Stop, dial: impl Dial) {
+    uplink::run(&setup, &hub, &stop, dial).await;
 }
