@@ -28,7 +28,7 @@ use control::Control;
 pub use control::{AskError, ask_to_reload};
 use plan::Plan;
 use running::{Changed, Running};
-pub use simulate::{Counts, Simulated, SimulateError, Simulation};
+pub use simulate::{Counts, SimulateError, Simulated, Simulation};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

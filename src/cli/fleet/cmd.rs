@@ -94,7 +94,8 @@ fn order(arguments: &Arguments) -> Result<Order<'_>, Failure> {
         (Some(role), _) => role.as_str(),
         (None, Some(role)) => role,
         (None, None) => {
-            let what = format!("who may give the command {command:?} is not known here: say --role viewer, operator or admin");
+            let what =
+                format!("who may give the command {command:?} is not known here: say --role viewer, operator or admin");
             return Err(Failure::Wrong(what));
         }
     };
@@ -103,11 +104,12 @@ fn order(arguments: &Arguments) -> Result<Order<'_>, Failure> {
 }
 
 async fn tell_all(arguments: &Arguments, order: &Order<'_>) -> Result<(), Failure> {
-    let nodes = node::find(&arguments.broker, std::slice::from_ref(&arguments.node), arguments.time).await?;
+    let nodes = node::find(&arguments.broker, &arguments.node, arguments.time).await?;
     if nodes.len() > 1 && !arguments.all {
         let names: Vec<String> = nodes.iter().take(10).map(Address::to_string).collect();
         let rest = if nodes.len() > 10 { ", …" } else { "" };
-        let what = format!("these are {} nodes: {}{rest}\nsay --all if all of them are meant", nodes.len(), names.join(", "));
+        let what =
+            format!("these are {} nodes: {}{rest}\nsay --all if all of them are meant", nodes.len(), names.join(", "));
         return Err(Failure::Wrong(what));
     }
     let count = nodes.len();
@@ -191,11 +193,7 @@ async fn tell(
 }
 
 /// As any Sparkplug node understands it.
-async fn rebirth(
-    session: &mut session::Session,
-    address: &Address,
-    timeout: Duration,
-) -> Result<Ending, ClientError> {
+async fn rebirth(session: &mut session::Session, address: &Address, timeout: Duration) -> Result<Ending, ClientError> {
     let now = session.now();
     session.publish(say::rebirth(&address.group, &address.node, now)).await?;
     let birth = format!("spBv1.0/{}/NBIRTH/{}", address.group, address.node);

@@ -137,13 +137,7 @@ fn text_of(result: &Json) -> Option<&str> {
     result.as_str().or_else(|| result.get("toml").and_then(Json::as_str))
 }
 
-async fn ask(
-    session: &mut Session,
-    address: &Address,
-    who: &Who,
-    command: &str,
-    args: Json,
-) -> Result<Json, Failure> {
+async fn ask(session: &mut Session, address: &Address, who: &Who, command: &str, args: Json) -> Result<Json, Failure> {
     let request = Request::new(command, args, ADMIN);
     let ending = call::call(session, address, &request, who.patience(), |_, _| None).await;
     done(address, ending)
@@ -213,13 +207,7 @@ async fn apply(arguments: &Apply) -> Result<(), Failure> {
 }
 
 /// Waits until the device gives back the configuration that it was given.
-async fn check(
-    session: &mut Session,
-    address: &Address,
-    who: &Who,
-    toml: &str,
-    until: Instant,
-) -> Result<(), Failure> {
+async fn check(session: &mut Session, address: &Address, who: &Who, toml: &str, until: Instant) -> Result<(), Failure> {
     loop {
         let request = Request::new("config.get", json!({}), ADMIN);
         let patience = Patience { answer: AGAIN, end: who.timeout };

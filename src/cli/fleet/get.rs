@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 async fn get(arguments: &Arguments) -> Result<(), Failure> {
     let mut interrupt = Interrupt::new()?;
     let address = tokio::select! {
-        found = node::find_one(&arguments.broker, &arguments.node, arguments.time) => found?,
+        found = node::find_first(&arguments.broker, &arguments.node, arguments.time) => found?,
         () = interrupt.received() => return Err(Failure::failed("interrupted".into())),
     };
     let filters = session::node(Some(&address.group), &address.node);
@@ -77,7 +77,9 @@ async fn get(arguments: &Arguments) -> Result<(), Failure> {
     }
     match node.life {
         Life::Dead => output.note(&format!("{key} is dead; these are the last values")),
-        Life::Heard | Life::Missed => output.note(&format!("{key}: its birth was not heard; there may be more metrics")),
+        Life::Heard | Life::Missed => {
+            output.note(&format!("{key}: its birth was not heard; there may be more metrics"))
+        }
         Life::Born => {}
     }
     match is_any {

@@ -43,7 +43,9 @@ pub(super) struct Arguments {
 }
 
 fn camera(text: &str) -> Result<String, String> {
-    SparkplugId::new(text).map(|camera| camera.to_string()).map_err(|_| "a camera's name is one level of a topic".into())
+    SparkplugId::new(text)
+        .map(|camera| camera.to_string())
+        .map_err(|_| "a camera's name is one level of a topic".into())
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -3,9 +3,10 @@
 use super::super::glob::Glob;
 use super::super::remote::Failure;
 use super::broker::{Broker, explain};
-use super::host::Limits;
-use super::session::{self, Session};
+use super::host::{Host, Limits};
+use super::session;
 use crate::mqtt::sparkplug::SparkplugId;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -79,54 +80,50 @@ impl Written {
 }
 
 /// All nodes that are meant. Those that are not written in full have to be heard, for which there is `time`.
-pub(super) async fn find(broker: &Broker, written: &[Written], time: Duration) -> Result<Vec<Address>, Failure> {
-    let mut found: Vec<Address> = written.iter().filter_map(Written::address).collect();
-    let open: Vec<&Written> = written.iter().filter(|written| written.address().is_none()).collect();
-    if !open.is_empty() {
-        let filters = open.iter().flat_map(|written| written.filters()).collect();
-        // Only listening: who is to be told something need not be born anew for it.
-        let mut session = broker.open_quietly(Limits::FLEET, filters).await?;
-        listen(&mut session, time).await?;
-        for written in open {
-            let nodes = session.host.nodes();
-            let fitting: Vec<Address> = nodes
-                .filter(|node| written.fits(&node.group, &node.name))
-                .map(|node| Address { group: node.group.to_string(), node: node.name.to_string() })
-                .collect();
-            if fitting.is_empty() {
-                return Err(Failure::failed(format!(
-                    "{written}: nothing was heard of such a node within {} s\nwrite GROUP/NODE to do without listening, or listen \
-                     longer with --for; `vedette fleet ls` shows who speaks",
-                    time.as_secs_f64()
-                )));
-            }
-            found.extend(fitting);
-        }
-    }
-    found.sort();
-    found.dedup();
-    Ok(found)
+pub(super) async fn find(broker: &Broker, written: &Written, time: Duration) -> Result<Vec<Address>, Failure> {
+    look(broker, written, time, usize::MAX).await
 }
 
-async fn listen(session: &mut Session, time: Duration) -> Result<(), Failure> {
+/// Ends when `enough` are found.
+async fn look(broker: &Broker, written: &Written, time: Duration, enough: usize) -> Result<Vec<Address>, Failure> {
+    if let Some(address) = written.address() {
+        return Ok(vec![address]);
+    }
+    // Only listening: who is to be told something need not be born anew for it.
+    let mut session = broker.open_quietly(Limits::FLEET, written.filters()).await?;
     let until = Instant::now() + time;
-    loop {
-        match session.next_until(until).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(()),
-            Err(error) => return Err(Failure::failed(explain(&error))),
+    let mut found = BTreeSet::new();
+    while found.len() < enough
+        && let Some(received) = session.next_until(until).await.map_err(|error| Failure::failed(explain(&error)))?
+    {
+        if let Some((group, node)) = Host::speaker(&received.topic)
+            && written.fits(group, node)
+        {
+            found.insert(Address { group: group.to_owned(), node: node.to_owned() });
         }
     }
+    if found.is_empty() {
+        return Err(Failure::failed(format!(
+            "{written}: nothing was heard of such a node within {} s\nwrite GROUP/NODE to do without listening, or listen longer \
+             with --for; `vedette fleet ls` shows who speaks",
+            time.as_secs_f64()
+        )));
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The first node that is called so; for who only looks.
+pub(super) async fn find_first(broker: &Broker, written: &Written, time: Duration) -> Result<Address, Failure> {
+    let found = look(broker, written, time, 1).await?;
+    Ok(found.into_iter().next().expect("none is an error"))
 }
 
 /// The one node that is meant.
 pub(super) async fn find_one(broker: &Broker, written: &Written, time: Duration) -> Result<Address, Failure> {
-    let mut found = find(broker, std::slice::from_ref(written), time).await?;
+    let mut found = find(broker, written, time).await?;
     match (found.pop(), found.len()) {
         (Some(one), 0) => Ok(one),
-        (_, others) => {
-            Err(Failure::Wrong(format!("{written}: {} nodes are called so; write GROUP/NODE", others + 1)))
-        }
+        (_, others) => Err(Failure::Wrong(format!("{written}: {} nodes are called so; write GROUP/NODE", others + 1))),
     }
 }
 

@@ -37,11 +37,7 @@ pub(super) fn node(group: Option<&str>, node: &str) -> Vec<String> {
 
 impl Session {
     /// Gives the host back if it fails.
-    pub(super) async fn open(
-        connect: Connect,
-        host: Host,
-        filters: &[String],
-    ) -> Result<Self, (ClientError, Host)> {
+    pub(super) async fn open(connect: Connect, host: Host, filters: &[String]) -> Result<Self, (ClientError, Host)> {
         let line = match (Rumqtt { waiting: WAITING }).dial(connect).await {
             Ok(line) => line,
             Err(error) => return Err((error, host)),

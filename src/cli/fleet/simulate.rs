@@ -56,17 +56,18 @@ async fn simulate(arguments: &Arguments) -> Result<(), Failure> {
         interval: arguments.interval,
     };
     let simulation = Simulation::start(&simulated).map_err(|error| Failure::failed(error.to_string()))?;
-    let mut show = Show { output: Output::new(arguments.json), last: Counts::default(), most: 0, began: Instant::now() };
+    let mut show =
+        Show { output: Output::new(arguments.json), last: Counts::default(), most: 0, began: Instant::now() };
     let time = arguments.time.unwrap_or(Duration::MAX);
     let shown = tokio::select! {
         shown = show.run(&simulation) => shown,
         () = tokio::time::sleep(time) => Ok(()),
         () = interrupt.received() => Ok(()),
     };
-    let counts = simulation.counts();
+    let (counts, time) = (simulation.counts(), show.began.elapsed());
     simulation.stop().await;
     shown?;
-    show.end(counts, arguments.devices)
+    show.end(counts, time, arguments.devices)
 }
 
 struct Show {
@@ -88,7 +89,8 @@ impl Show {
 
     fn second(&mut self, now: Counts) -> Result<(), Failure> {
         let last = std::mem::replace(&mut self.last, now);
-        let (births, messages, bytes) = (now.births - last.births, now.messages - last.messages, now.bytes - last.bytes);
+        let (births, messages, bytes) =
+            (now.births - last.births, now.messages - last.messages, now.bytes - last.bytes);
         let (connects, refused) = (now.connects - last.connects, now.refused - last.refused);
         self.most = self.most.max(births);
         let seconds = self.began.elapsed().as_secs_f64().round();
@@ -106,8 +108,8 @@ impl Show {
         ))
     }
 
-    fn end(&mut self, counts: Counts, devices: u32) -> Result<(), Failure> {
-        let seconds = self.began.elapsed().as_secs_f64();
+    fn end(&mut self, counts: Counts, time: Duration, devices: u32) -> Result<(), Failure> {
+        let seconds = time.as_secs_f64();
         let again = counts.connects.saturating_sub(u64::from(devices));
         let size = counts.birth_bytes.checked_div(counts.births).unwrap_or(0);
         if self.output.is_json {

@@ -113,9 +113,9 @@ async fn is_born(
         let node = session.host.node(&to.to_string()).filter(|node| node.life == Life::Born);
         let is_born = match device {
             None => node.is_some(),
-            Some(device) => node
-                .and_then(|node| node.devices.get(device))
-                .is_some_and(|device| device.life == Life::Born),
+            Some(device) => {
+                node.and_then(|node| node.devices.get(device)).is_some_and(|device| device.life == Life::Born)
+            }
         };
         if is_born {
             return Ok(true);

@@ -310,12 +310,9 @@ mod tests {
         let shown = held(&mut metric(Type::DataSet, wire::Value::DatasetValue(set)), Type::DataSet, 100);
         let text = r#"{"columns":["a","b"],"rows":[[1,"x"]],"types":["Int32","Unknown"]}"#;
         assert_eq!(shown, Held::Json(text.into()));
-        let member = payload::Metric {
-            name: Some("Speed".into()),
-            ..metric(Type::Int16, wire::Value::IntValue(0xFFFF))
-        };
-        let template =
-            Template { metrics: vec![member], template_ref: Some("Motor".into()), ..Default::default() };
+        let member =
+            payload::Metric { name: Some("Speed".into()), ..metric(Type::Int16, wire::Value::IntValue(0xFFFF)) };
+        let template = Template { metrics: vec![member], template_ref: Some("Motor".into()), ..Default::default() };
         let shown = held(&mut metric(Type::Template, wire::Value::TemplateValue(template)), Type::Template, 100);
         assert_eq!(shown, Held::Json(r#"{"metrics":{"Speed":-1},"template":"Motor"}"#.into()));
     }

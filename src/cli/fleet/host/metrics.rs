@@ -189,14 +189,9 @@ impl Metrics {
 /// What an alias takes in the table, about.
 const ALIAS: usize = 48;
 
-fn read(
-    told: &mut payload::Metric,
-    name: Arc<str>,
-    old: Option<&Metric>,
-    time: Option<u64>,
-    longest: usize,
-) -> Metric {
-    let kind = metric::kind(told).or(old.map(|old| old.kind)).unwrap_or_else(|| metric::likely_kind(told.value.as_ref()));
+fn read(told: &mut payload::Metric, name: Arc<str>, old: Option<&Metric>, time: Option<u64>, longest: usize) -> Metric {
+    let kind =
+        metric::kind(told).or(old.map(|old| old.kind)).unwrap_or_else(|| metric::likely_kind(told.value.as_ref()));
     let Properties { quality, reason, unit } = Properties::read(told.properties.as_ref());
     let millis = told.timestamp.or(time).and_then(|millis| i64::try_from(millis).ok());
     Metric {

@@ -105,10 +105,10 @@ impl Host {
         self.nodes.values_mut()
     }
 
-    /// The node that a message is about, as `group/node`.
-    pub fn key_of(topic: &str) -> Option<String> {
+    /// The group and the node that a message is about.
+    pub fn speaker(topic: &str) -> Option<(&str, &str)> {
         match Topic::parse(topic) {
-            Topic::Edge { group, node, .. } => Some(format!("{group}/{node}")),
+            Topic::Edge { group, node, .. } => Some((group, node)),
             Topic::State(_) | Topic::Other | Topic::Wrong => None,
         }
     }
@@ -174,9 +174,7 @@ impl Host {
             return;
         }
         let told = match (payload, serde_json::from_slice::<StatePayload>(payload)) {
-            (_, Ok(told)) => {
-                Primary { is_online: told.online, time: told.timestamp.map(Timestamp::from_millis) }
-            }
+            (_, Ok(told)) => Primary { is_online: told.online, time: told.timestamp.map(Timestamp::from_millis) },
             // Sparkplug 2.2.
             (b"ONLINE", _) => Primary { is_online: true, time: None },
             (b"OFFLINE", _) => Primary { is_online: false, time: None },

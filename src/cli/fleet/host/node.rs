@@ -178,14 +178,7 @@ impl Node {
         Outcome::Taken
     }
 
-    fn device(
-        &mut self,
-        name: &str,
-        kind: Kind,
-        payload: Payload,
-        store: &mut Store,
-        now: Timestamp,
-    ) -> Misfits {
+    fn device(&mut self, name: &str, kind: Kind, payload: Payload, store: &mut Store, now: Timestamp) -> Misfits {
         if !self.devices.contains_key(name) {
             if self.devices.len() >= DEVICES {
                 return Misfits { faulty: 1, unknown: false };
@@ -264,9 +257,10 @@ impl Node {
     /// A metric of the node (`None`) or of a device by name.
     pub fn each(&self) -> impl Iterator<Item = (Option<&Arc<str>>, &super::metric::Metric)> {
         let own = self.metrics.list().iter().map(|metric| (None, metric));
-        let of_devices = self.devices.iter().flat_map(|(name, device)| {
-            device.metrics.list().iter().map(move |metric| (Some(name), metric))
-        });
+        let of_devices = self
+            .devices
+            .iter()
+            .flat_map(|(name, device)| device.metrics.list().iter().map(move |metric| (Some(name), metric)));
         own.chain(of_devices)
     }
 

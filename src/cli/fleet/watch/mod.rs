@@ -141,9 +141,11 @@ impl Watch<'_> {
             for _ in 0..AT_ONCE {
                 match session.next_until(turn).await {
                     Ok(Some(received)) => {
-                        if let (Face::Lines(lines), Some(key)) = (&mut self.face, Host::key_of(&received.topic)) {
+                        if let (Face::Lines(lines), Some((group, node))) =
+                            (&mut self.face, Host::speaker(&received.topic))
+                        {
                             let now = session.now();
-                            lines.tell(&mut session.host, &key, now)?;
+                            lines.tell(&mut session.host, &format!("{group}/{node}"), now)?;
                         }
                     }
                     Ok(None) => break,

@@ -36,13 +36,7 @@ impl Screen {
         Ok(Self { terminal: ratatui::try_init()?, has_colours })
     }
 
-    pub(super) fn draw(
-        &mut self,
-        title: &str,
-        host: &mut Host,
-        view: &View,
-        now: Timestamp,
-    ) -> io::Result<Drawn> {
+    pub(super) fn draw(&mut self, title: &str, host: &mut Host, view: &View, now: Timestamp) -> io::Result<Drawn> {
         let colours = self.has_colours;
         let mut drawn = Drawn::default();
         self.terminal.draw(|frame| drawn = draw(frame, title, host, view, now, colours))?;

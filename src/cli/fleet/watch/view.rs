@@ -141,7 +141,7 @@ mod tests {
         let keys: Vec<String> = (0..30).map(|node| format!("G/{node:02}")).collect();
         let shown = Shown { keys: &keys, page: 10, lines: 25 };
         let mut view = View::default();
-        let mut press = |view: &mut View, code| view.key(KeyEvent::from(code), &shown);
+        let press = |view: &mut View, code| view.key(KeyEvent::from(code), &shown);
         for (code, chosen) in [
             (KeyCode::Down, "G/01"),
             (KeyCode::PageDown, "G/11"),
