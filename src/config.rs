@@ -22,7 +22,8 @@ pub struct Config {
     pub device: Device,
     pub ua_server: Option<Spanned<sinks::ua_server::Config>>,
     pub mqtt: Option<Spanned<sinks::mqtt::Config>>,
-    pub history: Option<Spanned<store::Config>>,
+    pub store: Option<Spanned<store::Config>>,
+    pub history: Option<Spanned<store::history::Config>>,
     #[serde(default)]
     pub cameras: Option<Spanned<cameras::Config>>,
     #[serde(default)]
@@ -144,6 +145,9 @@ impl Config {
         if let Some(table) = &self.mqtt {
             add("[mqtt]", table.span(), table.get_ref().validate());
         }
+        if let Some(table) = &self.store {
+            add("[store]", table.span(), table.get_ref().check());
+        }
         if let Some(table) = &self.history {
             add("[history]", table.span(), table.get_ref().check());
         }
@@ -207,7 +211,7 @@ impl Config {
 fn folder_taken(source: &Source, span: &Range<usize>, table: &Table) -> Option<Fault> {
     let first = table.name().split('/').next()?;
     let is_own = matches!(table, Table::System(_));
-    (!is_own && ["system", "cameras", "store"].contains(&first)).then(|| {
+    (!is_own && ["system", "cameras", "store", "mqtt"].contains(&first)).then(|| {
         let what = format!("{first:?} is the folder of the device's own tags; choose another name");
         source.fault(table.table(), span, "name", what)
     })
@@ -304,6 +308,9 @@ impl Source {
         if let Some(rest) = message.strip_prefix("unknown field `")
             && let Some((unknown, known)) = rest.split_once("`, ")
         {
+            if table == "[history]" && ["max_bytes", "max_age", "commit_interval"].contains(&unknown) {
+                return fault(&table, format!("`{unknown}` has moved to the table [store], for history and uplink"));
+            }
             let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
             return fault(&table, unknown_key(unknown, &known));
         }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use vedette::base::{Clock, Tasks};
 use vedette::model::{Sample, TagId, TagName, Timestamp, Value};
-use vedette::store::{Config, Direction, Store};
+use vedette::store::{Arrival, Config, Direction, Store};
 
 /// Set for the process that is to be killed: the folder it writes to.
 const FOLDER: &str = "VEDETTE_TEST_STORE";
@@ -52,7 +52,7 @@ async fn writer() {
         let now = Clock::real().now().into();
         let samples: Vec<_> = (next..next + GROUP).map(|n| Sample::good(TagId(0), Value::Int64(n), now)).collect();
         next += GROUP;
-        store.append(samples.iter().map(|sample| (&name, sample)));
+        store.append(samples.iter().map(|sample| Arrival::kept(&name, sample)));
         until(|| store.state().samples >= before + next as u64).await;
         eprintln!("synced {next}");
     }
@@ -128,7 +128,7 @@ async fn a_disk_that_is_full_or_read_only_is_said_and_what_came_meanwhile_is_wri
         let samples: Vec<_> =
             (next..next + count).map(|n| Sample::good(TagId(0), Value::Int64(n), Timestamp::from_ticks(n))).collect();
         next += count;
-        store.append(samples.iter().map(|sample| (&name, sample)));
+        store.append(samples.iter().map(|sample| Arrival::kept(&name, sample)));
         next
     };
     let first = append(100);
@@ -152,7 +152,7 @@ async fn a_disk_that_is_full_or_read_only_is_said_and_what_came_meanwhile_is_wri
     let (store, tasks) = open(&folder);
     let samples: Vec<_> =
         (0..10).map(|n| Sample::good(TagId(0), Value::Int64(full + n), Timestamp::from_ticks(full + n))).collect();
-    store.append(samples.iter().map(|sample| (&name, sample)));
+    store.append(samples.iter().map(|sample| Arrival::kept(&name, sample)));
     until(|| store.state().is_writing == Some(false)).await;
     let reason = store.state().last_error.unwrap();
     assert!(reason.contains("Read-only"), "{reason}");

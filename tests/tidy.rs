@@ -16,7 +16,7 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
     ("hub", &["model", "base"], &["tokio"]),
     ("store", &["model", "base"], &["redb"]),
     ("opcua", &["model", "base"], &["opcua", "tokio"]),
-    ("mqtt", &["model", "base"], &["tokio", "rumqttc"]),
+    ("mqtt", &["model", "base"], &["tokio", "rumqttc", "rumqttc_v4"]),
     ("users", &["model", "base", "opcua"], &["tokio", "toml", "argon2"]),
     ("cameras", &["model", "base", "hub"], &["tokio", "v4l", "turbojpeg"]),
     ("sources", &["model", "base", "hub", "opcua"], &["tokio", "opcua", "toml"]),
@@ -34,7 +34,8 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Crates that only the modules named above may use.
-const WATCHED: &[&str] = &["tokio", "opcua", "rumqttc", "redb", "v4l", "turbojpeg", "toml", "clap", "argon2"];
+const WATCHED: &[&str] =
+    &["tokio", "opcua", "rumqttc", "rumqttc_v4", "redb", "v4l", "turbojpeg", "toml", "clap", "argon2"];
 
 /// Folders whose children must not know each other.
 const STRANGERS: &[&str] = &["sources", "sinks"];

@@ -143,7 +143,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(path.join(SOCKET)).unwrap());
 
         let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
-        let mut reloads = hub.reloads();
+        let mut reloads = hub.demands();
         let control = Arc::new(Control::listen(&path).unwrap());
         assert!(Control::listen(&path).is_err(), "one is enough");
         let served = control.clone();

@@ -20,7 +20,7 @@ mod version;
 use crate::base::{self, Clock, Tasks, logs};
 use crate::cameras::CameraConfig;
 use crate::config::{self, Fault, Faults};
-use crate::hub::{Hub, Reload};
+use crate::hub::{DeviceRequest, Hub};
 use crate::model::EventKind;
 use crate::opcua::trust;
 use crate::sinks::ua_server;
@@ -70,7 +70,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 
     let clock = Clock::real();
     let hub = Hub::new(clock.clone());
-    let mut reloads = hub.reloads();
+    let mut reloads = hub.demands();
     let (name, data_dir) = (plan.device.name.clone(), plan.data_dir.clone());
     let mut running = Running::start(plan, options, hub.clone(), &clock)?;
     let control = listen_to_the_shell(&data_dir, &hub);
@@ -142,7 +142,7 @@ impl End {
 }
 
 /// Applies the configuration as it is now in its file, and says so: in the log, as an event, and to who asked.
-async fn reload(running: &mut Running, hub: &Hub, request: Option<Reload>) {
+async fn reload(running: &mut Running, hub: &Hub, request: Option<DeviceRequest>) {
     let outcome = running.change().await;
     let answer = match &outcome {
         Ok(Some(Changed { summary, .. })) => {

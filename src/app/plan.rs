@@ -27,7 +27,9 @@ pub(super) struct Plan {
     pub(super) sources: Vec<Table>,
     pub(super) ua_server: Option<ua_server::Config>,
     pub(super) mqtt: Option<mqtt::Config>,
-    pub(super) history: Option<store::Config>,
+    /// If anything is recorded.
+    pub(super) store: Option<store::Config>,
+    pub(super) history: Option<store::history::Config>,
     source: Source,
     ua_server_at: Range<usize>,
     missing: Vec<Fault>,
@@ -40,14 +42,17 @@ impl Plan {
         let (config, source) = config::load(&options.config)?;
         let warnings = config.warnings(&source);
         let tables = config.sources();
-        let Config { device, ua_server, mqtt, history, cameras, camera, .. } = config;
+        let Config { device, ua_server, mqtt, store, history, cameras, camera, .. } = config;
         let mut faults = Vec::new();
         if let Some(Err(error)) = device.log.as_deref().map(logs::check) {
             faults.push(source.fault("[device]", &source.header("[device]"), "log", error.to_string()));
         }
         let data_dir = options.data_dir.clone().unwrap_or_else(|| device.data_dir.clone());
         let place = Place { data_dir: data_dir.clone(), device_name: device.name.clone() };
-        faults.extend(trial(&source, history.as_ref(), &tables, &place));
+        let records = history.as_ref().map(|table| ("[history]", table.span()));
+        let records = records.or(mqtt.as_ref().map(|table| ("[mqtt]", table.span())));
+        let store = records.is_some().then(|| store.map(Spanned::into_inner).unwrap_or_default());
+        faults.extend(trial(&source, records, &tables, &place));
         if !faults.is_empty() {
             return Err(Faults(faults));
         }
@@ -68,6 +73,7 @@ impl Plan {
             sources: tables.into_iter().map(|(_, table)| table).collect(),
             ua_server,
             mqtt: mqtt.map(Spanned::into_inner),
+            store,
             history: history.map(Spanned::into_inner),
             source,
             ua_server_at,
@@ -106,15 +112,15 @@ impl Plan {
 /// Whether all sources can have the tags that they want. Cameras have a folder and names of their own.
 fn trial(
     source: &Source,
-    history: Option<&Spanned<store::Config>>,
+    records: Option<(&'static str, Range<usize>)>,
     tables: &[(Range<usize>, Table)],
     place: &Place,
 ) -> Vec<Fault> {
     let hub = Hub::new(Clock::real());
     let mut faults = Vec::new();
-    let history = history.map(|table| (table.span(), Recorder::register_tags(&hub)));
-    if let Some((span, Err(error))) = &history {
-        faults.push(source.fault("[history]", span, "", error.to_string()));
+    let recorder = records.map(|(table, span)| (table, span, Recorder::register_tags(&hub)));
+    if let Some((table, span, Err(error))) = &recorder {
+        faults.push(source.fault(table, span, "", error.to_string()));
     }
     // Kept, because a source that ends leaves its tags to others.
     let mut registered = Vec::with_capacity(tables.len());

@@ -269,13 +269,17 @@ impl<C: Client> Client for Counted<C> {
         self.client.next().await
     }
 
-    async fn subscribe(&mut self, filter: String) -> Result<(), ClientError> {
-        self.client.subscribe(filter).await
+    async fn subscribe(&mut self, filters: Vec<String>) -> Result<(), ClientError> {
+        self.client.subscribe(filters).await
     }
 
-    async fn publish(&mut self, message: Message) -> Result<(), ClientError> {
-        self.count(&message);
-        self.client.publish(message).await
+    async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
+        messages.iter().for_each(|message| self.count(message));
+        self.client.publish(messages).await
+    }
+
+    async fn disconnect(&mut self) -> Result<(), ClientError> {
+        self.client.disconnect().await
     }
 
     async fn disconnect_with_will(&mut self) -> Result<(), ClientError> {

@@ -10,7 +10,8 @@
 //! - [`frames`] is the same for pictures: leased on demand, latest wins.
 //! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on, and
 //!   [`Hub::set_condition`] that something is off normal, or no longer.
-//! - [`Hub::reload`] asks whoever took [`Hub::reloads`] to read the configuration anew.
+//! - [`Hub::ask`] asks whoever took [`Hub::demands`] for something that is about the device itself.
+//! - [`Hub::sources`] says which sources there are and which of them are lost.
 //!
 //! Invariants: a publish never waits for a sink. The table's lock is held for the copy of a batch and never across an
 //! await. A tag's samples reach every reader in the order in which they were published. A write is answered once,
@@ -28,18 +29,18 @@ mod latest;
 mod sources;
 mod table;
 
-pub use commands::{Outcome, Reload};
+pub use commands::{Apply, Demand, DeviceRequest, News, Outcome, Report};
 pub use conditions::{Act, ActError};
 pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
-pub use sources::Running;
+pub use sources::{Running, SourceState};
 pub use table::{RegisterError, Registration, Request, TagChange, WriteRequest};
 
 use crate::base::Clock;
 use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use futures_util::future::join_all;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use table::Table;
@@ -55,6 +56,16 @@ const TICK: Duration = Duration::from_nanos(100);
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
+/// Everything as it is at one moment.
+pub struct Moment {
+    /// The number of the last batch that is in it.
+    pub mark: u64,
+    /// In the order of their ids.
+    pub tags: Vec<(TagId, Arc<TagSpec>)>,
+    /// The samples of `tags`, in their order.
+    pub current: Vec<Sample>,
+}
+
 struct Inner {
     clock: Clock,
     table: RwLock<Table>,
@@ -66,9 +77,9 @@ struct Inner {
     cameras: RwLock<Vec<frames::Camera>>,
     log: events::Log,
     conditions: Mutex<Vec<conditions::Row>>,
-    /// Sources that are lost, by name.
-    lost: Mutex<BTreeSet<Arc<str>>>,
-    reloads: Mutex<Option<tokio::sync::mpsc::Sender<Reload>>>,
+    sources: Mutex<BTreeMap<Arc<str>, SourceState>>,
+    sources_changed: watch::Sender<u64>,
+    desk: commands::Desk,
 }
 
 impl Hub {
@@ -84,8 +95,9 @@ impl Hub {
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
             conditions: Mutex::default(),
-            lost: Mutex::default(),
-            reloads: Mutex::default(),
+            sources: Mutex::default(),
+            sources_changed: watch::Sender::new(0),
+            desk: commands::Desk::default(),
         }))
     }
 
@@ -113,12 +125,17 @@ impl Hub {
 
     /// Takes away the tags, cameras and conditions whose owners have ended. Whoever still asks for one of them is told so.
     pub fn retire(&self) {
-        let quality = Quality::new(Status::BAD_NODE_ID_UNKNOWN, "it is not in the configuration any more");
-        let tags = self.write_table().retire();
-        self.degrade(&tags, &quality);
-        let cameras = self.retire_cameras(&quality);
+        self.retire_tags(|_| true);
+        if self.retire_cameras(&gone_from_configuration()) {
+            self.0.structure.send_modify(|count| *count += 1);
+        }
         self.retire_conditions();
-        if cameras || !tags.is_empty() {
+    }
+
+    fn retire_tags(&self, is_one: impl Fn(TagId) -> bool) {
+        let tags = self.write_table().retire(is_one);
+        if !tags.is_empty() {
+            self.degrade(&tags, &gone_from_configuration());
             self.0.structure.send_modify(|count| *count += 1);
         }
     }
@@ -136,7 +153,7 @@ impl Hub {
                 table.store(sample);
             }
             // Still under the table's lock, so that readers see batches in the order of the table.
-            every::offer(&mut lock(&self.0.every), &batch);
+            every::offer(&mut lock(&self.0.every), table.next_mark(), &batch);
         }
         latest::mark(&mut lock(&self.0.latest), batch.iter().map(|sample| sample.tag));
     }
@@ -166,6 +183,14 @@ impl Hub {
     pub fn read_many(&self, tags: &[TagId]) -> Vec<Sample> {
         let table = self.read_table();
         tags.iter().map(|&tag| table.current(tag).clone()).collect()
+    }
+
+    /// Every tag with its current sample, and which batch was the last that is in there ([`Every::mark`]).
+    pub fn read_all(&self) -> Moment {
+        let table = self.read_table();
+        let tags = table.specs();
+        let current = tags.iter().map(|(tag, _)| table.current(*tag).clone()).collect();
+        Moment { mark: table.mark(), tags, current }
     }
 
     pub fn find(&self, name: &TagName) -> Option<TagId> {
@@ -268,6 +293,10 @@ impl Hub {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().expect("no code that holds this lock panics")
+}
+
+fn gone_from_configuration() -> Quality {
+    Quality::new(Status::BAD_NODE_ID_UNKNOWN, "it is not in the configuration any more")
 }
 
 fn gone(spec: &TagSpec) -> Quality {

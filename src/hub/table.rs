@@ -46,6 +46,8 @@ pub(super) struct Table {
     folders: HashMap<String, usize>,
     /// Counts registrations and retirements.
     changes: u64,
+    /// Counts batches.
+    mark: u64,
 }
 
 /// A tag that came or became another, with its spec, or that was taken away.
@@ -173,11 +175,11 @@ impl Table {
         }
     }
 
-    /// Takes away the tags whose owners have ended.
-    pub(super) fn retire(&mut self) -> Vec<TagId> {
+    /// Takes away those of these tags whose owners have ended.
+    pub(super) fn retire(&mut self, is_one: impl Fn(TagId) -> bool) -> Vec<TagId> {
         self.changes += 1;
         let changes = self.changes;
-        let ended = self.rows.iter_mut().filter(|row| row.state == State::Ended);
+        let ended = self.rows.iter_mut().filter(|row| row.state == State::Ended && is_one(row.current.tag));
         let retire = |row: &mut Row| {
             row.state = State::Retired;
             row.changed = changes;
@@ -190,6 +192,16 @@ impl Table {
         let changed = self.rows.iter().filter(|row| row.changed > since);
         let spec = |row: &Row| (row.state != State::Retired).then(|| row.spec.clone());
         (self.changes, changed.map(|row| (row.current.tag, spec(row))).collect())
+    }
+
+    pub(super) fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// The number of a batch that has been stored.
+    pub(super) fn next_mark(&mut self) -> u64 {
+        self.mark += 1;
+        self.mark
     }
 
     pub(super) fn store(&mut self, sample: &Sample) {
@@ -273,6 +285,13 @@ impl Registration {
             changed.collect()
         };
         self.hub.announce(&changed, !changed.is_empty());
+    }
+
+    /// Ends, and takes its tags away at once: nobody is to take them over.
+    pub fn retire(self) {
+        let (hub, tags) = (self.hub.clone(), self.tags.clone());
+        drop(self);
+        hub.retire_tags(|tag| tags.contains(&tag));
     }
 
     /// The ids, in the order of the specs.

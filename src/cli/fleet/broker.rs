@@ -121,7 +121,17 @@ pub(super) fn explain(error: &ClientError) -> String {
     let said = error.to_string();
     let has = |words: &str| said.to_lowercase().contains(words);
     let way_out = match error {
-        ClientError::File { .. } | ClientError::SystemRoots(_) => return said.replace("_file", "").replace('_', "-"),
+        ClientError::File { key, path, reason } => {
+            let option = match *key {
+                "ca_file" => "--ca",
+                "client_cert_file" => "--cert",
+                "client_key_file" => "--key",
+                "password_file" => "--password-file",
+                other => other,
+            };
+            return format!("{option} {}: {reason}", path.display());
+        }
+        ClientError::SystemRoots(_) => "--ca FILE names one",
         ClientError::Refused { .. } => {
             "the broker does not take this login: is the name spelled right, the password? --user NAME and --password-file FILE, \
              or --cert and --key; a broker that knows no MQTT 5 wants --protocol 3.1.1"
@@ -130,7 +140,8 @@ pub(super) fn explain(error: &ClientError) -> String {
             "the broker's access list keeps this from this user: it has to allow reading spBv1.0/#, and for commands \
              vedette/GROUP/NODE/answer/#"
         }
-        _ if has("certificate") || has("unknownissuer") || has("handshake") => {
+        ClientError::Publish { .. } => "the broker's access list keeps this from this user",
+        ClientError::Tls { .. } => {
             "the broker's certificate is not one that is trusted here for this host: --ca FILE names the authority; the host \
              must be spelled as in the certificate"
         }

@@ -187,7 +187,7 @@ async fn apply(arguments: &Apply) -> Result<(), Failure> {
         }
         let reason = answer.reason.as_deref().unwrap_or_default();
         let is_applied = answer.state == AnswerState::Progress && reason.starts_with("applied");
-        is_applied.then(|| Ending::Done(Json::Null))
+        is_applied.then_some(Ending::Done(Json::Null))
     });
     done(&address, applied.await)?;
     if arguments.no_confirm {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 /// Messages of a fleet that wait while something else is done. A second of ten thousand nodes and more; beyond that the line
 /// drops, and the host sees the gaps.
 const WAITING: usize = 65_536;
+const WAITING_BYTES: usize = 64 << 20;
 
 /// How often it is looked whether the host may ask again.
 const TICK: Duration = Duration::from_millis(50);
@@ -38,17 +39,15 @@ pub(super) fn node(group: Option<&str>, node: &str) -> Vec<String> {
 impl Session {
     /// Gives the host back if it fails.
     pub(super) async fn open(connect: Connect, host: Host, filters: &[String]) -> Result<Self, (ClientError, Host)> {
-        let line = match (Rumqtt { waiting: WAITING }).dial(connect).await {
+        let line = match (Rumqtt { waiting: WAITING, bytes: WAITING_BYTES }).dial(connect).await {
             Ok(line) => line,
             Err(error) => return Err((error, host)),
         };
         let mut session = Self { line, host, clock: Clock::real() };
-        for filter in filters {
-            if let Err(error) = session.subscribe(filter).await {
-                return Err((error, session.host));
-            }
+        match session.line.subscribe(filters.to_vec()).await {
+            Ok(()) => Ok(session),
+            Err(error) => Err((error, session.host)),
         }
-        Ok(session)
     }
 
     pub(super) fn into_host(self) -> Host {
@@ -56,11 +55,11 @@ impl Session {
     }
 
     pub(super) async fn subscribe(&mut self, filter: &str) -> Result<(), ClientError> {
-        self.line.subscribe(filter.to_owned()).await
+        self.line.subscribe(vec![filter.to_owned()]).await
     }
 
     pub(super) async fn publish(&mut self, message: Message) -> Result<(), ClientError> {
-        self.line.publish(message).await
+        self.line.publish(vec![message]).await
     }
 
     pub(super) fn now(&self) -> Timestamp {

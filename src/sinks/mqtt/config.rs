@@ -9,7 +9,7 @@ use crate::base::{bytes, duration};
 use crate::model::{Role, TagName};
 use crate::mqtt::sparkplug::SparkplugId;
 use crate::mqtt::{Access, BrokerUrl, Protocol};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -213,7 +213,7 @@ pub struct Image {
     pub max_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     #[default]

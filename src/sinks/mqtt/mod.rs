@@ -16,7 +16,16 @@
 
 pub mod config;
 
+#[allow(dead_code, reason = "until the uplink drives it")]
+mod commands;
+#[allow(dead_code, reason = "until the uplink drives it")]
+mod dialect;
+pub mod forward;
 mod sparkplug;
+pub mod status;
+
+#[allow(dead_code, unused_imports, reason = "not wired yet")]
+mod images;
 
 mod loss;
 mod uplink;

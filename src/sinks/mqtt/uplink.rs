@@ -108,7 +108,7 @@ impl Uplink<'_> {
         let opened = async {
             let mut client = dial.dial(connect).await?;
             // Before the birth, so that a host that answers it is heard.
-            client.subscribe(self.command_topic.clone()).await?;
+            client.subscribe(vec![self.command_topic.clone()]).await?;
             Ok(client)
         };
         let mut client = tokio::select! {
@@ -165,7 +165,7 @@ impl Uplink<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
         let birth = self.birth(&mut every);
-        client.publish(birth).await?;
+        client.publish(vec![birth]).await?;
         self.connected = Some(Instant::now());
         self.back();
         info!(broker = %self.setup.config.brokers()[0], "Connected to the MQTT broker.");
@@ -183,7 +183,7 @@ impl Uplink<'_> {
                 () = tokio::time::sleep_until(birth_due.unwrap_or(born)), if birth_due.is_some() => {
                     structure.mark_unchanged();
                     let birth = self.birth(&mut every);
-                    client.publish(birth).await?;
+                    client.publish(vec![birth]).await?;
                     (born, birth_due) = (Instant::now(), None);
                 }
                 changed = structure.changed() => {
@@ -199,9 +199,7 @@ impl Uplink<'_> {
                     loss.look(every.lost());
                     // Between the request for a rebirth and the birth no data may go out (Sparkplug 3.0, 5.17).
                     if birth_due.is_none() {
-                        for message in self.session.data(hub.now()) {
-                            client.publish(message).await?;
-                        }
+                        client.publish(self.session.data(hub.now())).await?;
                     }
                 }
                 batch = every.next() => {
@@ -266,9 +264,7 @@ impl Uplink<'_> {
         let mut last = self.session.data(now);
         last.push(self.session.death(now));
         let exchange = async {
-            for message in last {
-                client.publish(message).await?;
-            }
+            client.publish(last).await?;
             client.disconnect_with_will().await
         };
         match tokio::time::timeout(FAREWELL, exchange).await {

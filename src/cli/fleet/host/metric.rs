@@ -251,7 +251,7 @@ impl Metric {
                     Value::String(Some(text)) => text.len(),
                     _ => 0,
                 });
-                array.values().len() * size_of::<Value>() + texts.sum::<usize>()
+                size_of_val(array.values()) + texts.sum::<usize>()
             }
             _ => 0,
         };

@@ -5,17 +5,7 @@
 use crate::model::{Sample, Value};
 
 pub(super) fn value(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Float(a), Value::Float(b)) => a == b || (a.is_nan() && b.is_nan()),
-        (Value::Double(a), Value::Double(b)) => a == b || (a.is_nan() && b.is_nan()),
-        (Value::Array(a), Value::Array(b)) => {
-            a.data_type() == b.data_type()
-                && a.dimensions() == b.dimensions()
-                && a.values().len() == b.values().len()
-                && a.values().iter().zip(b.values()).all(|(a, b)| value(a, b))
-        }
-        (a, b) => a == b,
-    }
+    a.is_same(b)
 }
 
 /// One and the same sample, not only the same value.

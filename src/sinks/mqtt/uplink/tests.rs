@@ -63,19 +63,30 @@ impl Client for Line {
         })
     }
 
-    async fn subscribe(&mut self, filter: String) -> Result<(), ClientError> {
-        self.script.seen.send(Seen::Subscribe(filter)).await.map_err(|_| gone())
+    async fn subscribe(&mut self, filters: Vec<String>) -> Result<(), ClientError> {
+        for filter in filters {
+            self.script.seen.send(Seen::Subscribe(filter)).await.map_err(|_| gone())?;
+        }
+        Ok(())
     }
 
-    async fn publish(&mut self, message: Message) -> Result<(), ClientError> {
-        let payload = Payload::decode(message.payload.as_ref()).unwrap();
-        let show = |metric: &Metric| match metric.value {
-            Some(metric::Value::IntValue(value)) => format!("{}={}", metric.name(), value as i32),
-            _ => metric.name().to_owned(),
-        };
-        let kind = message.topic.split('/').nth(2).unwrap().to_owned();
-        let metrics = payload.metrics.iter().map(show).collect();
-        self.script.seen.send(Seen::Publish { kind, seq: payload.seq, metrics }).await.map_err(|_| gone())
+    async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
+        for message in messages {
+            let payload = Payload::decode(message.payload.as_ref()).unwrap();
+            let show = |metric: &Metric| match metric.value {
+                Some(metric::Value::IntValue(value)) => format!("{}={}", metric.name(), value as i32),
+                _ => metric.name().to_owned(),
+            };
+            let kind = message.topic.split('/').nth(2).unwrap().to_owned();
+            let metrics = payload.metrics.iter().map(show).collect();
+            let seen = Seen::Publish { kind, seq: payload.seq, metrics };
+            self.script.seen.send(seen).await.map_err(|_| gone())?;
+        }
+        Ok(())
+    }
+
+    async fn disconnect(&mut self) -> Result<(), ClientError> {
+        self.disconnect_with_will().await
     }
 
     async fn disconnect_with_will(&mut self) -> Result<(), ClientError> {
