@@ -14,6 +14,16 @@ pub(super) fn rebirth(group: &str, node: &str, now: Timestamp) -> Message {
     command(group, node, None, vec![(REBIRTH.into(), Type::Boolean, Value::Boolean(true))], now)
 }
 
+/// A small negative number in as many bits as its type has. Whoever reads it sign-extended understands it as well, and some
+/// libraries nothing else.
+fn narrow(value: metric::Value, kind: Type) -> metric::Value {
+    match (value, kind) {
+        (metric::Value::IntValue(v), Type::Int8) => metric::Value::IntValue(v & 0xFF),
+        (metric::Value::IntValue(v), Type::Int16) => metric::Value::IntValue(v & 0xFFFF),
+        (value, _) => value,
+    }
+}
+
 /// To a node, or to a device of it. Each metric with its type, because not every node looks it up.
 pub(super) fn command(
     group: &str,
@@ -24,7 +34,7 @@ pub(super) fn command(
 ) -> Message {
     let time = u64::try_from(now.millis()).ok();
     let metrics = metrics.into_iter().map(|(name, kind, value)| {
-        let value: Option<metric::Value> = codec::encode(&value);
+        let value = codec::encode(&value).map(|value| narrow(value, kind));
         let is_null = value.is_none().then_some(true);
         Metric { name: Some(name), timestamp: time, datatype: Some(kind as u32), is_null, value, ..Metric::default() }
     });
