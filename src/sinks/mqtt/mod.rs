@@ -34,7 +34,7 @@ pub use status::{Status, StatusError};
 
 use crate::base::Stop;
 use crate::hub::Hub;
-use crate::mqtt::line::Rumqtt;
+use crate::mqtt::line::{Dial, Rumqtt};
 use crate::mqtt::sparkplug::SparkplugId;
 use crate::store::Store;
 use images::{Outbox, Taker};
@@ -66,6 +66,11 @@ impl Setup {
 
 /// Keeps the uplink running. Returns when asked to stop, after a goodbye to the broker of two seconds at most.
 pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
+    run_over(setup, hub, stop, Rumqtt::default()).await;
+}
+
+/// The same over another line, as one that counts what goes over it.
+pub async fn run_over(setup: Arc<Setup>, hub: Hub, stop: Stop, dial: impl Dial) {
     let outbox = Outbox::open(images::folder(&setup.data_dir), setup.config.image_bytes).await;
     let taker = Taker::new(setup.config.image.clone(), hub.clone(), outbox.clone());
     let beside = async {
@@ -75,6 +80,6 @@ pub async fn run(setup: Arc<Setup>, hub: Hub, stop: Stop) {
             () = stop.stopped() => {}
         }
     };
-    tokio::join!(uplink::run(&setup, &hub, &stop, &outbox, Rumqtt::default()), taker.run(&stop), beside);
+    tokio::join!(uplink::run(&setup, &hub, &stop, &outbox, dial), taker.run(&stop), beside);
     outbox.settle().await;
 }
