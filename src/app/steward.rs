@@ -372,3 +372,6 @@ async fn reboot() -> Outcome {
     }
     Ok("the device reboots now".into())
 }
+
+#[cfg(test)]
+mod tests;
