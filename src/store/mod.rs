@@ -58,8 +58,8 @@ pub use history::History;
 pub use queue::{QueueState, Token};
 pub use record::Record;
 pub use scan::{Direction, Scan};
-pub use wire::crc32;
 pub use tail::{Live, Tail};
+pub use wire::crc32;
 
 use crate::base::{Clock, Stop};
 use crate::model::{Sample, TagName, Timestamp};
