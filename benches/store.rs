@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use vedette::base::{Clock, Tasks};
 use vedette::model::{Sample, TagId, TagName, Timestamp, Value};
-use vedette::store::{Config, Direction, Store};
+use vedette::store::{Arrival, Config, Direction, Store};
 
 #[tokio::main]
 async fn main() {
@@ -64,7 +64,7 @@ async fn run(folder: &Path, tags: usize, commits: i64, next: impl Fn(f64) -> f64
             })
             .collect();
         let before = store.state().samples;
-        store.append(names.iter().zip(&samples));
+        store.append(names.iter().zip(&samples).map(|(name, sample)| Arrival::kept(name, sample)));
         until(|| store.state().samples >= before + tags as u64).await;
     }
     let samples = commits * tags as i64;
@@ -89,7 +89,7 @@ async fn flood(folder: &Path) {
     for batch in 0..batches {
         let time = Timestamp::from_ticks(batch * 100_000);
         let sample = Sample::good(TagId(0), Value::Double((batch % 1000) as f64 / 10.0), time);
-        store.append(names.iter().map(|name| (name, &sample)));
+        store.append(names.iter().map(|name| Arrival::kept(name, &sample)));
         // What is pending is bounded, and what does not fit is lost.
         until(|| store.state().samples + 40_000 > batch as u64 * 100).await;
     }

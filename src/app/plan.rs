@@ -6,10 +6,13 @@
 //! and not after the old configuration has been given up.
 
 use super::Options;
+use super::commit::hash;
+use super::report::Facts;
 use crate::base::{Clock, logs};
 use crate::cameras::{self, CameraConfig};
 use crate::config::{self, Config, Device, Fault, Faults, Source};
 use crate::hub::Hub;
+use crate::model::Timestamp;
 use crate::sinks::history::Recorder;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::{Place, Table};
@@ -27,7 +30,9 @@ pub(super) struct Plan {
     pub(super) sources: Vec<Table>,
     pub(super) ua_server: Option<ua_server::Config>,
     pub(super) mqtt: Option<mqtt::Config>,
-    pub(super) history: Option<store::Config>,
+    /// If anything is recorded.
+    pub(super) store: Option<store::Config>,
+    pub(super) history: Option<store::history::Config>,
     source: Source,
     ua_server_at: Range<usize>,
     missing: Vec<Fault>,
@@ -37,17 +42,28 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn load(options: &Options) -> Result<Self, Faults> {
-        let (config, source) = config::load(&options.config)?;
+        Self::of(options, config::load(&options.config)?)
+    }
+
+    /// Of a text that is not in the file yet.
+    pub(super) fn of_text(options: &Options, text: String) -> Result<Self, Faults> {
+        Self::of(options, config::parse(&options.config, text)?)
+    }
+
+    fn of(options: &Options, (config, source): (Config, Source)) -> Result<Self, Faults> {
         let warnings = config.warnings(&source);
         let tables = config.sources();
-        let Config { device, ua_server, mqtt, history, cameras, camera, .. } = config;
+        let Config { device, ua_server, mqtt, store, history, cameras, camera, .. } = config;
         let mut faults = Vec::new();
         if let Some(Err(error)) = device.log.as_deref().map(logs::check) {
             faults.push(source.fault("[device]", &source.header("[device]"), "log", error.to_string()));
         }
         let data_dir = options.data_dir.clone().unwrap_or_else(|| device.data_dir.clone());
         let place = Place { data_dir: data_dir.clone(), device_name: device.name.clone() };
-        faults.extend(trial(&source, history.as_ref(), &tables, &place));
+        let records = history.as_ref().map(|table| ("[history]", table.span()));
+        let records = records.or(mqtt.as_ref().map(|table| ("[mqtt]", table.span())));
+        let store = records.is_some().then(|| store.map(Spanned::into_inner).unwrap_or_default());
+        faults.extend(trial(&source, records, &tables, &place));
         if !faults.is_empty() {
             return Err(Faults(faults));
         }
@@ -68,12 +84,27 @@ impl Plan {
             sources: tables.into_iter().map(|(_, table)| table).collect(),
             ua_server,
             mqtt: mqtt.map(Spanned::into_inner),
+            store,
             history: history.map(Spanned::into_inner),
             source,
             ua_server_at,
             missing,
             warnings,
         })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.source.text()
+    }
+
+    pub(super) fn facts(&self, applied: Timestamp) -> Facts {
+        Facts {
+            hash: hash(self.text()),
+            applied,
+            pending_until: None,
+            mqtt_certificate: self.mqtt.as_ref().and_then(|mqtt| mqtt.client_cert_file.clone()),
+            has_ua_server: self.ua_server.is_some(),
+        }
     }
 
     pub(super) fn place(&self) -> Place {
@@ -106,15 +137,15 @@ impl Plan {
 /// Whether all sources can have the tags that they want. Cameras have a folder and names of their own.
 fn trial(
     source: &Source,
-    history: Option<&Spanned<store::Config>>,
+    records: Option<(&'static str, Range<usize>)>,
     tables: &[(Range<usize>, Table)],
     place: &Place,
 ) -> Vec<Fault> {
     let hub = Hub::new(Clock::real());
     let mut faults = Vec::new();
-    let history = history.map(|table| (table.span(), Recorder::register_tags(&hub)));
-    if let Some((span, Err(error))) = &history {
-        faults.push(source.fault("[history]", span, "", error.to_string()));
+    let recorder = records.map(|(table, span)| (table, span, Recorder::register_tags(&hub)));
+    if let Some((table, span, Err(error))) = &recorder {
+        faults.push(source.fault(table, span, "", error.to_string()));
     }
     // Kept, because a source that ends leaves its tags to others.
     let mut registered = Vec::with_capacity(tables.len());

@@ -2,23 +2,25 @@
 //!
 //!     start     register all tags and cameras, so that sinks see them all at once; then sinks; then sources
 //!     change    try what can fail (a port, a certificate) ─► sources: stop, start ─► retire what nobody has any more
-//!               ─► mqtt, history: stop, start ─► answer ─► ua_server: stop, start
+//!               ─► mqtt: stop ─► recorder, store: stop, start ─► mqtt: start ─► answer ─► ua_server: stop, start
 //!     stop      cameras and sources, then sinks, which say good-bye with what is left, then the store
 //!
 //! A part whose table did not change is not touched, unless it could not be started before: its sessions, its leases and its values go on. The UA server comes
 //! last, because whoever asked for the change may have asked through it.
 
 use super::plan::Plan;
+use super::report::Facts;
 use super::{Options, StartError};
-use crate::base::{Clock, Tasks, logs};
+use crate::base::{Clock, Selection, Tasks, logs};
 use crate::cameras::{self, Cameras};
 use crate::config::Faults;
 use crate::hub::Hub;
-use crate::model::EventKind;
-use crate::sinks::history::Recorder;
-use crate::sinks::{mqtt, ua_server};
+use crate::model::{EventKind, Timestamp};
+use crate::sinks::history::{Recorder, RecorderError, Wanted};
+use crate::sinks::mqtt::{self, Status, StatusError};
+use crate::sinks::ua_server;
 use crate::sources::{SourceError, Table};
-use crate::store::History;
+use crate::store::{History, Store};
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,12 +42,12 @@ pub(super) struct Running {
     sources: HashMap<String, Tasks>,
     ua_server: Option<(Arc<ua_server::Setup>, Tasks)>,
     mqtt: Option<Tasks>,
-    history: Option<Recording>,
+    recording: Option<Recording>,
 }
 
-/// The recorder and the store that it fills, which ends after it.
+/// The recorder, for history and uplink, and the store that it fills, which ends after it.
 struct Recording {
-    history: History,
+    wanted: Wanted,
     recorder: Tasks,
     store: Tasks,
 }
@@ -71,9 +73,10 @@ enum NewServer {
 impl Running {
     pub(super) fn start(plan: Plan, options: Options, hub: Hub, clock: &Clock) -> Result<Self, StartError> {
         let failed = |error: &dyn std::fmt::Display| StartError::Register(error.to_string());
-        let history = history(&plan, clock);
+        let wanted = plan.store.as_ref().map(|_| wanted(&plan, new_store(&plan, clock)));
+        let history = wanted.as_ref().and_then(|wanted| wanted.history.clone());
         let setup = match &plan.ua_server {
-            Some(config) => Some(set_up(&plan, config, history.clone(), None).map_err(|error| match error {
+            Some(config) => Some(set_up(&plan, config, history, None).map_err(|error| match error {
                 ua_server::SetupError::Bind(_) => Faults(vec![plan.ua_server_fault(&error)]).into(),
                 other => StartError::Setup(other),
             })?),
@@ -83,12 +86,14 @@ impl Running {
         let sources = plan.sources.iter().map(|table| Ok((table.label(), source(table, &plan, &hub)?)));
         let sources: Vec<(String, Starter)> =
             sources.collect::<Result<_, SourceError>>().map_err(|error| failed(&error))?;
-        let recording = history.map(|history| record(history, &hub)).transpose().map_err(|error| failed(&error))?;
+        let recording = wanted.map(|wanted| record(wanted, None, &hub)).transpose().map_err(|error| failed(&error))?;
+        let store = recording.as_ref().map(|recording| recording.wanted.store.clone());
+        let mqtt = uplink(&plan, store, &hub).map_err(|error| failed(&error))?;
 
         Ok(Self {
             ua_server: setup.map(|setup| serve(setup, &hub)),
-            mqtt: uplink(&plan, &hub),
-            history: recording,
+            mqtt,
+            recording,
             sources: sources.into_iter().map(|(label, start)| (label, start())).collect(),
             cameras,
             hub,
@@ -112,10 +117,14 @@ impl Running {
             self.plan = plan;
             return Ok(None);
         }
-        let is_history_other = self.is_history_other(&plan);
-        let history = if is_history_other { history(&plan, &self.clock) } else { self.history() };
+        let is_store_other = self.is_store_other(&plan);
+        let is_recording_other = is_store_other || self.is_recording_other(&plan);
+        let store = self.recording.as_ref().map(|recording| recording.wanted.store.clone());
+        let store = store.filter(|_| !is_store_other).unwrap_or_else(|| new_store(&plan, &self.clock));
+        let wanted = plan.store.as_ref().map(|_| wanted(&plan, store));
+        let history = wanted.as_ref().and_then(|wanted| wanted.history.clone());
         let ua_server =
-            self.try_ua_server(&plan, history.clone()).map_err(|error| Faults(vec![plan.ua_server_fault(&error)]))?;
+            self.try_ua_server(&plan, history).map_err(|error| Faults(vec![plan.ua_server_fault(&error)]))?;
         // From here on nothing is refused.
         plan.warn();
         if self.options.log.is_none() && plan.device.log != self.plan.device.log {
@@ -123,16 +132,24 @@ impl Running {
         }
         std::mem::swap(&mut self.plan, &mut plan);
         let mut problems = self.change_sources(&plan).await;
-        if is_history_other {
-            problems.extend(self.change_history(history).await);
+        // The uplink reads from the store, so it ends before it and begins after it.
+        let is_uplink_other =
+            is_store_other || self.plan.mqtt != plan.mqtt || self.plan.device.name != plan.device.name;
+        if is_uplink_other && let Some(tasks) = self.mqtt.take() {
+            tasks.stop(STOP).await;
         }
-        if self.plan.mqtt != plan.mqtt || self.plan.device.name != plan.device.name {
-            if let Some(tasks) = self.mqtt.take() {
-                tasks.stop(STOP).await;
-            }
-            self.mqtt = uplink(&self.plan, &self.hub);
+        if is_recording_other {
+            problems.extend(self.change_recording(wanted, is_store_other).await);
+        }
+        if is_uplink_other {
+            let store = self.recording.as_ref().map(|recording| recording.wanted.store.clone());
+            self.mqtt = uplink(&self.plan, store, &self.hub).unwrap_or_else(|error| {
+                problems.push(format!("[mqtt]: {error}"));
+                None
+            });
             if self.mqtt.is_none() {
                 self.hub.end_conditions("mqtt");
+                self.hub.retire();
             }
         }
         let mut summary = changes.join(", ");
@@ -141,6 +158,24 @@ impl Running {
             summary = format!("{summary}; but: {problem}");
         }
         Ok(Some(Changed { summary, ua_server }))
+    }
+
+    /// Of the configuration that runs.
+    pub(super) fn text(&self) -> &str {
+        self.plan.text()
+    }
+
+    pub(super) fn facts(&self, applied: Timestamp) -> Facts {
+        self.plan.facts(applied)
+    }
+
+    pub(super) fn led(&self) -> Option<&str> {
+        self.plan.device.led.as_deref()
+    }
+
+    /// As it was said on the command line, or in the configuration.
+    pub(super) fn log_filter(&self) -> Option<&str> {
+        self.options.log.as_deref().or(self.plan.device.log.as_deref())
     }
 
     /// What is left of a change, after it was answered.
@@ -167,7 +202,7 @@ impl Running {
         let old = &self.plan;
         let tables = [
             ("[ua_server]", plan.ua_server.is_some() && plan.ua_server == old.ua_server && self.ua_server.is_none()),
-            ("[history]", plan.history.is_some() && plan.history == old.history && self.history.is_none()),
+            ("[store]", plan.store.is_some() && plan.store == old.store && self.recording.is_none()),
         ];
         let tables = tables.into_iter().filter(|(_, is_missing)| *is_missing).map(|(table, _)| table.to_owned());
         let is_missing = |one: &&Table| old.sources.contains(one) && !self.sources.contains_key(&one.label());
@@ -175,8 +210,18 @@ impl Running {
         tables.chain(sources).map(|what| format!("{what} tried again")).collect()
     }
 
+    fn is_store_other(&self, plan: &Plan) -> bool {
+        plan.store != self.plan.store || plan.store.is_some() != self.recording.is_some()
+    }
+
+    /// What is recorded, not where.
+    fn is_recording_other(&self, plan: &Plan) -> bool {
+        let sent = |plan: &Plan| plan.mqtt.as_ref().map(|mqtt| mqtt.tags.clone());
+        plan.history != self.plan.history || sent(plan) != sent(&self.plan)
+    }
+
     fn is_history_other(&self, plan: &Plan) -> bool {
-        plan.history != self.plan.history || plan.history.is_some() != self.history.is_some()
+        plan.history != self.plan.history || (plan.history.is_some() && self.is_store_other(plan))
     }
 
     /// `None`: it stays as it is.
@@ -245,22 +290,28 @@ impl Running {
     }
 
     fn history(&self) -> Option<History> {
-        self.history.as_ref().map(|recording| recording.history.clone())
+        self.recording.as_ref()?.wanted.history.clone()
     }
 
-    /// The old store lets go of its files before the new one takes them. What went wrong.
-    async fn change_history(&mut self, history: Option<History>) -> Option<String> {
-        if let Some(old) = self.history.take() {
-            old.stop().await;
+    /// The old store, if it does not go on, lets go of its files before the new one takes them. What went wrong.
+    async fn change_recording(&mut self, wanted: Option<Wanted>, is_store_other: bool) -> Option<String> {
+        let mut store = None;
+        if let Some(old) = self.recording.take() {
+            old.recorder.stop(STOP).await;
+            if is_store_other {
+                old.store.stop(STOP).await;
+            } else {
+                store = Some(old.store);
+            }
         }
-        let recording = history.map(|history| record(history, &self.hub)).transpose();
+        let recording = wanted.map(|wanted| record(wanted, store, &self.hub)).transpose();
         self.hub.retire();
         match recording {
             Ok(recording) => {
-                self.history = recording;
+                self.recording = recording;
                 None
             }
-            Err(error) => Some(format!("[history]: {error}")),
+            Err(error) => Some(format!("[store]: {error}")),
         }
     }
 
@@ -269,7 +320,7 @@ impl Running {
         tokio::join!(self.cameras.stop(STOP), join_all(sources));
         let sinks = self.ua_server.into_iter().map(|(_, tasks)| tasks).chain(self.mqtt);
         join_all(sinks.map(|tasks| tasks.stop(STOP))).await;
-        if let Some(recording) = self.history {
+        if let Some(recording) = self.recording {
             recording.stop().await;
         }
     }
@@ -295,6 +346,7 @@ impl Plan {
         table("[device] log", self.device.log != new.device.log);
         table("[ua_server]", self.ua_server != new.ua_server);
         table("[mqtt]", self.mqtt != new.mqtt);
+        table("[store]", self.store.is_some() && new.store.is_some() && self.store != new.store);
         table("[history]", self.history != new.history);
         table("[cameras]", self.cameras != new.cameras);
         differences(&self.camera, &new.camera, |camera| format!("[[camera]] {}", camera.name), &mut changes);
@@ -346,31 +398,46 @@ fn serve(setup: Arc<ua_server::Setup>, hub: &Hub) -> (Arc<ua_server::Setup>, Tas
 }
 
 /// Opens nothing yet.
-fn history(plan: &Plan, clock: &Clock) -> Option<History> {
-    plan.history.as_ref().map(|config| History::new(config, &plan.data_dir, clock.clone()))
+fn new_store(plan: &Plan, clock: &Clock) -> Store {
+    // Where the history was before there was an uplink.
+    Store::new(plan.store.clone().unwrap_or_default(), plan.data_dir.join("history"), clock.clone())
 }
 
-fn record(history: History, hub: &Hub) -> Result<Recording, crate::sinks::history::RecorderError> {
-    let own = Arc::new(Recorder::register(history.clone(), hub)?);
-    let (recorder, store) = (Tasks::new("history"), Tasks::new("store"));
-    let writer = history.store.clone();
-    store.spawn_thread("store", move |stop| writer.run(stop));
+fn wanted(plan: &Plan, store: Store) -> Wanted {
+    let uplink = plan.mqtt.as_ref().map(|mqtt| Selection::new(&mqtt.tags)).unwrap_or_default();
+    let history = plan.history.as_ref().map(|config| History::new(config, store.clone()));
+    Wanted { store, history, uplink }
+}
+
+/// With the tasks of the store if it runs already.
+fn record(wanted: Wanted, store: Option<Tasks>, hub: &Hub) -> Result<Recording, RecorderError> {
+    let own = Arc::new(Recorder::register(wanted.clone(), hub)?);
+    let store = store.unwrap_or_else(|| {
+        let (tasks, writer) = (Tasks::new("store"), wanted.store.clone());
+        tasks.spawn_thread("store", move |stop| writer.run(stop));
+        tasks
+    });
+    let recorder = Tasks::new("history");
     recorder.spawn("history", move |stop| {
         let own = own.clone();
         async move { own.run(&stop).await }
     });
-    Ok(Recording { history, recorder, store })
+    Ok(Recording { wanted, recorder, store })
 }
 
-fn uplink(plan: &Plan, hub: &Hub) -> Option<Tasks> {
+/// With its tags registered.
+fn uplink(plan: &Plan, store: Option<Store>, hub: &Hub) -> Result<Option<Tasks>, StatusError> {
+    let Some(config) = plan.mqtt.clone() else { return Ok(None) };
     let setup = Arc::new(mqtt::Setup {
-        config: plan.mqtt.clone()?,
+        config,
         device_name: plan.device.name.clone(),
         data_dir: plan.data_dir.clone(),
+        store,
+        status: Status::register(hub)?,
     });
     let (tasks, hub) = (Tasks::new("mqtt"), hub.clone());
     tasks.spawn("mqtt", move |stop| mqtt::run(setup.clone(), hub.clone(), stop));
-    Some(tasks)
+    Ok(Some(tasks))
 }
 
 /// Stops these sources.
@@ -397,7 +464,7 @@ fn source(table: &Table, plan: &Plan, hub: &Hub) -> Result<Starter, SourceError>
 }
 
 /// A source outlives a failure of its task, because its tags are its own: the next run of the task takes it up again.
-fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
+pub(super) fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
     Arc::new(tokio::sync::Mutex::new(source))
 }
 
@@ -417,10 +484,10 @@ mod tests {
         assert!(running.change().await.unwrap().is_none());
 
         running.sources.remove("simulator demo").unwrap().stop(STOP).await;
-        running.history.take().unwrap().stop().await;
+        running.recording.take().unwrap().stop().await;
         let changed = running.change().await.unwrap().unwrap();
-        assert_eq!(changed.summary, "[history] tried again, [[simulator]] demo tried again");
-        assert!(running.history.is_some() && running.sources.contains_key("simulator demo"));
+        assert_eq!(changed.summary, "[store] tried again, [[simulator]] demo tried again");
+        assert!(running.recording.is_some() && running.sources.contains_key("simulator demo"));
         assert!(running.change().await.unwrap().is_none());
         running.stop().await;
     }

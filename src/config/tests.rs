@@ -5,7 +5,7 @@ const BAD: &[(&str, &str)] = &[
     ("[ua_server]\nlistn = '127.0.0.1:4840'\n", "x.toml:2: [ua_server]: unknown key `listn`; did you mean `listen`?"),
     (
         "[opc]\n",
-        "x.toml:1: [opc]: unknown key `opc`; known are device, ua_server, mqtt, history, cameras, camera, system, simulator, \
+        "x.toml:1: [opc]: unknown key `opc`; known are device, ua_server, mqtt, store, history, cameras, camera, system, simulator, \
          ua_client, modbus, gpio, sensors, computed",
     ),
     ("\n[device]\nname = 5\n", "x.toml:3: [device] name: wrong type: integer `5` where text in quotes belongs"),
@@ -55,8 +55,8 @@ const BAD: &[(&str, &str)] = &[
         "x.toml:3: [[ua_server.access]] read: 'boss': unknown variant `boss`, expected one of `viewer`, `operator`, `admin`",
     ),
     (
-        "[history]\ntags = ['a//b']\nmax_bytes = '64'\n",
-        "x.toml:3: [history] max_bytes: '64': invalid size \"64\": write a text with a whole number and a unit, as in \
+        "[store]\nmax_age = '1h'\nmax_bytes = '64'\n",
+        "x.toml:3: [store] max_bytes: '64': invalid size \"64\": write a text with a whole number and a unit, as in \
          \"500kB\", \"64MiB\", \"1GiB\"",
     ),
     (

@@ -13,8 +13,9 @@ const SAMPLES: usize = 200_000;
 
 /// A reader of each sample. Dropping it ends the delivery.
 pub struct Every {
-    batches: mpsc::Receiver<Arc<[Sample]>>,
+    batches: mpsc::Receiver<(u64, Arc<[Sample]>)>,
     counts: Arc<Counts>,
+    mark: u64,
 }
 
 #[derive(Default)]
@@ -24,7 +25,7 @@ struct Counts {
 }
 
 pub(super) struct Tap {
-    batches: mpsc::Sender<Arc<[Sample]>>,
+    batches: mpsc::Sender<(u64, Arc<[Sample]>)>,
     counts: Arc<Counts>,
 }
 
@@ -32,13 +33,13 @@ impl Every {
     /// The next batch, in the order of publication. `None` if the hub is gone. Cancel safe.
     pub async fn next(&mut self) -> Option<Arc<[Sample]>> {
         let batch = self.batches.recv().await;
-        batch.inspect(|batch| self.taken(batch))
+        batch.map(|batch| self.taken(batch))
     }
 
     /// A batch that waits already, if there is one.
     pub fn try_next(&mut self) -> Option<Arc<[Sample]>> {
         let batch = self.batches.try_recv().ok();
-        batch.inspect(|batch| self.taken(batch))
+        batch.map(|batch| self.taken(batch))
     }
 
     /// Samples lost so far because this reader was too slow.
@@ -46,8 +47,16 @@ impl Every {
         self.counts.lost.load(Ordering::Relaxed)
     }
 
-    fn taken(&self, batch: &[Sample]) {
+    /// The number of the batch that was given out last, as the hub counts them: a moment of [`super::Hub::read_all`] has
+    /// all batches up to its mark in it, and none behind that.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    fn taken(&mut self, (mark, batch): (u64, Arc<[Sample]>)) -> Arc<[Sample]> {
         self.counts.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.mark = mark;
+        batch
     }
 }
 
@@ -55,15 +64,15 @@ pub(super) fn subscribe(taps: &mut Vec<Tap>, capacity: usize) -> Every {
     let (sender, batches) = mpsc::channel(capacity);
     let counts = Arc::<Counts>::default();
     taps.push(Tap { batches: sender, counts: counts.clone() });
-    Every { batches, counts }
+    Every { batches, counts, mark: 0 }
 }
 
-pub(super) fn offer(taps: &mut Vec<Tap>, batch: &Arc<[Sample]>) {
+pub(super) fn offer(taps: &mut Vec<Tap>, mark: u64, batch: &Arc<[Sample]>) {
     taps.retain(|tap| !tap.batches.is_closed());
     for Tap { batches, counts } in taps {
         let waiting = counts.waiting.fetch_add(batch.len(), Ordering::Relaxed);
         let has_room = waiting == 0 || waiting + batch.len() <= SAMPLES;
-        if !has_room || batches.try_send(batch.clone()).is_err() {
+        if !has_room || batches.try_send((mark, batch.clone())).is_err() {
             counts.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
             counts.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }

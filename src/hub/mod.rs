@@ -56,6 +56,16 @@ const TICK: Duration = Duration::from_nanos(100);
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
+/// Everything as it is at one moment.
+pub struct Moment {
+    /// The number of the last batch that is in it.
+    pub mark: u64,
+    /// In the order of their ids.
+    pub tags: Vec<(TagId, Arc<TagSpec>)>,
+    /// The samples of `tags`, in their order.
+    pub current: Vec<Sample>,
+}
+
 struct Inner {
     clock: Clock,
     table: RwLock<Table>,
@@ -143,7 +153,7 @@ impl Hub {
                 table.store(sample);
             }
             // Still under the table's lock, so that readers see batches in the order of the table.
-            every::offer(&mut lock(&self.0.every), &batch);
+            every::offer(&mut lock(&self.0.every), table.next_mark(), &batch);
         }
         latest::mark(&mut lock(&self.0.latest), batch.iter().map(|sample| sample.tag));
     }
@@ -173,6 +183,14 @@ impl Hub {
     pub fn read_many(&self, tags: &[TagId]) -> Vec<Sample> {
         let table = self.read_table();
         tags.iter().map(|&tag| table.current(tag).clone()).collect()
+    }
+
+    /// Every tag with its current sample, and which batch was the last that is in there ([`Every::mark`]).
+    pub fn read_all(&self) -> Moment {
+        let table = self.read_table();
+        let tags = table.specs();
+        let current = tags.iter().map(|(tag, _)| table.current(*tag).clone()).collect();
+        Moment { mark: table.mark(), tags, current }
     }
 
     pub fn find(&self, name: &TagName) -> Option<TagId> {

@@ -46,6 +46,8 @@ pub(super) struct Table {
     folders: HashMap<String, usize>,
     /// Counts registrations and retirements.
     changes: u64,
+    /// Counts batches.
+    mark: u64,
 }
 
 /// A tag that came or became another, with its spec, or that was taken away.
@@ -190,6 +192,16 @@ impl Table {
         let changed = self.rows.iter().filter(|row| row.changed > since);
         let spec = |row: &Row| (row.state != State::Retired).then(|| row.spec.clone());
         (self.changes, changed.map(|row| (row.current.tag, spec(row))).collect())
+    }
+
+    pub(super) fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// The number of a batch that has been stored.
+    pub(super) fn next_mark(&mut self) -> u64 {
+        self.mark += 1;
+        self.mark
     }
 
     pub(super) fn store(&mut self, sample: &Sample) {

@@ -91,6 +91,23 @@ data_types! {
     Variant = 24, DiagnosticInfo = 25,
 }
 
+impl Value {
+    /// Like `==`, but a NaN is the same as itself: a sensor that measures nothing would else report at each sample.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Value::Float(a), Value::Float(b)) => a == b || (a.is_nan() && b.is_nan()),
+            (Value::Double(a), Value::Double(b)) => a == b || (a.is_nan() && b.is_nan()),
+            (Value::Array(a), Value::Array(b)) => {
+                a.data_type() == b.data_type()
+                    && a.dimensions() == b.dimensions()
+                    && a.values().len() == b.values().len()
+                    && a.values().iter().zip(b.values()).all(|(a, b)| a.is_same(b))
+            }
+            (a, b) => a == b,
+        }
+    }
+}
+
 impl fmt::Display for DataType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

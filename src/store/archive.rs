@@ -4,6 +4,7 @@
 //!     generations   generation                  -> samples, bytes, first and last time, newest server time (varints)
 //!     columns       generation, number          -> CRC-32, times (block.rs)
 //!     blocks        generation, series, part    -> CRC-32, first and last time (64 bits), column, body (block.rs)
+//!     owed          generation                  -> CRC-32, when the oldest of them came, numbers of rows owed to the uplink
 //!     totals        what                        -> samples, counted over restarts
 //!
 //! A generation is what one journal became. It is written in one transaction and removed in one, so a reader sees all of it
@@ -11,10 +12,11 @@
 //! the file stops growing where the limit in bytes is reached.
 
 use super::block;
-use super::record::Record;
+use super::ranges::Ranges;
+use super::record::Row;
 use super::wire::{Damaged, Reader, crc32, put_signed, put_varint};
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle,
     WriteTransaction,
 };
 use std::collections::HashMap;
@@ -24,6 +26,7 @@ pub(super) const SERIES: TableDefinition<u32, &str> = TableDefinition::new("seri
 pub(super) const GENERATIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("generations");
 pub(super) const COLUMNS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("columns");
 pub(super) const BLOCKS: TableDefinition<(u64, u32, u32), &[u8]> = TableDefinition::new("blocks");
+pub(super) const OWED: TableDefinition<u64, &[u8]> = TableDefinition::new("owed");
 pub(super) const TOTALS: TableDefinition<&str, u64> = TableDefinition::new("totals");
 
 /// Read again and again while a range is read; the rest comes from the page cache of the system.
@@ -54,6 +57,16 @@ pub(super) struct Generation {
 pub(super) struct Dropped {
     pub(super) by_bytes: u64,
     pub(super) by_age: u64,
+    /// Of these, those that were still owed to the uplink.
+    pub(super) owed: u64,
+}
+
+/// What a generation still owes to the uplink.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Debt {
+    /// When the oldest of them came, in ticks.
+    pub(super) since: i64,
+    pub(super) numbers: Ranges,
 }
 
 /// A reader's view of one moment.
@@ -84,15 +97,31 @@ impl Generation {
     }
 }
 
+impl Debt {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_signed(&mut out, self.since);
+        self.numbers.put(&mut out);
+        out
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
+        let mut reader = Reader::new(bytes);
+        Ok(Self { since: reader.signed()?, numbers: Ranges::read(&mut reader)? })
+    }
+}
+
 impl Archive {
     pub(super) fn open(backend: impl StorageBackend) -> Result<Self, redb::Error> {
         let database = redb::Builder::new().set_cache_size(CACHE).create_with_backend(backend)?;
-        if database.begin_read()?.list_tables()?.next().is_none() {
+        // A file of before the uplink's queue has no table for it.
+        if !database.begin_read()?.list_tables()?.any(|table| table.name() == OWED.name()) {
             let transaction = database.begin_write()?;
             transaction.open_table(SERIES)?;
             transaction.open_table(GENERATIONS)?;
             transaction.open_table(COLUMNS)?;
             transaction.open_table(BLOCKS)?;
+            transaction.open_table(OWED)?;
             transaction.open_table(TOTALS)?;
             transaction.commit()?;
         }
@@ -120,7 +149,21 @@ impl Archive {
     pub(super) fn dropped(&self) -> Result<Dropped, redb::Error> {
         let table = self.0.begin_read()?.open_table(TOTALS)?;
         let total = |name: &str| Ok::<_, redb::Error>(table.get(name)?.map_or(0, |total| total.value()));
-        Ok(Dropped { by_bytes: total("dropped_by_bytes")?, by_age: total("dropped_by_age")? })
+        let (by_bytes, by_age) = (total("dropped_by_bytes")?, total("dropped_by_age")?);
+        Ok(Dropped { by_bytes, by_age, owed: total("dropped_owed")? })
+    }
+
+    /// What each generation owed when the last one was sealed. What cannot be read is not known to be owed.
+    pub(super) fn debts(&self) -> Result<Vec<(u64, Debt)>, redb::Error> {
+        let table = self.0.begin_read()?.open_table(OWED)?;
+        let mut debts = Vec::new();
+        for row in table.iter()? {
+            let (generation, value) = row?;
+            if let Ok(debt) = without_crc(value.value()).and_then(Debt::from_bytes) {
+                debts.push((generation.value(), debt));
+            }
+        }
+        Ok(debts)
     }
 
     /// All generations, the first one first. One that cannot be read counts as empty and infinitely old.
@@ -136,12 +179,14 @@ impl Archive {
         Ok(generations)
     }
 
-    /// Writes a generation: `records` gives those of each series, in the order of their times.
+    /// Writes a generation: `rows` gives those of each series, in the order of their times. And what generations owe now,
+    /// this one among them; those that owe nothing any more too.
     pub(super) fn seal(
         &self,
         number: u64,
         series: &[(u32, &str)],
-        records: impl Fn(u32) -> Vec<Record>,
+        rows: impl Fn(u32) -> Vec<Row>,
+        debts: &[(u64, Debt)],
     ) -> Result<(), redb::Error> {
         let transaction = self.begin()?;
         {
@@ -154,28 +199,37 @@ impl Archive {
                 if names.get(id)?.is_none() {
                     names.insert(id, name)?;
                 }
-                for (part, records) in records(id).chunks(block::MOST).enumerate() {
-                    let times = block::times(records);
+                for (part, rows) in rows(id).chunks(block::MOST).enumerate() {
+                    let times = block::times(rows);
                     let next = known.len() as u32;
                     let column = *known.entry(times).or_insert_with_key(|times| {
                         meta.bytes += room(times.len());
                         next
                     });
-                    let (first, last) = (records[0].time().ticks(), records[records.len() - 1].time().ticks());
+                    let time = |row: &Row| row.record.time().ticks();
+                    let (first, last) = (time(&rows[0]), time(&rows[rows.len() - 1]));
                     let mut body = [first.to_le_bytes(), last.to_le_bytes()].concat();
                     put_varint(&mut body, column.into());
-                    body.extend(block::encode(records));
+                    body.extend(block::encode(rows));
                     blocks.insert((number, id, part as u32), with_crc(&body).as_slice())?;
-                    meta.samples += records.len() as u64;
+                    meta.samples += rows.len() as u64;
                     meta.bytes += room(body.len());
                     meta.first = meta.first.min(first);
                     meta.last = meta.last.max(last);
-                    let newest = records.iter().map(|record| record.server_time.ticks()).max();
+                    let newest = rows.iter().map(|row| row.record.server_time.ticks()).max();
                     meta.newest = meta.newest.max(newest.unwrap_or(i64::MIN));
                 }
             }
             for (times, column) in &known {
                 columns.insert((number, *column), with_crc(times).as_slice())?;
+            }
+            let mut owed = transaction.open_table(OWED)?;
+            for (generation, debt) in debts {
+                if debt.numbers.is_empty() {
+                    owed.remove(generation)?;
+                } else {
+                    owed.insert(generation, with_crc(&debt.to_bytes()).as_slice())?;
+                }
             }
             transaction.open_table(GENERATIONS)?.insert(number, meta.to_bytes().as_slice())?;
         }
@@ -183,12 +237,12 @@ impl Archive {
         Ok(())
     }
 
-    /// Removes the oldest generations until what is left has `max_bytes` at most, and those whose newest sample came
-    /// before `oldest`. Returns what went.
-    pub(super) fn retain(&self, max_bytes: u64, oldest: i64) -> Result<Dropped, redb::Error> {
+    /// The oldest generations but what has `max_bytes` at most, and those whose newest sample came before `oldest`; and
+    /// how many samples they have.
+    pub(super) fn surplus(&self, max_bytes: u64, oldest: i64) -> Result<(Vec<u64>, Dropped), redb::Error> {
         let generations = self.generations()?;
         let mut bytes: u64 = generations.iter().map(|(_, meta)| meta.bytes).sum();
-        let (mut gone, mut dropped) = (Vec::new(), Dropped::default());
+        let (mut surplus, mut dropped) = (Vec::new(), Dropped::default());
         for (number, meta) in generations {
             if meta.newest < oldest {
                 dropped.by_age += meta.samples;
@@ -198,29 +252,34 @@ impl Archive {
                 continue;
             }
             bytes -= meta.bytes;
-            gone.push(number);
+            surplus.push(number);
         }
-        if gone.is_empty() {
-            return Ok(dropped);
-        }
+        Ok((surplus, dropped))
+    }
+
+    /// Removes generations and counts what went with them.
+    pub(super) fn remove(&self, gone: &[u64], dropped: Dropped) -> Result<(), redb::Error> {
         let transaction = self.begin()?;
         {
             let mut generations = transaction.open_table(GENERATIONS)?;
             let mut columns = transaction.open_table(COLUMNS)?;
             let mut blocks = transaction.open_table(BLOCKS)?;
-            for number in gone {
+            let mut owed = transaction.open_table(OWED)?;
+            for &number in gone {
                 generations.remove(number)?;
+                owed.remove(number)?;
                 columns.retain_in((number, 0)..=(number, u32::MAX), |_, _| false)?;
                 blocks.retain_in((number, 0, 0)..=(number, u32::MAX, u32::MAX), |_, _| false)?;
             }
             let mut totals = transaction.open_table(TOTALS)?;
-            for (name, count) in [("dropped_by_bytes", dropped.by_bytes), ("dropped_by_age", dropped.by_age)] {
+            let Dropped { by_bytes, by_age, owed } = dropped;
+            for (name, count) in [("dropped_by_bytes", by_bytes), ("dropped_by_age", by_age), ("dropped_owed", owed)] {
                 let before = totals.get(name)?.map_or(0, |total| total.value());
                 totals.insert(name, before + count)?;
             }
         }
         transaction.commit()?;
-        Ok(dropped)
+        Ok(())
     }
 
     fn begin(&self) -> Result<WriteTransaction, redb::Error> {
@@ -251,8 +310,21 @@ impl View {
         Ok(parts)
     }
 
+    /// The rows of a generation that are owed and wanted, by their numbers, with their series. Those that cannot be read
+    /// any more are missing.
+    pub(super) fn owed(&self, number: u64, wanted: &Ranges) -> Result<Vec<(u32, Row)>, redb::Error> {
+        let mut found = Vec::new();
+        for entry in self.blocks.range((number, 0, 0)..=(number, u32::MAX, u32::MAX))? {
+            let (_, series, part) = entry?.0.value();
+            let rows = self.rows(number, series, part)?.unwrap_or_default();
+            let is_wanted = |row: &Row| row.owed.is_some_and(|number| wanted.contains(number));
+            found.extend(rows.into_iter().filter(is_wanted).map(|row| (series, row)));
+        }
+        Ok(found)
+    }
+
     /// The samples of a part; none if they cannot be read any more.
-    pub(super) fn records(&self, number: u64, series: u32, part: u32) -> Result<Option<Vec<Record>>, redb::Error> {
+    pub(super) fn rows(&self, number: u64, series: u32, part: u32) -> Result<Option<Vec<Row>>, redb::Error> {
         let Some(value) = self.blocks.get((number, series, part))? else { return Ok(None) };
         let Ok((column, body)) = opened(value.value()) else { return Ok(None) };
         let Some(times) = self.columns.get((number, column))? else { return Ok(None) };

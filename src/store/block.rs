@@ -3,9 +3,11 @@
 //! The times are apart because tags that are sampled together have the same ones, which are then kept once.
 //!
 //!     times     count, unit (index into UNITS), first time, then what each difference differs from the one before
-//!     body      flags (1: all have a source time; 2: the server's time is always the same as that)
+//!     body      flags (1: all have a source time; 2: the server's time is always the same as that; 4: some are owed)
 //!               lengths of runs with and without a source time, in turn      unless all have one
 //!               server's time minus time, as a difference to the one before  unless always the same
+//!               lengths of runs that are owed and not, in turn; then     if some are owed
+//!                 their numbers: what each difference differs from the one before, and after each 0 how many more follow
 //!               runs of one status: length, status
 //!               runs of one type: length, type (value.rs), values
 //!
@@ -17,7 +19,7 @@
 //!     0xF0      the bits that differ from the value before: a byte (zero bytes in front x 16 + behind), the bytes between
 //!     0xFF      as they are
 
-use super::record::Record;
+use super::record::{NUMBERS, Record, Row};
 use super::value::{body, put_body, put_text, tag_of, text};
 use super::wire::{Damaged, Reader, put_signed, put_varint};
 use crate::model::{DataType, Status, Timestamp, Value};
@@ -32,17 +34,18 @@ const UNITS: [i64; 4] = [10_000_000, 10_000, 10, 1];
 
 const ALL_SOURCE: u8 = 1;
 const SAME_SERVER: u8 = 2;
+const SOME_OWED: u8 = 4;
 
 const XOR: u8 = 0xF0;
 const RAW: u8 = 0xFF;
 
-pub(super) fn times(records: &[Record]) -> Vec<u8> {
-    let ticks = || records.iter().map(|record| record.time().ticks());
+pub(super) fn times(rows: &[Row]) -> Vec<u8> {
+    let ticks = || rows.iter().map(|row| row.record.time().ticks());
     let differences = || ticks().zip(ticks().skip(1)).map(|(before, after)| after.wrapping_sub(before));
     let fits = |unit: i64| differences().all(|difference| difference % unit == 0);
     let index = UNITS.iter().position(|&unit| fits(unit)).expect("1 divides everything");
     let mut out = Vec::new();
-    put_varint(&mut out, records.len() as u64);
+    put_varint(&mut out, rows.len() as u64);
     out.push(index as u8);
     put_signed(&mut out, ticks().next().unwrap_or(0));
     let mut last = 0;
@@ -72,35 +75,42 @@ fn read_times(bytes: &[u8]) -> Result<Vec<i64>, Damaged> {
     Ok(times)
 }
 
-pub(super) fn encode(records: &[Record]) -> Vec<u8> {
+pub(super) fn encode(rows: &[Row]) -> Vec<u8> {
     let mut out = Vec::new();
-    let all_source = records.iter().all(|record| record.source_time.is_some());
-    let same_server = records.iter().all(|record| record.server_time == record.time());
-    out.push(if all_source { ALL_SOURCE } else { 0 } | if same_server { SAME_SERVER } else { 0 });
+    let all_source = rows.iter().all(|row| row.record.source_time.is_some());
+    let same_server = rows.iter().all(|row| row.record.server_time == row.record.time());
+    let some_owed = rows.iter().any(|row| row.owed.is_some());
+    let flag = |is_so: bool, flag: u8| if is_so { flag } else { 0 };
+    out.push(flag(all_source, ALL_SOURCE) | flag(same_server, SAME_SERVER) | flag(some_owed, SOME_OWED));
     if !all_source {
-        put_turns(&mut out, true, records.iter().map(|record| record.source_time.is_some()));
+        put_turns(&mut out, true, rows.iter().map(|row| row.record.source_time.is_some()));
     }
     if !same_server {
         let mut last = 0;
-        for record in records {
+        for Row { record, .. } in rows {
             let late = record.server_time.ticks().wrapping_sub(record.time().ticks());
             put_signed(&mut out, late.wrapping_sub(last));
             last = late;
         }
     }
-    for run in records.chunk_by(|a, b| a.status == b.status) {
-        put_varint(&mut out, run.len() as u64);
-        put_varint(&mut out, run[0].status.0.into());
+    if some_owed {
+        put_turns(&mut out, true, rows.iter().map(|row| row.owed.is_some()));
+        put_numbers(&mut out, &rows.iter().filter_map(|row| row.owed).collect::<Vec<_>>());
     }
-    for run in records.chunk_by(|a, b| tag_of(&a.value) == tag_of(&b.value)) {
+    for run in rows.chunk_by(|a, b| a.record.status == b.record.status) {
         put_varint(&mut out, run.len() as u64);
-        out.push(tag_of(&run[0].value));
+        put_varint(&mut out, run[0].record.status.0.into());
+    }
+    for run in rows.chunk_by(|a, b| tag_of(&a.record.value) == tag_of(&b.record.value)) {
+        put_varint(&mut out, run.len() as u64);
+        out.push(tag_of(&run[0].record.value));
         put_values(&mut out, run);
     }
     out
 }
 
-pub(super) fn decode(times: &[u8], body: &[u8]) -> Result<Vec<Record>, Damaged> {
+/// Of what is in a block it is not known any more whether the history wants it; whoever reads that says of which tags.
+pub(super) fn decode(times: &[u8], body: &[u8]) -> Result<Vec<Row>, Damaged> {
     let times = read_times(times)?;
     let count = times.len();
     let mut reader = Reader::new(body);
@@ -114,6 +124,13 @@ pub(super) fn decode(times: &[u8], body: &[u8]) -> Result<Vec<Record>, Damaged> 
             *late = last;
         }
     }
+    let mut owed = vec![None; count];
+    if flags & SOME_OWED != 0 {
+        let is_owed = turns(&mut reader, true, count)?;
+        let numbers = numbers(&mut reader, is_owed.iter().filter(|is_owed| **is_owed).count())?;
+        let places = owed.iter_mut().zip(is_owed).filter(|(_, is_owed)| *is_owed);
+        places.zip(numbers).for_each(|((place, _), number)| *place = Some(number));
+    }
     let mut statuses = Vec::with_capacity(count);
     while statuses.len() < count {
         let length = run_length(&mut reader, count - statuses.len())?;
@@ -126,13 +143,62 @@ pub(super) fn decode(times: &[u8], body: &[u8]) -> Result<Vec<Record>, Damaged> 
         let tag = reader.byte()?;
         read_values(&mut reader, tag, length, &mut values)?;
     }
-    let record = |index: usize, value| Record {
-        value,
-        status: statuses[index],
-        source_time: sources[index].then(|| Timestamp::from_ticks(times[index])),
-        server_time: Timestamp::from_ticks(times[index].wrapping_add(late[index])),
+    let row = |(index, value): (usize, Value)| {
+        let record = Record {
+            value,
+            status: statuses[index],
+            source_time: sources[index].then(|| Timestamp::from_ticks(times[index])),
+            server_time: Timestamp::from_ticks(times[index].wrapping_add(late[index])),
+        };
+        Row { record, owed: owed[index], is_kept: true }
     };
-    Ok(values.into_iter().enumerate().map(|(index, value)| record(index, value)).collect())
+    Ok(values.into_iter().enumerate().map(row).collect())
+}
+
+/// Tags that are sampled in turn have equal differences, which then take next to nothing.
+fn put_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    let (mut before, mut last, mut same) = (0u64, 0u64, 0u64);
+    for &number in numbers {
+        let difference = number.wrapping_sub(before);
+        let change = difference.wrapping_sub(last) as i64;
+        (before, last) = (number, difference);
+        match (change, same) {
+            (0, 0) => {
+                put_signed(out, 0);
+                same = 1;
+            }
+            (0, _) => same += 1,
+            (_, 0) => put_signed(out, change),
+            (_, _) => {
+                put_varint(out, same - 1);
+                put_signed(out, change);
+                same = 0;
+            }
+        }
+    }
+    if same > 0 {
+        put_varint(out, same - 1);
+    }
+}
+
+fn numbers(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, Damaged> {
+    let (mut number, mut difference, mut numbers) = (0u64, 0u64, Vec::with_capacity(count));
+    while numbers.len() < count {
+        let change = reader.signed()?;
+        difference = difference.wrapping_add(change as u64);
+        let same: usize = if change == 0 { reader.number()? } else { 0 };
+        if same >= count - numbers.len() {
+            return Err(Damaged);
+        }
+        for _ in 0..=same {
+            number = number.wrapping_add(difference);
+            if number >= NUMBERS {
+                return Err(Damaged);
+            }
+            numbers.push(number);
+        }
+    }
+    Ok(numbers)
 }
 
 /// Of a run that is not empty and has at most so many.
@@ -169,7 +235,7 @@ fn turns(reader: &mut Reader<'_>, first: bool, count: usize) -> Result<Vec<bool>
 }
 
 /// All of one type.
-fn put_values(out: &mut Vec<u8>, run: &[Record]) {
+fn put_values(out: &mut Vec<u8>, run: &[Row]) {
     let integer = |value: &Value| match *value {
         Value::SByte(v) => v.into(),
         Value::Byte(v) => v.into(),
@@ -182,10 +248,10 @@ fn put_values(out: &mut Vec<u8>, run: &[Record]) {
         Value::DateTime(v) => v.ticks(),
         _ => unreachable!("only asked for integers"),
     };
-    match &run[0].value {
+    match &run[0].record.value {
         Value::Boolean(first) => {
             out.push((*first).into());
-            put_turns(out, *first, run.iter().map(|record| record.value == Value::Boolean(true)));
+            put_turns(out, *first, run.iter().map(|row| row.record.value == Value::Boolean(true)));
         }
         Value::SByte(_)
         | Value::Byte(_)
@@ -195,16 +261,16 @@ fn put_values(out: &mut Vec<u8>, run: &[Record]) {
         | Value::UInt32(_)
         | Value::Int64(_)
         | Value::UInt64(_)
-        | Value::DateTime(_) => put_differences(out, run.iter().map(|record| integer(&record.value))),
+        | Value::DateTime(_) => put_differences(out, run.iter().map(|row| integer(&row.record.value))),
         Value::Float(_) => {
-            let bits = |record: &Record| match record.value {
+            let bits = |row: &Row| match row.record.value {
                 Value::Float(v) => v.to_bits(),
                 _ => unreachable!("all are of one type"),
             };
             put_floats::<F32>(out, &run.iter().map(bits).collect::<Vec<_>>());
         }
         Value::Double(_) => {
-            let bits = |record: &Record| match record.value {
+            let bits = |row: &Row| match row.record.value {
                 Value::Double(v) => v.to_bits(),
                 _ => unreachable!("all are of one type"),
             };
@@ -212,8 +278,8 @@ fn put_values(out: &mut Vec<u8>, run: &[Record]) {
         }
         Value::String(_) => {
             let mut last: Option<&Option<Arc<str>>> = None;
-            for record in run {
-                let Value::String(text) = &record.value else { unreachable!("all are of one type") };
+            for row in run {
+                let Value::String(text) = &row.record.value else { unreachable!("all are of one type") };
                 if last == Some(text) {
                     out.push(0);
                 } else {
@@ -223,7 +289,7 @@ fn put_values(out: &mut Vec<u8>, run: &[Record]) {
                 }
             }
         }
-        _ => run.iter().for_each(|record| put_body(out, &record.value)),
+        _ => run.iter().for_each(|row| put_body(out, &row.record.value)),
     }
 }
 

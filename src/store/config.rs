@@ -1,50 +1,31 @@
-//! `[history]`: what is kept on disk, and for how long.
+//! `[store]`: what the disk holds of samples, for the history and for the uplink.
 
-use crate::base::selection::{Selection, check_pattern};
 use crate::base::{bytes, duration};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// `[history]`
+/// `[store]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Tags whose samples are kept, by name. In a pattern `*` stands for any part of a segment, `?` for one character, and
-    /// `**` as a segment for any number of segments: "system/**", "line1/*". Default: none.
-    pub tags: Vec<String>,
     /// What the samples may take on the disk; the oldest go. Default: "256MiB".
     #[serde(deserialize_with = "bytes::deserialize")]
     pub max_bytes: u64,
     /// Samples that are older go. Default: "30d".
     #[serde(deserialize_with = "duration::deserialize")]
     pub max_age: Duration,
-    /// Samples are gathered for so long before they are written; what a power cut loses at most. Default: "1s".
+    /// Samples are gathered for so long before they are written; what a power cut loses at most, and how late the uplink
+    /// has them. Default: "1s".
     #[serde(deserialize_with = "duration::deserialize")]
     pub commit_interval: Duration,
-    /// Cameras whose pictures are kept, by the same patterns: those that the method Snapshot takes, and those of
-    /// `snapshot_interval`. Default: none.
-    pub cameras: Vec<String>,
-    /// Pictures kept of each of those cameras at most. Default: 20.
-    pub snapshots: usize,
-    /// What the pictures of all cameras may take on the disk; the oldest go. Default: "64MiB".
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub snapshot_bytes: u64,
-    /// Take and keep a picture of each of those cameras so often. Default: never.
-    #[serde(deserialize_with = "duration::deserialize_some")]
-    pub snapshot_interval: Option<Duration>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            tags: Vec::new(),
             max_bytes: 256 << 20,
             max_age: Duration::from_secs(30 * 86_400),
             commit_interval: Duration::from_secs(1),
-            cameras: Vec::new(),
-            snapshots: 20,
-            snapshot_bytes: 64 << 20,
-            snapshot_interval: None,
         }
     }
 }
@@ -56,9 +37,6 @@ impl Config {
     /// What is wrong with the values, as (key, what and what would be right).
     pub fn check(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        for (key, patterns) in [("tags", &self.tags), ("cameras", &self.cameras)] {
-            faults.extend(patterns.iter().filter_map(|pattern| Some((key, check_pattern(pattern)?))));
-        }
         if self.max_bytes < LEAST_BYTES {
             faults.push(("max_bytes", "must be \"8MiB\" or more".to_owned()));
         }
@@ -68,26 +46,7 @@ impl Config {
         if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.commit_interval) {
             faults.push(("commit_interval", "must be between \"10ms\" and \"1m\"".to_owned()));
         }
-        if !(1..=10_000).contains(&self.snapshots) {
-            faults.push(("snapshots", "must be between 1 and 10000; for none leave `cameras` out".to_owned()));
-        }
-        if self.snapshot_bytes < 1 << 20 {
-            faults.push(("snapshot_bytes", "must be \"1MiB\" or more".to_owned()));
-        }
-        if self.snapshot_interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
-            faults.push(("snapshot_interval", "must be \"1s\" or more".to_owned()));
-        }
         faults
-    }
-
-    /// Which tags are kept.
-    pub fn tags(&self) -> Selection {
-        Selection::new(&self.tags)
-    }
-
-    /// Of which cameras pictures are kept.
-    pub fn cameras(&self) -> Selection {
-        Selection::new(&self.cameras)
     }
 }
 
@@ -95,22 +54,12 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Vec<(&'static str, String)> {
-        toml::from_str::<Config>(text).unwrap().check()
-    }
-
     #[test]
     fn what_is_wrong_is_said_with_what_would_be_right() {
-        assert!(read("tags = ['system/**']\nmax_bytes = '8MiB'\nmax_age = '1h'\nsnapshot_interval = '1m'").is_empty());
-        let keys = |text| read(text).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-        assert_eq!(
-            keys("max_bytes = '1kB'\nmax_age = '1s'\ncommit_interval = '1ms'"),
-            ["max_bytes", "max_age", "commit_interval"]
-        );
-        assert_eq!(
-            keys("snapshots = 0\nsnapshot_bytes = '1kB'\nsnapshot_interval = '1ms'"),
-            ["snapshots", "snapshot_bytes", "snapshot_interval"]
-        );
-        assert_eq!(keys("tags = ['a//b']\ncameras = ['']"), ["tags", "cameras"]);
+        let read = |text| toml::from_str::<Config>(text).unwrap().check();
+        assert!(read("max_bytes = '8MiB'\nmax_age = '1h'\ncommit_interval = '10ms'").is_empty());
+        let faults = read("max_bytes = '1kB'\nmax_age = '1s'\ncommit_interval = '1ms'");
+        let keys: Vec<_> = faults.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["max_bytes", "max_age", "commit_interval"]);
     }
 }

@@ -2,16 +2,18 @@
 //!
 //!     file       MAGIC, then frames
 //!     frame      length of the payload, CRC-32 of it (both 32 bits, little endian), payload
-//!     payload    number of new series, of each: id, name; number of rows, of each: series id, row (record.rs)
+//!     payload    number of new series, of each: id, name; number of rows, of each: series id, row (record.rs);
+//!                if anything was settled: number of generations, of each: generation, numbers of rows (ranges.rs)
 //!
 //! A journal names each series it uses, so it needs nothing else to be read. It belongs to one generation, whose number is
 //! in the file's name. A frame that is cut off or damaged ends it: what is behind was never synced, or cannot be trusted.
 //!
 //! A failed append leaves the file as long as it may be; the next one cuts it to what is known to be whole.
 
-use super::record::{Record, put_row, row};
+use super::ranges::Ranges;
+use super::record::{Before, Row, put_row, row};
 use super::wire::{Damaged, Reader, crc32, put_bytes, put_varint};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -22,7 +24,7 @@ const HEAD: usize = 8;
 
 pub(super) struct Journal {
     pub(super) generation: u64,
-    file: File,
+    pub(super) file: File,
     /// Known to be whole.
     length: u64,
     is_torn: bool,
@@ -31,16 +33,20 @@ pub(super) struct Journal {
 }
 
 /// One sample on its way into the journal.
-pub(super) struct Row<'a> {
+pub(super) struct Line<'a> {
     pub(super) series: u32,
     pub(super) name: &'a str,
-    pub(super) record: Record,
+    pub(super) row: Row,
 }
+
+/// Rows that are owed no more: generations, and the numbers of their rows.
+pub(super) type Settled = BTreeMap<u64, Ranges>;
 
 /// What a frame says.
 pub(super) enum Entry<'a> {
     Series(u32, &'a str),
-    Row(u32, Record),
+    Row(u32, Row),
+    Settled(u64, Ranges),
 }
 
 fn path(folder: &Path, generation: u64) -> PathBuf {
@@ -98,14 +104,14 @@ impl Journal {
     }
 
     /// Appends and syncs one frame; returns its length.
-    pub(super) fn append(&mut self, rows: &[Row<'_>]) -> io::Result<u64> {
-        let mut new: Vec<(u32, &str)> = Vec::new();
-        for row in rows {
-            if !self.named.contains(&row.series) && !new.iter().any(|(id, _)| *id == row.series) {
-                new.push((row.series, row.name));
+    pub(super) fn append(&mut self, lines: &[Line<'_>], settled: &Settled) -> io::Result<u64> {
+        let mut new: BTreeMap<u32, &str> = BTreeMap::new();
+        for line in lines {
+            if !self.named.contains(&line.series) {
+                new.insert(line.series, line.name);
             }
         }
-        let frame = frame(&new, rows);
+        let frame = frame(&new, lines, settled);
         if self.is_torn {
             self.file.set_len(self.length)?;
         }
@@ -114,23 +120,30 @@ impl Journal {
         self.file.sync_data()?;
         self.is_torn = false;
         self.length += frame.len() as u64;
-        self.named.extend(new.into_iter().map(|(id, _)| id));
+        self.named.extend(new.into_keys());
         Ok(frame.len() as u64)
     }
 }
 
-fn frame(new: &[(u32, &str)], rows: &[Row<'_>]) -> Vec<u8> {
+fn frame(new: &BTreeMap<u32, &str>, lines: &[Line<'_>], settled: &Settled) -> Vec<u8> {
     let mut out = vec![0; HEAD];
     put_varint(&mut out, new.len() as u64);
     for (id, name) in new {
         put_varint(&mut out, (*id).into());
         put_bytes(&mut out, name.as_bytes());
     }
-    put_varint(&mut out, rows.len() as u64);
-    let mut before = 0;
-    for row in rows {
-        put_varint(&mut out, row.series.into());
-        put_row(&mut out, &mut before, &row.record);
+    put_varint(&mut out, lines.len() as u64);
+    let mut before = Before::default();
+    for line in lines {
+        put_varint(&mut out, line.series.into());
+        put_row(&mut out, &mut before, &line.row);
+    }
+    if !settled.is_empty() {
+        put_varint(&mut out, settled.len() as u64);
+        for (generation, numbers) in settled {
+            put_varint(&mut out, *generation);
+            numbers.put(&mut out);
+        }
     }
     let (length, crc) = ((out.len() - HEAD) as u32, crc32(&out[HEAD..]));
     out[..4].copy_from_slice(&length.to_le_bytes());
@@ -167,9 +180,14 @@ fn entries(payload: &[u8], mut each: impl FnMut(Entry<'_>)) -> Result<(), Damage
     for _ in 0..reader.varint()? {
         each(Entry::Series(reader.number()?, reader.text()?));
     }
-    let mut before = 0;
+    let mut before = Before::default();
     for _ in 0..reader.varint()? {
         each(Entry::Row(reader.number()?, row(&mut reader, &mut before)?));
+    }
+    if !reader.is_empty() {
+        for _ in 0..reader.varint()? {
+            each(Entry::Settled(reader.varint()?, Ranges::read(&mut reader)?));
+        }
     }
     if reader.is_empty() { Ok(()) } else { Err(Damaged) }
 }

@@ -1,8 +1,11 @@
-//! The store on disk: what was recent, in order of time, and (with the uplink's queue) what is still owed.
+//! The store on disk: what was recent, in order of time, and what is still owed to the uplink.
 //!
 //!     append(samples) ─► pending ──each commit_interval──► journal, synced ──when full──► archive (redb)
-//!                        in memory                          └─► recent, in memory          in order, compressed
+//!                        in memory                          ├─► recent, in memory          in order, compressed
+//!                                                           └─► tail (owed rows) ─► uplink
 //!     scan(tag, range) ◄── merges recent and archive
+//!     backlog(n)       ◄── owed rows that the uplink does not have: archive, then recent
+//!     settle(numbers)  ──► queue, in memory ──with the next frame──► journal ──with the next sealing──► archive
 //!
 //! One thread ([`Store::run`]) writes; whoever holds a [`Store`] appends, which never waits, and reads, which does (from
 //! the disk, so not on an async thread).
@@ -22,14 +25,15 @@
 //! moment costs at most what was pending.
 //!
 //! Tags are known by their names (series, with ids of the store's own), because their ids in the hub change over restarts.
-//! For the uplink's queue (not built yet): its cursor is a generation and a place in it; what retention removes
-//! behind a cursor is counted as lost by its owner, and the journal is read in the order of arrival.
+//! A row can be wanted for the history, owed to the uplink, or both; queue.rs has what is owed. What is only owed is not
+//! moved into the archive once it is settled.
 //!
 //! Invariants: nothing here ends the process or makes a caller wait for the disk to come back. While the disk is full,
 //! read-only or broken the newest samples wait in memory, as many as [`pending`] holds; each that is lost is counted.
 //! When the disk takes data again, so does the store.
 
 mod config;
+pub mod history;
 
 mod block;
 mod record;
@@ -37,56 +41,40 @@ mod value;
 mod wire;
 
 mod archive;
+mod backlog;
 mod journal;
 mod pending;
 pub mod pictures;
+mod queue;
+mod ranges;
 mod recent;
 mod scan;
+mod tail;
 mod writer;
 
+pub use backlog::Chunk;
 pub use config::Config;
+pub use history::History;
+pub use queue::{QueueState, Token};
 pub use record::Record;
 pub use scan::{Direction, Scan};
+pub use tail::{Live, Tail};
 pub use wire::crc32;
 
-use crate::base::{Clock, Selection, Stop};
+use crate::base::{Clock, Stop};
 use crate::model::{Sample, TagName, Timestamp};
 use archive::Archive;
+use backlog::Drain;
 use pending::Pending;
+use queue::Queue;
 use recent::Recent;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 #[derive(Clone)]
 pub struct Store(Arc<Shared>);
-
-/// What `[history]` asks for, for those who write it and those who read it.
-#[derive(Clone)]
-pub struct History {
-    pub store: Store,
-    pub pictures: pictures::Pictures,
-    /// Whose samples are kept.
-    pub tags: Selection,
-    /// Whose pictures are kept.
-    pub cameras: Selection,
-    pub snapshot_interval: Option<std::time::Duration>,
-}
-
-impl History {
-    /// In the folder `history` below `data_dir`.
-    pub fn new(config: &Config, data_dir: &std::path::Path, clock: Clock) -> Self {
-        let folder = data_dir.join("history");
-        Self {
-            pictures: pictures::Pictures::new(config, &folder),
-            tags: config.tags(),
-            cameras: config.cameras(),
-            snapshot_interval: config.snapshot_interval,
-            store: Store::new(config.clone(), folder, clock),
-        }
-    }
-}
 
 pub(crate) struct Shared {
     folder: PathBuf,
@@ -96,11 +84,32 @@ pub(crate) struct Shared {
     /// Signalled when much is pending.
     filled: Condvar,
     recent: Mutex<Recent>,
+    queue: Mutex<Queue>,
+    drain: Mutex<Drain>,
     /// While it is open.
     archive: Mutex<Option<Arc<Archive>>>,
     state: Mutex<State>,
     /// Bytes written to files since the start.
     written: Arc<AtomicU64>,
+}
+
+/// A sample that comes into the store.
+pub struct Arrival {
+    pub tag: TagName,
+    pub sample: Sample,
+    /// Of the batch of the hub that it came in ([`crate::hub::Every::mark`]).
+    pub mark: u64,
+    /// To the uplink.
+    pub is_owed: bool,
+    /// For the history.
+    pub is_kept: bool,
+}
+
+impl Arrival {
+    /// For the history alone.
+    pub fn kept(tag: &TagName, sample: &Sample) -> Self {
+        Self { tag: tag.clone(), sample: sample.clone(), mark: 0, is_owed: false, is_kept: true }
+    }
 }
 
 /// How the store is.
@@ -157,10 +166,17 @@ impl Store {
             pending: Mutex::default(),
             filled: Condvar::new(),
             recent: Mutex::default(),
+            queue: Mutex::default(),
+            drain: Mutex::default(),
             archive: Mutex::default(),
             state: Mutex::default(),
             written: Arc::default(),
         }))
+    }
+
+    /// Where its files are.
+    fn folder(&self) -> &std::path::Path {
+        &self.0.folder
     }
 
     /// Writes until the stop, and what is pending after that.
@@ -169,14 +185,38 @@ impl Store {
     }
 
     /// Takes samples in. Never waits; what does not fit is counted as lost.
-    pub fn append<'a>(&self, samples: impl Iterator<Item = (&'a TagName, &'a Sample)>) {
+    pub fn append(&self, arrivals: impl Iterator<Item = Arrival>) {
         let mut pending = self.0.pending();
-        for (tag, sample) in samples {
-            pending.push(tag.clone(), sample.into());
-        }
+        arrivals.for_each(|arrival| pending.push(arrival));
         if pending.is_much() {
             self.0.filled.notify_one();
         }
+    }
+
+    /// The uplink has a new connection: whatever was given to it and not settled is owed again and in the backlog. Returns
+    /// the owed rows that come from now on; those of an older tail are no more.
+    pub fn rewind(&self) -> Tail {
+        self.0.queue().rewind()
+    }
+
+    /// Live rows have arrived, by their numbers. Numbers that the newest tail did not give are no matter.
+    pub fn settle(&self, numbers: Range<u64>) {
+        self.0.queue().settle(numbers);
+    }
+
+    /// Owed rows that the uplink does not have yet, the oldest generation first, and in that in the order of their times.
+    /// `None` if it has all. Waits for the disk.
+    pub fn backlog(&self, at_most: usize) -> Result<Option<Chunk>, StoreError> {
+        backlog::take(&self.0, at_most)
+    }
+
+    /// The rows of a chunk have arrived. Does nothing if there was a rewind since.
+    pub fn settle_chunk(&self, token: &Token) {
+        self.0.queue().settle_token(token);
+    }
+
+    pub fn queue(&self) -> QueueState {
+        self.0.queue().state()
     }
 
     /// The samples of a tag whose times are in the range. Not those that are pending.
@@ -213,6 +253,10 @@ impl Shared {
         lock(&self.recent)
     }
 
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        lock(&self.queue)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -232,5 +276,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod examine;
+#[cfg(test)]
+mod queue_tests;
 #[cfg(test)]
 mod tests;

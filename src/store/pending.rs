@@ -1,7 +1,9 @@
 //! What waits to be written: bounded in number and bytes. While the disk takes nothing the oldest go, and are counted.
 
-use super::record::Record;
-use crate::model::{TagName, Value};
+use super::Arrival;
+use super::ranges::Ranges;
+use super::tail::Live;
+use crate::model::{Sample, TagName, Value};
 use std::collections::VecDeque;
 
 /// Some seconds of a fast plant, or hours of a slow one.
@@ -12,34 +14,82 @@ const MOST_OF_ONE: usize = 256 << 10;
 /// From here on they are written at once.
 const MUCH: usize = MOST / 4;
 
-#[derive(Default)]
+/// Owed rows of this process are numbered from here on. Those that are found on disk get numbers below: they may be found
+/// late, when a disk comes back after there were new ones.
+pub(super) const NUMBERED_FROM: u64 = 1 << 62;
+
 pub(super) struct Pending {
-    samples: VecDeque<(TagName, Record)>,
+    samples: VecDeque<Waiting>,
     bytes: usize,
+    /// Of the next owed row.
+    number: u64,
     pub(super) lost: u64,
+    /// The numbers of owed rows that were lost since this was last taken.
+    shed: Ranges,
+}
+
+/// A sample on its way to the disk, and to the uplink.
+#[derive(Clone)]
+pub(super) struct Waiting {
+    pub(super) tag: TagName,
+    pub(super) sample: Sample,
+    /// Of the batch of the hub that it came in.
+    pub(super) mark: u64,
+    /// If it is owed.
+    pub(super) number: Option<u64>,
+    pub(super) is_kept: bool,
+}
+
+impl Waiting {
+    pub(super) fn into_live(self) -> Option<Live> {
+        let Self { tag, sample, mark, number, .. } = self;
+        Some(Live { number: number?, mark, tag, sample })
+    }
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self { samples: VecDeque::new(), bytes: 0, number: NUMBERED_FROM, lost: 0, shed: Ranges::default() }
+    }
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, tag: TagName, record: Record) {
-        let weight = weight(&record.value);
+    pub(super) fn push(&mut self, arrival: Arrival) {
+        let Arrival { tag, sample, mark, is_owed, is_kept } = arrival;
+        let number = is_owed.then_some(self.number);
+        self.number += u64::from(is_owed);
+        let weight = weight(&sample.value);
         if weight > MOST_OF_ONE {
-            self.lost += 1;
+            self.lose(number);
             return;
         }
         self.bytes += weight;
-        self.samples.push_back((tag, record));
+        self.samples.push_back(Waiting { tag, sample, mark, number, is_kept });
         self.shed();
     }
 
-    /// All of it.
-    pub(super) fn take(&mut self) -> VecDeque<(TagName, Record)> {
+    /// All of it, and the numbers of owed rows that were lost.
+    pub(super) fn take(&mut self) -> (VecDeque<Waiting>, Ranges) {
         self.bytes = 0;
-        std::mem::take(&mut self.samples)
+        (std::mem::take(&mut self.samples), self.take_shed())
+    }
+
+    pub(super) fn take_shed(&mut self) -> Ranges {
+        std::mem::take(&mut self.shed)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.samples.iter()
+    }
+
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(&Waiting) -> bool) {
+        self.samples.retain(is_wanted);
+        self.bytes = self.samples.iter().map(|waiting| weight(&waiting.sample.value)).sum();
     }
 
     /// What could not be written, in front of what came since.
-    pub(super) fn put_back(&mut self, mut samples: VecDeque<(TagName, Record)>) {
-        self.bytes += samples.iter().map(|(_, record)| weight(&record.value)).sum::<usize>();
+    pub(super) fn put_back(&mut self, mut samples: VecDeque<Waiting>) {
+        self.bytes += samples.iter().map(|waiting| weight(&waiting.sample.value)).sum::<usize>();
         samples.append(&mut self.samples);
         self.samples = samples;
         self.shed();
@@ -51,15 +101,22 @@ impl Pending {
 
     fn shed(&mut self) {
         while self.samples.len() > MOST || self.bytes > MOST_BYTES {
-            let Some((_, record)) = self.samples.pop_front() else { return };
-            self.bytes -= weight(&record.value);
-            self.lost += 1;
+            let Some(Waiting { sample, number, .. }) = self.samples.pop_front() else { return };
+            self.bytes -= weight(&sample.value);
+            self.lose(number);
+        }
+    }
+
+    fn lose(&mut self, number: Option<u64>) {
+        self.lost += 1;
+        if let Some(number) = number {
+            self.shed.insert(number..number + 1);
         }
     }
 }
 
 /// Bytes, about.
-fn weight(value: &Value) -> usize {
+pub(super) fn weight(value: &Value) -> usize {
     match value {
         Value::String(Some(v)) | Value::XmlElement(Some(v)) => v.len() + 16,
         Value::ByteString(Some(v)) => v.len() + 16,
@@ -79,28 +136,32 @@ fn weight(value: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Status, Timestamp};
+    use crate::model::{TagId, Timestamp};
 
-    fn record(value: Value) -> Record {
-        Record { value, status: Status::GOOD, source_time: None, server_time: Timestamp::UNIX_EPOCH }
+    fn push(pending: &mut Pending, value: Value) {
+        let sample = Sample::good(TagId(0), value, Timestamp::UNIX_EPOCH);
+        let tag = TagName::new("a").unwrap();
+        pending.push(Arrival { tag, sample, mark: 0, is_owed: true, is_kept: true });
     }
 
     #[test]
     fn the_oldest_go_and_are_counted() {
-        let (mut pending, tag) = (Pending::default(), TagName::new("a").unwrap());
+        let mut pending = Pending::default();
         for number in 0..MOST as u32 + 5 {
-            pending.push(tag.clone(), record(Value::UInt32(number)));
+            push(&mut pending, Value::UInt32(number));
         }
         assert_eq!((pending.lost, pending.samples.len()), (5, MOST));
-        let taken = pending.take();
-        pending.push(tag.clone(), record(Value::Empty));
+        let (taken, shed) = pending.take();
+        assert_eq!(shed.runs().collect::<Vec<_>>(), [NUMBERED_FROM..NUMBERED_FROM + 5]);
+        push(&mut pending, Value::Empty);
         pending.put_back(taken);
-        assert_eq!((pending.lost, pending.samples[0].1.value.clone()), (6, Value::UInt32(6)));
+        assert_eq!((pending.lost, pending.samples[0].sample.value.clone()), (6, Value::UInt32(6)));
 
-        pending.push(tag.clone(), record(Value::bytes(vec![0; MOST_OF_ONE])));
+        push(&mut pending, Value::bytes(vec![0; MOST_OF_ONE]));
         assert_eq!(pending.lost, 7, "too large");
+        assert_eq!(pending.take_shed().count(), 2);
         for _ in 0..100 {
-            pending.push(tag.clone(), record(Value::bytes(vec![0; MOST_OF_ONE - 16])));
+            push(&mut pending, Value::bytes(vec![0; MOST_OF_ONE - 16]));
         }
         assert!(pending.bytes <= MOST_BYTES && pending.samples.len() <= 32);
         pending.take();

@@ -4,7 +4,7 @@
 //! the newest `snapshots` are kept, and of all together what fits in `snapshot_bytes`; the oldest go first. Everything here
 //! waits for the disk.
 
-use super::Config;
+use super::history::Config;
 use crate::model::{Picture, Timestamp};
 use std::fs::{self, File};
 use std::io::{self, Write};

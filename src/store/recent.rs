@@ -1,7 +1,7 @@
 //! What is in the journal and not in the archive yet, in memory as rows of each series, for readers and for the next
 //! sealing. As large as the journal.
 
-use super::record::{Record, put_row, row};
+use super::record::{Before, Record, Row, put_row, row};
 use super::wire::Reader;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct Recent {
 #[derive(Default)]
 struct Rows {
     bytes: Vec<u8>,
-    before: i64,
+    before: Before,
     /// The earliest time.
     first: Option<i64>,
 }
@@ -54,10 +54,10 @@ impl Recent {
         self.names.get(&id).cloned()
     }
 
-    pub(super) fn push(&mut self, series: u32, record: &Record) {
+    pub(super) fn push(&mut self, series: u32, row: &Row) {
         let rows = self.series.entry(series).or_default();
-        put_row(&mut rows.bytes, &mut rows.before, record);
-        let time = record.time().ticks();
+        put_row(&mut rows.bytes, &mut rows.before, row);
+        let time = row.record.time().ticks();
         rows.first = Some(rows.first.map_or(time, |first| first.min(time)));
         self.samples += 1;
     }
@@ -73,17 +73,22 @@ impl Recent {
     }
 
     /// The rows of a series that `wanted` wants, in the order of their times; of equal ones as they came.
-    pub(super) fn records(&self, series: u32, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
-        let Some(rows) = self.series.get(&series) else { return Vec::new() };
-        let (mut reader, mut before, mut records) = (Reader::new(&rows.bytes), 0, Vec::new());
+    pub(super) fn rows(&self, series: u32, wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
+        let Some(Rows { bytes, .. }) = self.series.get(&series) else { return Vec::new() };
+        let (mut reader, mut before, mut rows) = (Reader::new(bytes), Before::default(), Vec::new());
         while !reader.is_empty() {
-            let record = row(&mut reader, &mut before).expect("these bytes were made by put_row");
-            if wanted(&record) {
-                records.push(record);
+            let row = row(&mut reader, &mut before).expect("these bytes were made by put_row");
+            if wanted(&row) {
+                rows.push(row);
             }
         }
-        records.sort_by_key(Record::time);
-        records
+        rows.sort_by_key(|row| row.record.time());
+        rows
+    }
+
+    pub(super) fn records(&self, series: u32, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
+        let rows = self.rows(series, |row| wanted(&row.record));
+        rows.into_iter().map(|row| row.record).collect()
     }
 
     /// The rows are in the archive now.

@@ -127,10 +127,11 @@ impl Scan {
     }
 
     fn open(&mut self, number: u64, part: u32) -> Result<(), StoreError> {
-        match self.view.records(number, self.series, part)? {
-            Some(mut records) => {
-                records.retain(|record| self.wanted.contains(&record.time().ticks()));
-                self.push_records(number, part, records);
+        match self.view.rows(number, self.series, part)? {
+            Some(rows) => {
+                let records = rows.into_iter().map(|row| row.record);
+                let wanted = records.filter(|record| self.wanted.contains(&record.time().ticks())).collect();
+                self.push_records(number, part, wanted);
             }
             None if !self.said_damage => {
                 self.said_damage = true;

@@ -3,7 +3,7 @@
 use super::archive::{Archive, Counted};
 use super::examine::examine;
 use super::journal::{self, Entry};
-use super::record::{put_row, row};
+use super::record::{Before, Row, put_row, row};
 use super::wire::Reader;
 use super::writer::Writer;
 use super::*;
@@ -117,6 +117,19 @@ fn records(most: usize) -> impl Strategy<Value = Vec<Record>> {
     proptest::collection::vec(run, 0..most).prop_map(|runs| runs.concat())
 }
 
+/// Some owed, some kept, numbered as they come or not.
+fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
+    let marks = proptest::collection::vec((any::<bool>(), any::<bool>(), prop_oneof![Just(1), 0..1u64 << 39]), 1..8);
+    (records(most), marks).prop_map(|(records, marks)| {
+        let mut next = 0;
+        let row = |(record, (is_owed, is_kept, jump)): (Record, &(bool, bool, u64))| {
+            next = (next + jump) % (1 << 40);
+            Row { record, owed: is_owed.then_some(next), is_kept: *is_kept }
+        };
+        records.into_iter().zip(marks.iter().cycle()).map(row).collect()
+    })
+}
+
 /// NaN is equal to itself here.
 fn same(left: &[Record], right: &[Record]) -> bool {
     left == right || format!("{left:?}") == format!("{right:?}")
@@ -124,22 +137,23 @@ fn same(left: &[Record], right: &[Record]) -> bool {
 
 proptest! {
     #[test]
-    fn rows_come_back(records in records(10)) {
-        let (mut bytes, mut before) = (Vec::new(), 0);
-        records.iter().for_each(|record| put_row(&mut bytes, &mut before, record));
-        let (mut reader, mut before) = (Reader::new(&bytes), 0);
-        let back: Vec<_> = records.iter().map(|_| row(&mut reader, &mut before).unwrap()).collect();
-        prop_assert!(same(&records, &back), "{records:?} became {back:?}");
+    fn rows_come_back(rows in rows(10)) {
+        let (mut bytes, mut before) = (Vec::new(), Before::default());
+        rows.iter().for_each(|row| put_row(&mut bytes, &mut before, row));
+        let (mut reader, mut before) = (Reader::new(&bytes), Before::default());
+        let back: Vec<_> = rows.iter().map(|_| row(&mut reader, &mut before).unwrap()).collect();
+        prop_assert_eq!(format!("{rows:?}"), format!("{back:?}"));
         prop_assert!(reader.is_empty());
     }
 
     #[test]
-    fn blocks_come_back(mut records in records(15)) {
-        records.sort_by_key(Record::time);
-        records.truncate(block::MOST);
-        let (times, body) = (block::times(&records), block::encode(&records));
+    fn blocks_come_back(mut rows in rows(15)) {
+        rows.sort_by_key(|row| row.record.time());
+        rows.truncate(block::MOST);
+        rows.iter_mut().for_each(|row| row.is_kept = true);
+        let (times, body) = (block::times(&rows), block::encode(&rows));
         let back = block::decode(&times, &body).unwrap();
-        prop_assert!(same(&records, &back), "{records:?} became {back:?}");
+        prop_assert_eq!(format!("{rows:?}"), format!("{back:?}"));
         // Whatever it is, it is no panic.
         let _ = block::decode(&times, &body[..body.len() / 2]);
     }
@@ -158,6 +172,11 @@ fn tag(name: &str) -> TagName {
 
 fn sample(time: i64, value: Value) -> Sample {
     Sample::good(TagId(0), value, Timestamp::from_ticks(time))
+}
+
+/// For the history.
+fn kept(tag: &TagName, samples: &[Sample]) -> impl Iterator<Item = Arrival> {
+    samples.iter().map(|sample| Arrival::kept(tag, sample))
 }
 
 fn store(folder: &Path) -> Store {
@@ -204,10 +223,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Append(number, mut records) => {
-                    records.retain(|record| record.status.is_good() || record.value != Value::Empty);
+                    let bad = records.iter_mut().filter(|record| record.status.is_bad());
+                    bad.for_each(|record| record.value = Value::Empty);
                     let name = tag(&number.to_string());
-                    for record in &records {
-                        store.0.pending().push(name.clone(), record.clone());
+                    for Record { value, status, source_time, server_time } in records.clone() {
+                        let quality = Quality::from(status);
+                        let sample = Sample { tag: TagId(0), value, quality, source_time, server_time };
+                        store.append(kept(&name, &[sample]));
                     }
                     expected[usize::from(number)].extend(records);
                     writer.tick();
@@ -250,7 +272,7 @@ fn a_journal_that_is_cut_off_or_damaged_anywhere_gives_what_is_before() {
     for group in 0..10 {
         let samples: Vec<_> = (0..5).map(|n| sample(group * 10 + n, Value::Int64(group))).collect();
         let name = tag("a");
-        written.append(samples.iter().map(|sample| (&name, sample)));
+        written.append(kept(&name, &samples));
         writer.tick();
     }
     written.0.set_archive(None);
@@ -269,19 +291,19 @@ fn a_journal_that_is_cut_off_or_damaged_anywhere_gives_what_is_before() {
         assert!(count(&damaged) <= 45 && count(&damaged) % 5 == 0, "damaged at {cut}");
     }
     // And it goes on from there.
-    for (cut, kept) in [(whole.len() - 3, 45), (3, 0), (0, 0)] {
+    for (cut, left) in [(whole.len() - 3, 45), (3, 0), (0, 0)] {
         fs::write(&path, &whole[..cut]).unwrap();
         let store = store(folder.path());
         let mut writer = Writer::new(store.0.clone());
         writer.tick();
-        assert_eq!(all(&store, "a").len(), kept, "cut to {cut}");
-        store.append([(&tag("a"), &sample(1000, Value::Int64(0)))].into_iter());
+        assert_eq!(all(&store, "a").len(), left, "cut to {cut}");
+        store.append(kept(&tag("a"), &[sample(1000, Value::Int64(0))]));
         writer.tick();
         assert_eq!(store.state().is_writing, Some(true), "{:?}", store.state());
         store.0.set_archive(None);
         let again = self::store(folder.path());
         Writer::new(again.0.clone()).tick();
-        assert_eq!(all(&again, "a").len(), kept + 1, "cut to {cut}");
+        assert_eq!(all(&again, "a").len(), left + 1, "cut to {cut}");
         again.0.set_archive(None);
     }
 }
@@ -293,7 +315,7 @@ fn an_archive_that_is_damaged_is_moved_aside_and_the_journal_is_kept() {
         fs::write(folder.path().join("archive.redb"), damage).unwrap();
         let store = store(folder.path());
         let mut writer = Writer::new(store.0.clone());
-        store.append([(&tag("a"), &sample(1, Value::Int64(0)))].into_iter());
+        store.append(kept(&tag("a"), &[sample(1, Value::Int64(0))]));
         writer.tick();
         assert_eq!(store.state().is_writing, Some(true), "{:?}", store.state());
         assert_eq!(all(&store, "a").len(), 1);
@@ -311,7 +333,7 @@ fn a_block_that_is_damaged_is_left_out() {
     let mut writer = Writer::new(written.0.clone());
     for group in 0..3 {
         let text = format!("this is group {group}");
-        written.append([(&tag("a"), &sample(group, Value::string(text)))].into_iter());
+        written.append(kept(&tag("a"), &[sample(group, Value::string(text))]));
         writer.tick();
         writer.seal().unwrap();
     }
@@ -334,17 +356,17 @@ fn a_block_that_is_damaged_is_left_out() {
 fn what_was_sealed_but_not_yet_forgotten_is_there_once_also_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let written = store(folder.path());
-    written.append([(&tag("a"), &sample(1, Value::Int64(0)))].into_iter());
+    written.append(kept(&tag("a"), &[sample(1, Value::Int64(0))]));
     Writer::new(written.0.clone()).tick();
     // The first half of `Writer::seal`.
     let archive = written.0.archive().unwrap();
-    archive.seal(0, &[(0, "a")], |series| written.0.recent().records(series, |_| true)).unwrap();
+    archive.seal(0, &[(0, "a")], |series| written.0.recent().rows(series, |_| true), &[]).unwrap();
     assert_eq!(all(&written, "a").len(), 1);
     drop(archive);
     written.0.set_archive(None);
     let again = store(folder.path());
     let mut writer = Writer::new(again.0.clone());
-    again.append([(&tag("a"), &sample(2, Value::Int64(0)))].into_iter());
+    again.append(kept(&tag("a"), &[sample(2, Value::Int64(0))]));
     writer.tick();
     writer.seal().unwrap();
     assert_eq!(all(&again, "a").len(), 2);
@@ -357,7 +379,7 @@ fn bad_samples_keep_their_status_and_have_no_value() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let bad = Sample { quality: Quality::from(Status::BAD_NOT_CONNECTED), ..sample(5, Value::Int64(3)) };
-    store.append([(&tag("a"), &bad)].into_iter());
+    store.append(kept(&tag("a"), &[bad]));
     Writer::new(store.0.clone()).tick();
     let kept = &all(&store, "a")[0];
     assert_eq!((&kept.value, kept.status, kept.time().ticks()), (&Value::Empty, Status::BAD_NOT_CONNECTED, 5));
@@ -393,7 +415,7 @@ fn the_oldest_go_when_it_is_too_much_or_too_old_and_the_counters_are_exact() {
         }
         written += samples.len() as u64;
         let name = tag("noise");
-        store.append(samples.iter().map(|sample| (&name, sample)));
+        store.append(kept(&name, &samples));
         writer.tick();
         // Not the lengths: redb doubles its file, and what was never written has no blocks.
         let blocks = |file: std::io::Result<fs::DirEntry>| file.unwrap().metadata().unwrap().blocks() * 512;
@@ -415,7 +437,7 @@ fn the_oldest_go_when_it_is_too_much_or_too_old_and_the_counters_are_exact() {
     let config = Config { max_age: Duration::from_secs(86_400), ..config };
     let later = Store::new(config, folder.path().into(), Clock::simulated(UNIX_EPOCH + year));
     let mut writer = Writer::new(later.0.clone());
-    later.append(samples.iter().map(|(tag, sample)| (tag, sample)));
+    later.append(samples.iter().map(|(tag, sample)| Arrival::kept(tag, sample)));
     writer.tick();
     let after = later.state();
     assert_eq!(after.dropped_by_bytes, state.dropped_by_bytes, "counted over restarts");
@@ -431,7 +453,7 @@ fn a_week_of_a_hundred_tags_fits_in_256_mib() {
     let (mut values, seconds) = (Vec::new(), 2000);
     for second in 0..seconds {
         let samples = plant(second, 100, &mut values);
-        store.append(samples.iter().map(|(tag, sample)| (tag, sample)));
+        store.append(samples.iter().map(|(tag, sample)| Arrival::kept(tag, sample)));
         writer.tick();
     }
     writer.seal().unwrap();
@@ -543,18 +565,23 @@ fn a_power_cut_at_any_moment_leaves_whole_generations() {
         sealed = newest;
         for (number, meta) in found {
             let view = archive.view().unwrap();
-            let records: Vec<_> = (0..3).map(|series| view.records(number, series, 0).unwrap().unwrap()).collect();
+            let records: Vec<_> = (0..3).map(|series| view.rows(number, series, 0).unwrap().unwrap()).collect();
             assert_eq!(records.iter().map(Vec::len).sum::<usize>() as u64, meta.samples);
         }
         let records = |series: u32| {
-            let record =
-                |n: u32| Record::from(&sample(i64::from(n), Value::Double(fastrand::f64() + f64::from(series))));
-            (0..200).map(record).collect::<Vec<_>>()
+            let row = |n: u32| {
+                let sample = sample(i64::from(n), Value::Double(fastrand::f64() + f64::from(series)));
+                Row { record: Record::from(&sample), owed: Some(u64::from(n * 3 + series)), is_kept: true }
+            };
+            (0..200).map(row).collect::<Vec<_>>()
         };
         // The disk as it is at a random moment of one of these, which the program never learns.
         for _ in 0..fastrand::u32(1..4) {
-            archive.retain(30_000, i64::MIN).unwrap();
-            archive.seal(sealed, &[(0, "a"), (1, "b"), (2, "c")], records).unwrap();
+            let (gone, dropped) = archive.surplus(30_000, i64::MIN).unwrap();
+            if !gone.is_empty() {
+                archive.remove(&gone, dropped).unwrap();
+            }
+            archive.seal(sealed, &[(0, "a"), (1, "b"), (2, "c")], records, &[]).unwrap();
             sealed += 1;
         }
         // A transaction that does not come to its end.
@@ -567,7 +594,7 @@ fn a_power_cut_at_any_moment_leaves_whole_generations() {
         drop(archive);
         let stopping = Stopping { inner: half.clone(), writes_left: Mutex::new(fastrand::u32(0..40)) };
         if let Ok(archive) = Archive::open(Counted { inner: stopping, written: Arc::default() }) {
-            match archive.seal(sealed, &[(0, "a"), (1, "b"), (2, "c")], records) {
+            match archive.seal(sealed, &[(0, "a"), (1, "b"), (2, "c")], records, &[]) {
                 Ok(()) => sealed += 1,
                 Err(_) => cuts_inside += 1,
             }

@@ -5,11 +5,16 @@
 //!
 //! A fault is said once in the log and stands in [`State`](super::State) as long as it lasts.
 
-use super::archive::{Archive, Counted, is_damage};
-use super::journal::{self, Entry, Journal, Row};
+use super::archive::{Archive, Counted, Debt, is_damage};
+use super::journal::{self, Entry, Journal, Line};
+use super::pending::Waiting;
+use super::queue::Found;
+use super::record::{Record, Row};
+use super::tail::Live;
 use super::{Shared, StoreError, lock};
 use crate::base::Stop;
 use crate::model::Timestamp;
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -45,15 +50,17 @@ pub(super) fn run(shared: Arc<Shared>, stop: &Stop) {
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     /// When the journal was begun.
     began: Instant,
     retained: Option<Instant>,
+    /// What the archive says is owed, by generation, until the queue has it.
+    debts: BTreeMap<u64, Found>,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, journal: None, began: Instant::now(), retained: None }
+        Self { shared, journal: None, began: Instant::now(), retained: None, debts: BTreeMap::new() }
     }
 
     /// Until the interval is over, or much is pending.
@@ -74,15 +81,17 @@ impl Writer {
     /// Writes what is pending, and says how that went.
     pub(super) fn tick(&mut self) {
         let outcome = self.write();
-        let mut state = self.shared.state();
         match outcome {
             Ok(()) => {
+                let mut state = self.shared.state();
                 if state.is_writing == Some(false) {
                     info!("The history is written again.");
                 }
                 state.is_writing = Some(true);
             }
             Err(fault) => {
+                self.offer_unwritten();
+                let mut state = self.shared.state();
                 let reason = fault.to_string();
                 if state.is_writing != Some(false) || state.last_error.as_ref() != Some(&reason) {
                     error!(error = %reason, "The history cannot be written; the newest samples wait in memory.");
@@ -116,20 +125,29 @@ impl Writer {
         if lock(&self.shared.archive).is_none() {
             fs::create_dir_all(&self.shared.folder).map_err(|error| self.file_error(error))?;
             let archive = self.open_archive()?;
-            let series = archive.series().map_err(|error| self.archive_error(error))?;
+            let opened = |error| self.archive_error(error);
+            let series = archive.series().map_err(opened)?;
+            let debts = archive.debts().map_err(opened)?.into_iter();
+            let found = |debt: Debt| Found { end: debt.numbers.end(), debt, is_sealed: true, is_changed: false };
+            let debts = debts.map(|(number, debt)| (number, found(debt))).collect();
+            self.shared.queue().set_dropped(archive.dropped().map_err(opened)?.owed);
             let mut recent = self.shared.recent();
             series.iter().for_each(|(id, name)| recent.define(*id, name));
             drop(recent);
             // A sealing that was said to have failed may yet have reached the disk.
-            let newest = archive.view().and_then(|view| view.newest()).map_err(|error| self.archive_error(error))?;
+            let newest = archive.view().and_then(|view| view.newest()).map_err(opened)?;
             self.journal =
                 self.journal.take().filter(|journal| newest.is_none_or(|newest| newest < journal.generation));
             self.shared.set_archive(Some(archive));
+            self.debts = debts;
             self.retained = None;
         }
         if self.journal.is_none() {
-            self.journal = Some(self.open_journal()?);
+            let mut debts = self.debts.clone();
+            self.journal = Some(self.open_journal(&mut debts)?);
             self.began = Instant::now();
+            self.debts.clear();
+            self.shared.queue().load(debts);
         }
         Ok(())
     }
@@ -158,6 +176,7 @@ impl Writer {
         let path = self.shared.folder.join(ARCHIVE);
         let aside = path.with_extension("redb.damaged");
         fs::rename(&path, &aside).map_err(|error| self.file_error(error))?;
+        self.shared.queue().forget_sealed();
         error!(error = %fault, kept = %aside.display(), "The history on disk is damaged; beginning a new one.");
         self.shared.state().last_error = Some(format!("{}: {fault}; moved to {}", path.display(), aside.display()));
         Ok(())
@@ -168,7 +187,7 @@ impl Writer {
     }
 
     /// Takes up the journal that was being written, or begins one.
-    fn open_journal(&self) -> Result<Journal, StoreError> {
+    fn open_journal(&self, debts: &mut BTreeMap<u64, Found>) -> Result<Journal, StoreError> {
         let folder = &self.shared.folder;
         let newest = self.shared.archive()?.view().and_then(|view| view.newest());
         let newest = newest.map_err(|error| self.archive_error(error))?;
@@ -186,7 +205,22 @@ impl Writer {
         recent.clear(generation);
         let each = |entry: Entry<'_>| match entry {
             Entry::Series(id, name) => recent.define(id, name),
-            Entry::Row(id, record) => recent.push(id, &record),
+            Entry::Row(id, row) => {
+                recent.push(id, &row);
+                let Some(number) = row.owed else { return };
+                let Found { debt, end, .. } = debts.entry(generation).or_default();
+                if debt.numbers.is_empty() {
+                    debt.since = row.record.server_time.ticks();
+                }
+                debt.numbers.insert(number..number + 1);
+                *end = (*end).max(number + 1);
+            }
+            Entry::Settled(settled, numbers) => {
+                if let Some(found) = debts.get_mut(&settled) {
+                    found.debt.numbers = found.debt.numbers.without(&numbers);
+                    found.is_changed = found.is_sealed;
+                }
+            }
         };
         let (journal, torn) = Journal::recover(folder, generation, each).map_err(|error| self.file_error(error))?;
         if torn > 0 {
@@ -199,37 +233,71 @@ impl Writer {
         Ok(journal)
     }
 
+    /// One frame with what is pending and what was settled.
     fn append(&mut self) -> Result<(), StoreError> {
-        let samples = self.shared.pending().take();
-        let Some(journal) = self.journal.as_mut().filter(|_| !samples.is_empty()) else { return Ok(()) };
+        let Some(journal) = self.journal.as_mut() else { return Ok(()) };
+        let (waiting, shed) = self.shared.pending().take();
+        let generation = journal.generation;
+        let mut queue = self.shared.queue();
+        queue.shed(&shed);
+        let settled = queue.take_unsaved();
+        // What is neither wanted for the history nor owed any more needs no place on the disk.
+        let number = |row: &Waiting| row.number.filter(|number| queue.is_owed_still(*number));
+        let rows = waiting.iter().map(|row| (row, number(row)));
+        let rows: Vec<_> = rows.filter(|(row, number)| row.is_kept || number.is_some()).collect();
+        let base = rows.iter().find_map(|(_, number)| *number).map_or(0, |first| queue.base(generation, first));
+        drop(queue);
+        if rows.is_empty() && settled.is_empty() {
+            return Ok(());
+        }
         let mut recent = self.shared.recent();
-        let rows = samples.iter().map(|(tag, record)| Row {
-            series: recent.id_or_new(tag.as_str()),
-            name: tag.as_str(),
-            record: record.clone(),
+        let lines = rows.into_iter().map(|(waiting, number)| {
+            let owed = number.map(|number| number - base);
+            let row = Row { record: Record::from(&waiting.sample), owed, is_kept: waiting.is_kept };
+            let name = waiting.tag.as_str();
+            Line { series: recent.id_or_new(name), name, row }
         });
-        let rows: Vec<_> = rows.collect();
+        let lines: Vec<_> = lines.collect();
         drop(recent);
-        match journal.append(&rows) {
+        match journal.append(&lines, &settled) {
             Ok(bytes) => {
                 self.shared.written.fetch_add(bytes, Ordering::Relaxed);
                 let mut recent = self.shared.recent();
-                rows.iter().for_each(|row| recent.push(row.series, &row.record));
+                lines.iter().for_each(|line| recent.push(line.series, &line.row));
                 drop(recent);
+                let mut queue = self.shared.queue();
+                let owed = |Row { record, owed, .. }: &Row| Some(((*owed)? + base, record.server_time.ticks()));
+                queue.written(generation, lines.iter().filter_map(|line| owed(&line.row)));
+                let count = lines.len() as u64;
+                queue.offer(waiting.into_iter().filter_map(Waiting::into_live).collect());
+                drop(queue);
                 let mut state = self.shared.state();
-                state.samples += rows.len() as u64;
+                state.samples += count;
                 state.bytes += bytes;
                 Ok(())
             }
             Err(error) => {
-                drop(rows);
-                self.shared.pending().put_back(samples);
+                drop(lines);
+                self.shared.pending().put_back(waiting);
+                self.shared.queue().put_back_unsaved(&settled);
                 Err(self.file_error(error))
             }
         }
     }
 
-    /// Moves the journal into the archive.
+    /// Live data go on while nothing can be written. What the uplink has settled by now needs no room any more.
+    fn offer_unwritten(&self) {
+        let mut pending = self.shared.pending();
+        let shed = pending.take_shed();
+        let mut queue = self.shared.queue();
+        queue.shed(&shed);
+        pending.retain(|row| row.is_kept || row.number.is_some_and(|number| queue.is_owed_still(number)));
+        let live: Vec<Live> = pending.iter().filter_map(|row| row.clone().into_live()).collect();
+        queue.not_written(&live);
+        queue.offer(live);
+    }
+
+    /// Moves the journal into the archive: what is kept, and what is still owed.
     pub(super) fn seal(&mut self) -> Result<(), StoreError> {
         let Some(generation) = self.journal.as_ref().map(|journal| journal.generation) else { return Ok(()) };
         let archive = self.shared.archive()?;
@@ -238,21 +306,51 @@ impl Writer {
             recent.series().into_iter().filter_map(|id| Some((id, recent.name(id)?))).collect()
         };
         let names: Vec<(u32, &str)> = names.iter().map(|(id, name)| (*id, &**name)).collect();
-        let sealed = archive.seal(generation, &names, |series| self.shared.recent().records(series, |_| true));
+        let (debts, settled) = {
+            let mut queue = self.shared.queue();
+            (queue.debts(generation), queue.take_unsaved())
+        };
+        let owed = debts.iter().find(|(number, _)| *number == generation).map(|(_, debt)| &debt.numbers);
+        let is_owed = |number: &u64| owed.is_some_and(|owed| owed.contains(*number));
+        let rows = |series| {
+            let mut rows =
+                self.shared.recent().rows(series, |row| row.is_kept || row.owed.as_ref().is_some_and(is_owed));
+            rows.iter_mut().for_each(|row| row.owed = row.owed.filter(is_owed));
+            rows
+        };
+        let sealed = archive.seal(generation, &names, rows, &debts);
+        if sealed.is_err() {
+            self.shared.queue().put_back_unsaved(&settled);
+        }
         self.checked(sealed)?;
+        self.shared.queue().sealed(generation, &debts);
         self.journal = None;
         self.shared.recent().clear(generation + 1);
-        self.journal = Some(self.open_journal()?);
-        self.began = Instant::now();
+        self.open()?;
         self.retain()
     }
 
     fn retain(&mut self) -> Result<(), StoreError> {
-        let config = &self.shared.config;
-        let oldest = Timestamp::from(self.shared.clock.now()).saturating_sub(config.max_age);
+        self.retain_within(self.shared.config.max_bytes.saturating_sub(RESERVE))
+    }
+
+    pub(super) fn retain_within(&mut self, max_bytes: u64) -> Result<(), StoreError> {
+        let oldest = Timestamp::from(self.shared.clock.now()).saturating_sub(self.shared.config.max_age);
         let archive = self.shared.archive()?;
-        let retained = archive.retain(config.max_bytes.saturating_sub(RESERVE), oldest.ticks());
-        self.checked(retained)?;
+        let surplus = archive.surplus(max_bytes, oldest.ticks());
+        let (gone, mut dropped) = self.checked(surplus)?;
+        if !gone.is_empty() {
+            let withdrawn = self.shared.queue().withdraw(&gone);
+            dropped.owed = withdrawn.owed();
+            let removed = archive.remove(&gone, dropped);
+            let mut queue = self.shared.queue();
+            match removed {
+                Ok(()) => queue.dropped(&withdrawn),
+                Err(_) => queue.restore(withdrawn),
+            }
+            drop(queue);
+            self.checked(removed)?;
+        }
         let (dropped, generations) = (self.checked(archive.dropped())?, self.checked(archive.generations())?);
         let archived: u64 = generations.iter().map(|(_, meta)| meta.samples).sum();
         let samples = archived + self.shared.recent().samples;

@@ -155,14 +155,17 @@ pub trait Client: Send {
 }
 
 /// Over TCP or TLS, MQTT 5 or 3.1.1.
+#[derive(Clone, Copy, Debug)]
 pub struct Rumqtt {
-    /// Messages that came in and wait to be taken, at most; of 1 KiB on average if they are many.
+    /// Messages that came in and wait for [`Client::next`], and their bytes.
     pub waiting: usize,
+    pub bytes: usize,
 }
 
+/// For a device, which few talk to.
 impl Default for Rumqtt {
     fn default() -> Self {
-        Self { waiting: COMMANDS }
+        Self { waiting: COMMANDS, bytes: COMMAND_BYTES }
     }
 }
 
@@ -194,7 +197,7 @@ enum Inbound {
 struct Inbox {
     sender: mpsc::Sender<Inbound>,
     bytes: Arc<AtomicUsize>,
-    most_bytes: usize,
+    most: usize,
     dropped: u64,
 }
 
@@ -253,11 +256,11 @@ impl Dial for Rumqtt {
     async fn dial(&mut self, connect: Connect) -> Result<Connection, ClientError> {
         let broker = connect.access.broker.clone();
         let timeout = ClientError::Timeout { broker, what: "CONNECT", limit: CONNECT_TIMEOUT };
-        tokio::time::timeout(CONNECT_TIMEOUT, dial(connect, self.waiting)).await.unwrap_or(Err(timeout))
+        tokio::time::timeout(CONNECT_TIMEOUT, dial(*self, connect)).await.unwrap_or(Err(timeout))
     }
 }
 
-async fn dial(connect: Connect, waiting: usize) -> Result<Connection, ClientError> {
+async fn dial(room: Rumqtt, connect: Connect) -> Result<Connection, ClientError> {
     let access = connect.access.clone();
     let files = move || {
         let password = access.password_file.as_deref().map(files::password).transpose()?;
@@ -269,10 +272,9 @@ async fn dial(connect: Connect, waiting: usize) -> Result<Connection, ClientErro
     let (socket, meter) = socket::open(&broker, tls.clone()).await?;
     let credentials = (connect.access.username.clone(), password);
     let patience = patience(&connect.access);
-    let (sender, inbox) = mpsc::channel(waiting);
+    let (sender, inbox) = mpsc::channel(room.waiting);
     let bytes = Arc::new(AtomicUsize::new(0));
-    let most_bytes = WAITING_BYTES.max(waiting * 1024);
-    let inbound = Inbox { sender, bytes: bytes.clone(), most_bytes, dropped: 0 };
+    let inbound = Inbox { sender, bytes: bytes.clone(), most: room.bytes, dropped: 0 };
     let (wire, pump): (Wire, Pin<Box<dyn Future<Output = End> + Send>>) = match protocol {
         Protocol::V5 => {
             let (wire, pump) = v5::start(connect, credentials, socket, inbound);
@@ -326,7 +328,7 @@ impl Inbox {
 
     fn push(&mut self, received: Received) {
         let size = received.size();
-        let fits = self.bytes.load(Ordering::Relaxed) + size <= self.most_bytes;
+        let fits = self.bytes.load(Ordering::Relaxed) + size <= self.most;
         if fits && self.sender.try_send(Inbound::Message(received)).is_ok() {
             self.bytes.fetch_add(size, Ordering::Relaxed);
             self.dropped = 0;

@@ -1,16 +1,20 @@
-//! The recorder: each sample of the tags that `[history]` names goes to the store, and how the store is becomes tags.
+//! The recorder: the samples of the tags that `[history]` and the uplink name go to the store, and how the store is becomes
+//! tags.
 //!
-//!     hub ── every sample ──► recorder ──► store
+//!     hub ── every sample ──► recorder ──► store ──► uplink, UA server
 //!                                └──► pictures, each `snapshot_interval`
 //!     hub ◄── store/State, store/Samples ...
 //!
+//! The history has every sample. The uplink is owed changes only: samples whose value or status is not that of the one
+//! before; others are not written for it, because flash wears.
+//!
 //! Tags `store/...`: how the store is, once a second. A store that cannot write has the reason as its State.
 
-use crate::base::Stop;
+use crate::base::{Selection, Stop};
 use crate::hub::frames::Camera;
 use crate::hub::{Every, Hub, RegisterError, Registration};
-use crate::model::{DataType, EventKind, Sample, TagId, TagName, TagNameError, TagSpec, Value};
-use crate::store::{History, State};
+use crate::model::{DataType, EventKind, Sample, Status, TagId, TagName, TagNameError, TagSpec, Value};
+use crate::store::{Arrival, History, State, Store};
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
@@ -30,16 +34,40 @@ pub enum RecorderError {
     Register(#[from] RegisterError),
 }
 
+/// What is recorded, and where.
+#[derive(Clone)]
+pub struct Wanted {
+    pub store: Store,
+    pub history: Option<History>,
+    /// Tags that the uplink sends.
+    pub uplink: Selection,
+}
+
 /// With its tags registered.
 pub struct Recorder {
     hub: Hub,
-    history: History,
+    wanted: Wanted,
     /// Taken at once, so that nothing that comes before the task runs is missed.
-    every: tokio::sync::Mutex<Every>,
-    status: Mutex<Status>,
+    samples: tokio::sync::Mutex<Samples>,
+    tags: Mutex<Tags>,
 }
 
-struct Status {
+struct Samples {
+    every: Every,
+    /// By id: the tags that are recorded, as far as they are known.
+    known: Vec<Option<Known>>,
+    lost: u64,
+}
+
+struct Known {
+    name: TagName,
+    is_kept: bool,
+    is_sent: bool,
+    /// What the uplink was last owed.
+    last: Option<(Value, Status)>,
+}
+
+struct Tags {
     tags: Registration,
     last: Option<Vec<Value>>,
     lost: u64,
@@ -82,11 +110,33 @@ fn values(state: &State, lost: u64) -> Vec<Value> {
     texts.into_iter().chain(numbers.map(Value::UInt64)).collect()
 }
 
+impl Known {
+    /// `None` if there is nothing to record.
+    fn arrival(&mut self, sample: &Sample, mark: u64) -> Option<Arrival> {
+        let last = self.last.as_ref();
+        let is_change =
+            last.is_none_or(|(value, status)| *status != sample.quality.status || !value.is_same(&sample.value));
+        let is_owed = self.is_sent && is_change;
+        if is_owed {
+            self.last = Some((sample.value.clone(), sample.quality.status));
+        }
+        let is_kept = self.is_kept;
+        (is_owed || is_kept).then_some(Arrival {
+            tag: self.name.clone(),
+            sample: sample.clone(),
+            mark,
+            is_owed,
+            is_kept,
+        })
+    }
+}
+
 impl Recorder {
-    pub fn register(history: History, hub: &Hub) -> Result<Self, RecorderError> {
-        let status = Status { tags: Self::register_tags(hub)?, last: None, lost: 0 };
-        let every = tokio::sync::Mutex::new(hub.every(BATCHES));
-        Ok(Self { hub: hub.clone(), history, every, status: Mutex::new(status) })
+    pub fn register(wanted: Wanted, hub: &Hub) -> Result<Self, RecorderError> {
+        let tags = Tags { tags: Self::register_tags(hub)?, last: None, lost: 0 };
+        let samples = Samples { every: hub.every(BATCHES), known: Vec::new(), lost: 0 };
+        let samples = tokio::sync::Mutex::new(samples);
+        Ok(Self { hub: hub.clone(), wanted, samples, tags: Mutex::new(tags) })
     }
 
     /// Its tags alone: whether it could have them.
@@ -103,33 +153,42 @@ impl Recorder {
             () = stop.stopped() => {}
         }
         // What came before the stop.
-        let mut every = self.every.lock().await;
-        let mut names = Vec::new();
-        while let Some(batch) = every.try_next() {
-            self.keep(&mut names, &batch);
+        let mut samples = self.samples.lock().await;
+        while let Some(batch) = samples.every.try_next() {
+            self.keep(&mut samples, &batch);
         }
     }
 
     async fn record(&self) {
-        let mut every = self.every.lock().await;
-        let mut names = Vec::new();
-        while let Some(batch) = every.next().await {
-            self.keep(&mut names, &batch);
-            let lost = every.lost();
-            self.status.lock().expect("no code that holds this lock panics").lost = lost;
+        let mut samples = self.samples.lock().await;
+        while let Some(batch) = samples.every.next().await {
+            self.keep(&mut samples, &batch);
         }
     }
 
-    /// `names` has the name of each tag that is kept, as far as they are known.
-    fn keep<'a>(&self, names: &'a mut Vec<Option<TagName>>, batch: &'a [Sample]) {
+    fn keep(&self, Samples { every, known, lost }: &mut Samples, batch: &[Sample]) {
+        if std::mem::replace(lost, every.lost()) != every.lost() {
+            // What was lost may have been a change: the next sample is news, whatever it is.
+            known.iter_mut().flatten().for_each(|tag| tag.last = None);
+            self.tags().lost = *lost;
+        }
         let newest = batch.iter().map(|sample| sample.tag.0 + 1).max().unwrap_or(0);
         // An id has one name as long as the process lives.
-        for tag in names.len() as u32..newest {
-            let name = self.hub.spec(TagId(tag)).name.clone();
-            names.push(Some(name).filter(|name| self.history.tags.contains(name.as_str())));
-        }
-        let named = |sample: &'a Sample| Some((names.get(sample.tag.index())?.as_ref()?, sample));
-        self.history.store.append(batch.iter().filter_map(named));
+        known.extend((known.len() as u32..newest).map(|tag| self.known(TagId(tag))));
+        let mark = every.mark();
+        let arrival = |sample: &Sample| known.get_mut(sample.tag.index())?.as_mut()?.arrival(sample, mark);
+        self.wanted.store.append(batch.iter().filter_map(arrival));
+    }
+
+    fn known(&self, tag: TagId) -> Option<Known> {
+        let name = self.hub.spec(tag).name.clone();
+        let is_kept = self.wanted.history.as_ref().is_some_and(|history| history.tags.contains(name.as_str()));
+        let is_sent = self.wanted.uplink.contains(name.as_str());
+        (is_kept || is_sent).then_some(Known { name, is_kept, is_sent, last: None })
+    }
+
+    fn tags(&self) -> std::sync::MutexGuard<'_, Tags> {
+        self.tags.lock().expect("no code that holds this lock panics")
     }
 
     /// Publishes how the store is, for ever.
@@ -139,7 +198,7 @@ impl Recorder {
         let mut was_writing = true;
         loop {
             ticks.tick().await;
-            let state = self.history.store.state();
+            let state = self.wanted.store.state();
             let is_writing = state.is_writing != Some(false);
             if is_writing != was_writing {
                 was_writing = is_writing;
@@ -157,19 +216,20 @@ impl Recorder {
 
     /// What has changed.
     fn publish(&self, state: &State) {
-        let mut status = self.status.lock().expect("no code that holds this lock panics");
-        let (values, now) = (values(state, status.lost), self.hub.now());
-        let last = status.last.replace(values.clone());
+        let mut tags = self.tags();
+        let (values, now) = (values(state, tags.lost), self.hub.now());
+        let last = tags.last.replace(values.clone());
         let has_changed = |index: usize| last.as_ref().is_none_or(|last| last[index] != values[index]);
-        let changed = status.tags.tags().iter().enumerate().filter(|(index, _)| has_changed(*index));
+        let changed = tags.tags.tags().iter().enumerate().filter(|(index, _)| has_changed(*index));
         let samples = changed.map(|(index, &tag)| Sample::good(tag, values[index].clone(), now)).collect();
-        drop(status);
+        drop(tags);
         self.hub.publish(samples);
     }
 
     /// Takes and keeps pictures, for ever.
     async fn snapshots(&self) {
-        let Some(interval) = self.history.snapshot_interval else { return std::future::pending().await };
+        let Some(history) = &self.wanted.history else { return std::future::pending().await };
+        let Some(interval) = history.snapshot_interval else { return std::future::pending().await };
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut was_faulty = false;
@@ -177,8 +237,8 @@ impl Recorder {
             ticks.tick().await;
             // One after the other: nobody waits for them, and each may have a megabyte.
             for camera in self.hub.cameras() {
-                if self.history.cameras.contains(camera.name()) {
-                    match self.snapshot(&camera).await {
+                if history.cameras.contains(camera.name()) {
+                    match snapshot(history, &camera).await {
                         Ok(()) => was_faulty = false,
                         Err(error) if !was_faulty => {
                             was_faulty = true;
@@ -190,12 +250,12 @@ impl Recorder {
             }
         }
     }
+}
 
-    /// A camera that has none now says so on its own tags.
-    async fn snapshot(&self, camera: &Camera) -> std::io::Result<()> {
-        let Ok(picture) = camera.snapshot(Duration::ZERO, SNAPSHOT).await else { return Ok(()) };
-        let (pictures, name) = (self.history.pictures.clone(), camera.name().to_owned());
-        let kept = tokio::task::spawn_blocking(move || pictures.keep(&name, &picture)).await;
-        kept.map_err(std::io::Error::other)?
-    }
+/// A camera that has none now says so on its own tags.
+async fn snapshot(history: &History, camera: &Camera) -> std::io::Result<()> {
+    let Ok(picture) = camera.snapshot(Duration::ZERO, SNAPSHOT).await else { return Ok(()) };
+    let (pictures, name) = (history.pictures.clone(), camera.name().to_owned());
+    let kept = tokio::task::spawn_blocking(move || pictures.keep(&name, &picture)).await;
+    kept.map_err(std::io::Error::other)?
 }

@@ -290,6 +290,16 @@ impl Config {
         self.broker.iter().chain(&self.brokers).collect()
     }
 
+    /// Nobody says that what was sent has arrived.
+    pub(super) fn is_unacknowledged(&self) -> bool {
+        self.format == Format::Sparkplug || self.json.qos == 0
+    }
+
+    /// A loss of the line is noticed so late.
+    pub(super) fn window(&self) -> Duration {
+        self.keep_alive.mul_f64(1.5)
+    }
+
     /// What it takes to reach one of [`Config::brokers`].
     pub fn access(&self, broker: &BrokerUrl) -> Access {
         Access {

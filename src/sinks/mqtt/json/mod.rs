@@ -21,7 +21,6 @@ mod topic;
 
 use super::config::{Config, Form, Json as JsonConfig, Layout};
 use super::dialect::{Ask, Dialect, View};
-use super::same;
 use super::value::from_json;
 use crate::model::{Role, Sample, TagId, TagName, TagSpec, Timestamp};
 use crate::mqtt::line::{Message, Properties, QoS, Received};
@@ -233,7 +232,7 @@ impl Dialect for Json {
             let Some(tag) = self.tags.get_mut(&sample.tag) else { continue };
             if sample.server_time < tag.born.server_time {
                 old.push(sample);
-            } else if tag.last.quality.status != sample.quality.status || !same::value(&tag.last.value, &sample.value) {
+            } else if tag.last.quality.status != sample.quality.status || !tag.last.value.is_same(&sample.value) {
                 tag.last = sample.clone();
                 new.push(sample);
             }
@@ -257,7 +256,7 @@ impl Dialect for Json {
             let is_born = tag.is_some_and(|Tag { born, .. }| {
                 let at = (record.server_time, record.source_time, record.status);
                 at == (born.server_time, born.source_time, born.quality.status)
-                    && (born.quality.is_bad() || same::value(&born.value, &record.value))
+                    && (born.quality.is_bad() || born.value.is_same(&record.value))
             });
             // The birth said it already.
             (!is_born).then(|| (name, Said::record(tag.map(|tag| &*tag.spec), record)))

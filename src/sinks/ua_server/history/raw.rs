@@ -250,7 +250,8 @@ mod tests {
         });
         let bad = Sample { quality: Quality::from(Status::BAD_NOT_CONNECTED), ..samples[2].clone() };
         let later = Sample { server_time: Timestamp::from_ticks(0), ..samples[4].clone() };
-        store.append([&samples[3], &samples[0], &samples[1], &bad, &later].into_iter().map(|sample| (&name, sample)));
+        let samples = [&samples[3], &samples[0], &samples[1], &bad, &later];
+        store.append(samples.into_iter().map(|sample| crate::store::Arrival::kept(&name, sample)));
         while store.state().samples < 5 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
