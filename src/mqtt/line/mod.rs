@@ -165,7 +165,7 @@ pub struct Rumqtt {
 /// For a device, which few talk to.
 impl Default for Rumqtt {
     fn default() -> Self {
-        Self { waiting: COMMANDS, bytes: COMMAND_BYTES }
+        Self { waiting: COMMANDS, bytes: WAITING_BYTES }
     }
 }
 
@@ -446,10 +446,15 @@ impl Connection {
             _ if self.is_connected => what.to_owned(),
             [0x15, 0x03, ..] => "the broker speaks TLS on this port: write mqtts://".into(),
             [0x20, 2, ..] if self.protocol == Protocol::V5 => OLD_BROKER.into(),
-            [] if self.protocol == Protocol::V5 => {
-                format!("{what} before it said anything; if it does not speak MQTT 5, set protocol = \"3.1.1\"")
+            [] => {
+                let tls = if self.tls.is_none() { "; if it wants TLS on this port, write mqtts://" } else { "" };
+                let version = match self.protocol {
+                    Protocol::V5 => "; if it does not speak MQTT 5, set protocol = \"3.1.1\"",
+                    Protocol::V311 => "",
+                };
+                format!("{what} before it said anything{tls}{version}")
             }
-            [] | [0x20, ..] => what.to_owned(),
+            [0x20, ..] => what.to_owned(),
             _ => format!("what answers there does not speak MQTT ({what})"),
         }
     }

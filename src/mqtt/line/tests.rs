@@ -249,9 +249,10 @@ async fn refusals_are_in_words() {
 
 #[tokio::test]
 async fn what_is_no_broker_of_this_version_is_said() {
-    let hint = "before it said anything; if it does not speak MQTT 5, set protocol = \"3.1.1\"";
-    assert!(refusal("", &[]).await.ends_with(hint));
-    assert!(!refusal("protocol = '3.1.1'", &[]).await.contains("MQTT 5"));
+    let hint = "before it said anything; if it wants TLS on this port, write mqtts://";
+    let version = "; if it does not speak MQTT 5, set protocol = \"3.1.1\"";
+    assert!(refusal("", &[]).await.ends_with(&format!("{hint}{version}")));
+    assert!(refusal("protocol = '3.1.1'", &[]).await.ends_with(hint));
     assert!(refusal("", b"HTTP/1.1 400 Bad Request\r\n").await.contains("does not speak MQTT ("));
     assert!(refusal("", &[0x15, 3, 3, 0, 2, 2, 22]).await.ends_with("speaks TLS on this port: write mqtts://"));
 }
