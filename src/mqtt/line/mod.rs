@@ -164,7 +164,7 @@ pub struct Rumqtt {
 /// For a device, which few talk to.
 impl Default for Rumqtt {
     fn default() -> Self {
-        Self { waiting: COMMANDS, bytes: COMMAND_BYTES }
+        Self { waiting: COMMANDS, bytes: WAITING_BYTES }
     }
 }
 
