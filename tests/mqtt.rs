@@ -18,7 +18,7 @@ use vedette::hub::{Hub, Registration};
 use vedette::model::{DataType, Quality, Sample, Status, TagName, TagSpec, Value};
 use vedette::mqtt::sparkplug::proto::payload::{Metric, metric, property_value};
 use vedette::mqtt::sparkplug::proto::{DataType as Type, Payload};
-use vedette::sinks::mqtt::{Setup, Status, run};
+use vedette::sinks::mqtt::{self, Setup, run};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -175,7 +175,7 @@ impl Device {
             device_name: "press/4".into(),
             data_dir: data_dir.path().to_owned(),
             store: None,
-            status: Status::register(&hub).unwrap(),
+            status: mqtt::Status::register(&hub).unwrap(),
         });
         let tasks = Tasks::new("device");
         let of_task = hub.clone();

@@ -1,5 +1,6 @@
 //! The taker with cameras of the test's own: it says when there is a frame, and what it shows.
 
+use super::super::config::Config;
 use super::*;
 use crate::base::{Clock, Tasks};
 use crate::hub::Registration;
@@ -311,11 +312,4 @@ async fn pictures_are_made_to_fit() {
     assert_eq!(take(Some(99), 600_000).await.unwrap_err().reason.as_deref(), Some("100 bytes, not 99"));
     let error = super::take(&plant.hub, "line7", None).await.unwrap_err();
     assert_eq!(error.reason.as_deref(), Some(r#"no camera has the name "line7"; there are "line1""#));
-}
-
-#[test]
-fn cameras_whose_pictures_are_metrics() {
-    let config = "broker = 'mqtt://b'\n[[image]]\ncamera = 'b'\nas = 'sparkplug'\n[[image]]\ncamera = 'a'\n
-        [[image]]\ncamera = 'b'\nas = 'sparkplug'";
-    assert_eq!(sparkplug_cameras(&toml::from_str(config).unwrap()), ["b"]);
 }
