@@ -118,9 +118,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn live(sent: Vec<Sent>) -> Vec<Range<u64>> {
-        let range = |sent| if let Sent::Live(range) = sent { range } else { panic!("{sent:?}") };
-        sent.into_iter().map(range).collect()
+    /// The first numbers of what is live.
+    fn live(sent: Vec<Sent>) -> Vec<u64> {
+        let first = |sent| if let Sent::Live(range) = sent { range.start } else { panic!("{sent:?}") };
+        sent.into_iter().map(first).collect()
     }
 
     #[test]
@@ -132,7 +133,7 @@ mod tests {
         }
         assert_eq!(forward.next_due(), Some(start + 45 * second));
         let due = live(forward.due(start + 99 * second));
-        assert_eq!((due.len(), due.last()), (55, Some(&(54..55))), "up to the 54th second");
+        assert_eq!((due.len(), due.last()), (55, Some(&54)), "up to the 54th second");
         assert!(forward.due(start + 99 * second).is_empty(), "each is said once");
         forward.lost();
         assert!(forward.due(start + 1000 * second).is_empty());
@@ -144,15 +145,15 @@ mod tests {
         let now = Instant::now();
         let mut forward = Forward::new(None, 1000);
         let tickets = [2, 1, 0].map(|messages| forward.sent(Sent::Live(messages as u64..9), messages, now));
-        assert_eq!(live(forward.due(now)), [0..9], "nothing was said of it");
+        assert_eq!(live(forward.due(now)), [0], "nothing was said of it");
         forward.acknowledged(tickets[1]);
         assert!(forward.next_due().is_some());
-        assert_eq!(live(forward.due(now)), [1..9]);
+        assert_eq!(live(forward.due(now)), [1]);
         forward.acknowledged(tickets[0]);
         forward.acknowledged(tickets[1]);
         assert!(forward.due(now + Duration::from_secs(3600)).is_empty(), "one is missing");
         forward.acknowledged(tickets[0]);
-        assert_eq!(live(forward.due(now)), [2..9]);
+        assert_eq!(live(forward.due(now)), [2]);
     }
 
     proptest! {
