@@ -13,7 +13,7 @@ use crate::hub::{Hub, RegisterError, Registration};
 use crate::model::{DataType, Sample, TagName, TagSpec, Value};
 use crate::mqtt::line::{Client, ClientError, Connect, Dial, Message, Received, Rumqtt};
 use crate::mqtt::{Access, Protocol};
-use crate::sinks::mqtt::{self, Setup};
+use crate::sinks::mqtt::{self, Setup, Status, StatusError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::path::PathBuf;
@@ -61,6 +61,8 @@ pub enum SimulateError {
     Folder { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Tags(#[from] RegisterError),
+    #[error("{0}")]
+    Status(#[from] StatusError),
     #[error("{0}")]
     Config(String),
 }
@@ -110,7 +112,13 @@ impl Simulation {
             let hub = Hub::new(Clock::real());
             devices.push(Device { tags: hub.register("simulate", specs(simulated.tags))?, hub: hub.clone() });
             let config = config(simulated, &name)?;
-            let setup = Arc::new(Setup { config, device_name: name.clone(), data_dir: folder.join(&name) });
+            let setup = Arc::new(Setup {
+                config,
+                device_name: name.clone(),
+                data_dir: folder.join(&name),
+                store: None,
+                status: Status::register(&hub)?,
+            });
             let counters = counters.clone();
             tasks.spawn(name, move |stop| {
                 let (setup, hub, dial) = (setup.clone(), hub.clone(), Counting { counters: counters.clone() });

@@ -40,9 +40,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// ends the connection at the first larger packet.
 const INCOMING: u32 = 4 * 1024 * 1024;
 
-/// Commands that wait while a publish is on its way, and their bytes. When full, further ones are dropped, which the log says.
+/// Commands that wait while a publish is on its way, and the bytes of what waits. When full, further messages are dropped,
+/// which the log says.
 const COMMANDS: usize = 256;
-const COMMAND_BYTES: usize = 2 * INCOMING as usize;
+const WAITING_BYTES: usize = 2 * INCOMING as usize;
 
 /// PUBLISH packets on their way. The client has a place for each from the start, and would have 65 535, which are 16 MB.
 const UNACKNOWLEDGED: u16 = 64;
@@ -163,7 +164,7 @@ pub struct Rumqtt {
 /// For a device, which few talk to.
 impl Default for Rumqtt {
     fn default() -> Self {
-        Self { waiting: COMMANDS, bytes: COMMAND_BYTES }
+        Self { waiting: COMMANDS, bytes: WAITING_BYTES }
     }
 }
 
@@ -182,7 +183,7 @@ pub struct Connection {
     /// The largest packet that the broker takes, if it says one.
     largest: Option<u32>,
     /// Why the pump ended. It must not be polled again.
-    ended: Option<String>,
+    ended: Option<End>,
     patience: Duration,
 }
 
@@ -210,6 +211,8 @@ enum End {
     Refused(String),
     /// A PINGREQ was not answered.
     Silent,
+    /// A packet from the broker, of so many bytes.
+    TooLarge(usize),
     Other(String),
 }
 
@@ -347,17 +350,17 @@ impl Received {
 }
 
 impl Connection {
-    /// Cancel safe: the pump stays, and the channel is.
+    /// Cancel safe: the pump stays, and the channel is. What came in before the end comes before the error.
     async fn inbound(&mut self) -> Result<Inbound, ClientError> {
-        let inbound = match self.inbox.try_recv() {
-            Ok(inbound) => inbound,
-            Err(_) => {
-                self.check()?;
-                tokio::select! {
-                    biased;
-                    Some(inbound) = self.inbox.recv() => inbound,
-                    end = &mut self.pump => return Err(self.end(end)),
-                }
+        let inbound = loop {
+            if let Ok(inbound) = self.inbox.try_recv() {
+                break inbound;
+            }
+            self.check()?;
+            tokio::select! {
+                biased;
+                Some(inbound) = self.inbox.recv() => break inbound,
+                end = &mut self.pump => self.ended = Some(end),
             }
         };
         if let Inbound::Message(received) = &inbound {
@@ -382,10 +385,12 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            answer = answer => Ok(answer),
-            end = &mut self.pump => Err(self.end(end)),
-            () = frozen => Err(ClientError::Timeout { broker: self.broker.clone(), what, limit }),
+            answer = answer => return Ok(answer),
+            end = &mut self.pump => self.ended = Some(end),
+            () = frozen => {}
         }
+        self.check()?;
+        Err(ClientError::Timeout { broker: self.broker.clone(), what, limit })
     }
 
     async fn leave(&mut self, with_will: bool) -> Result<(), ClientError> {
@@ -393,33 +398,30 @@ impl Connection {
         self.drive("DISCONNECT", async move { wire.disconnect(with_will).await })
             .await?
             .map_err(|reason| self.lost(reason))?;
-        if self.ended.is_none() {
-            // The pump ends when DISCONNECT is out.
-            let end = self.pump.as_mut().await;
-            let _ = self.end(end);
+        // The pump ends when DISCONNECT is out.
+        match self.drive("DISCONNECT", std::future::pending::<()>()).await {
+            Err(timeout @ ClientError::Timeout { .. }) => Err(timeout),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn check(&self) -> Result<(), ClientError> {
-        match &self.ended {
-            Some(reason) => Err(self.lost(reason.clone())),
-            None => Ok(()),
-        }
+        self.ended.as_ref().map_or(Ok(()), |end| Err(self.error(end)))
     }
 
     /// Why there is no connection any more, in words.
-    fn end(&mut self, end: End) -> ClientError {
+    fn error(&self, end: &End) -> ClientError {
         let first_words = self.meter.first_words();
         let broker = self.broker.clone();
-        let of_tls = match (&end, &self.tls) {
-            (End::Io(error), Some(tls)) => tls.explain_later(error),
-            _ => None,
-        };
+        if let (End::Io(error), Some(tls)) = (end, &self.tls)
+            && let Some(reason) = tls.explain_later(error)
+        {
+            return ClientError::Tls { broker, reason };
+        }
         let reason = match end {
             End::Refused(reason) => match v5::beside(&first_words) {
                 Some(beside) if self.protocol == Protocol::V5 => format!("{reason}; {beside}"),
-                _ => reason,
+                _ => reason.clone(),
             },
             End::Dismissed(reason, Some(words)) => format!("the broker ended the connection: {reason} ({words:?})"),
             End::Dismissed(reason, None) => format!("the broker ended the connection: {reason}"),
@@ -427,13 +429,12 @@ impl Connection {
             End::Closed => self.without_a_word(&first_words, "the broker closed the connection"),
             // `I/O: ` before what is plainly I/O helps nobody.
             End::Io(error) => self.without_a_word(&first_words, &error.to_string()),
-            End::Other(reason) => self.without_a_word(&first_words, &reason),
+            End::TooLarge(size) => format!("the broker sent a packet of {size} bytes; this device takes {INCOMING}"),
+            End::Other(reason) => self.without_a_word(&first_words, reason),
         };
-        self.ended = Some(of_tls.clone().unwrap_or_else(|| reason.clone()));
-        match of_tls {
-            Some(reason) => ClientError::Tls { broker, reason },
-            None if !self.is_connected && first_words.first() == Some(&0x20) => ClientError::Refused { broker, reason },
-            None => ClientError::Connection { broker, reason },
+        match self.is_connected || first_words.first() != Some(&0x20) {
+            true => ClientError::Connection { broker, reason },
+            false => ClientError::Refused { broker, reason },
         }
     }
 

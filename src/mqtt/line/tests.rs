@@ -230,7 +230,7 @@ async fn refusals_are_in_words() {
         // Of a broker that is older than MQTT 5.
         (&[0x20, 2, 0, 1], OLD_BROKER),
     ] {
-        assert_eq!(refusal("", answer).await.split_once(": ").unwrap().1, words, "{answer:?}");
+        assert_eq!(refusal("", answer).await, words, "{answer:?}");
     }
     for (code, words) in [
         (1, "it does not speak MQTT 3.1.1"),
@@ -240,7 +240,7 @@ async fn refusals_are_in_words() {
         (5, "this user is not authorised to connect"),
     ] {
         let answer: &'static [u8] = Box::leak(Box::new([0x20, 2, 0, code]));
-        assert_eq!(refusal("protocol = '3.1.1'", answer).await.split_once(": ").unwrap().1, words, "{code}");
+        assert_eq!(refusal("protocol = '3.1.1'", answer).await, words, "{code}");
     }
 }
 
@@ -325,12 +325,12 @@ async fn a_flood_of_messages_is_bounded_and_the_line_goes_on() {
     };
     let mut line = meet("", script).await.unwrap();
     soon(line.publish(vec![message("t", QoS::AtLeastOnce)])).await.unwrap();
-    assert!(line.inbox_bytes.load(Ordering::Relaxed) <= COMMAND_BYTES);
+    assert!(line.inbox_bytes.load(Ordering::Relaxed) <= WAITING_BYTES);
     let mut taken = 0;
     while tokio::time::timeout(Duration::from_millis(200), line.next()).await.is_ok() {
         taken += 1;
     }
-    assert!((1..=COMMAND_BYTES >> 20).contains(&taken), "{taken}");
+    assert!((1..=WAITING_BYTES >> 20).contains(&taken), "{taken}");
     assert_eq!(line.inbox_bytes.load(Ordering::Relaxed), 0);
 }
 
@@ -344,7 +344,7 @@ async fn packets_that_are_too_large_end_the_line_before_they_are_read() {
         };
         let mut line = meet(toml, script).await.unwrap();
         let error = soon(line.next()).await.unwrap_err().to_string();
-        assert!(error.contains("large") || error.contains("size"), "{error}");
+        assert!(error.contains("the broker sent a packet of 268435"), "{error}");
     }
 }
 

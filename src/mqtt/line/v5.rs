@@ -5,6 +5,7 @@ use super::{
     Connect, Credentials, End, INCOMING, Inbox, Message, Notice, Properties, QoS, Received, UNACKNOWLEDGED, once,
 };
 use bytes::{Bytes, BytesMut};
+use rumqttc::mqttbytes::Error as Garbage;
 use rumqttc::{
     AsyncClient, ConnAck, ConnectReturnCode, ConnectionError, DisconnectProperties, DisconnectReasonCode, Event,
     EventLoop, IncomingPacketSizeLimit, LastWill, LastWillProperties, MqttOptions, Packet, PubAckReason,
@@ -153,6 +154,13 @@ fn end(error: ConnectionError) -> End {
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
             End::Dismissed(dismissal(reason_code), reason_string)
         }
+        ConnectionError::MqttState(StateError::Deserialization(Garbage::PayloadSizeLimitExceeded {
+            pkt_size, ..
+        })) => End::TooLarge(pkt_size),
+        ConnectionError::MqttState(StateError::Deserialization(error)) => {
+            End::Other(format!("the broker sent what is no MQTT: {error}"))
+        }
+        ConnectionError::MqttState(error) => End::Other(error.to_string()),
         error => End::Other(error.to_string()),
     }
 }
