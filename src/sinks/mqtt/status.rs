@@ -3,6 +3,7 @@
 //! These tags are sent by the uplink itself, so each change of a count makes further ones. So counts are told every ten
 //! seconds, and what people wait for, the connection and faults, at once.
 
+use super::images;
 use crate::hub::{Hub, RegisterError, Registration};
 use crate::model::{DataType, Sample, TagName, TagNameError, TagSpec, Timestamp, Value};
 use crate::store::QueueState;
@@ -37,8 +38,8 @@ pub struct Status {
     counted: Option<Timestamp>,
 }
 
-/// How many of `values` are of the connection.
-const OF_CONNECTION: usize = 4;
+/// How many of `values` are told at once.
+const AT_ONCE: usize = 5;
 
 fn specs() -> Result<Vec<TagSpec>, TagNameError> {
     let spec = |name: &str, data_type, unit: &str, description: &str| {
@@ -51,6 +52,7 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
         spec("Broker", DataType::String, "", "The broker that is connected, or tried")?,
         spec("LastError", DataType::String, "", "The last fault since the start; empty if there was none")?,
         spec("Reconnects", DataType::UInt64, "", "Connections since the start, without the first")?,
+        spec("PicturesError", DataType::String, "", "Why no picture can be kept on the disk; empty if they can")?,
         spec("Queue", DataType::UInt64, "", "Samples that are not known to have arrived")?,
         spec("QueueAge", DataType::UInt64, "s", "Since when the oldest of them waits")?,
         spec("Sent", DataType::UInt64, "", "Samples that have arrived, since the start")?,
@@ -61,21 +63,28 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
             "",
             "Samples that were neither sent nor written, or became unreadable, since the start",
         )?,
+        spec("Pictures", DataType::UInt64, "", "Pictures that are not known to have arrived")?,
+        spec("PicturesSent", DataType::UInt64, "", "Pictures that have arrived, since the start")?,
+        spec("PicturesDropped", DataType::UInt64, "", "Pictures removed by image_bytes, or unreadable, ever")?,
     ])
 }
 
-fn values(connection: &Connection, queue: &QueueState, now: Timestamp) -> Vec<Value> {
+fn values(connection: &Connection, queue: &QueueState, pictures: &images::State, now: Timestamp) -> Vec<Value> {
     let age = queue.oldest.map_or(0, |oldest| now.ticks().saturating_sub(oldest.ticks()).max(0) / 10_000_000);
     vec![
         Value::Boolean(connection.is_connected),
         Value::string(&*connection.broker),
         Value::string(&*connection.last_error),
         Value::UInt64(connection.reconnects),
+        Value::string(pictures.fault.as_deref().unwrap_or_default()),
         Value::UInt64(queue.waiting),
         Value::UInt64(age as u64),
         Value::UInt64(queue.settled),
         Value::UInt64(queue.dropped),
         Value::UInt64(queue.lost),
+        Value::UInt64(pictures.waiting),
+        Value::UInt64(pictures.sent),
+        Value::UInt64(pictures.dropped),
     ]
 }
 
@@ -86,15 +95,15 @@ impl Status {
     }
 
     /// Publishes what has changed. To be called when the connection changes, and regularly.
-    pub fn tell(&mut self, connection: &Connection, queue: &QueueState) {
+    pub fn tell(&mut self, connection: &Connection, queue: &QueueState, pictures: &images::State) {
         let now = self.hub.now();
         // Also when the clock was set back.
         let is_recent = |at: Timestamp| at <= now && now.saturating_sub(COUNTS) < at;
-        let count = if self.counted.is_some_and(is_recent) { OF_CONNECTION } else { self.last.len() };
-        if count > OF_CONNECTION {
+        let count = if self.counted.is_some_and(is_recent) { AT_ONCE } else { self.last.len() };
+        if count > AT_ONCE {
             self.counted = Some(now);
         }
-        let values = values(connection, queue, now).into_iter().take(count);
+        let values = values(connection, queue, pictures, now).into_iter().take(count);
         let places = self.tags.tags().iter().zip(&mut self.last).zip(values);
         let changed = places.filter_map(|((&tag, last), value)| {
             let is_new = last.as_ref() != Some(&value);
@@ -117,19 +126,22 @@ mod tests {
         let mut status = Status::register(&hub).unwrap();
         let read = |name: &str| hub.read(hub.find(&TagName::new(&format!("mqtt/{name}")).unwrap()).unwrap()).value;
         let (mut connection, mut queue) = (Connection::default(), QueueState::default());
-        status.tell(&connection, &queue);
+        let mut pictures = images::State::default();
+        status.tell(&connection, &queue, &pictures);
         assert_eq!((read("Connected"), read("Queue")), (Value::Boolean(false), Value::UInt64(0)));
         (connection.is_connected, connection.broker) = (true, "mqtt://b".into());
-        queue.waiting = 7;
+        pictures.fault = Some("full".into());
+        (queue.waiting, pictures.dropped) = (7, 3);
         queue.oldest = Some(Timestamp::from(clock.now()));
-        status.tell(&connection, &queue);
+        status.tell(&connection, &queue, &pictures);
         assert_eq!((read("Connected"), read("Broker")), (Value::Boolean(true), Value::string("mqtt://b")));
-        assert_eq!(read("Queue"), Value::UInt64(0));
+        assert_eq!((read("Queue"), read("PicturesError")), (Value::UInt64(0), Value::string("full")));
         tokio::time::sleep(COUNTS).await;
-        status.tell(&connection, &queue);
+        status.tell(&connection, &queue, &pictures);
         assert_eq!((read("Queue"), read("QueueAge")), (Value::UInt64(7), Value::UInt64(10)));
+        assert_eq!(read("PicturesDropped"), Value::UInt64(3));
         let mut every = hub.every(8);
-        status.tell(&connection, &queue);
+        status.tell(&connection, &queue, &pictures);
         assert!(every.try_next().is_none(), "nothing has changed");
     }
 }
