@@ -7,6 +7,7 @@
 //!     control   `vedette reload`, which becomes Hub::reload
 //!     steward   SIGHUP, or what comes through the hub: a plan again; a fault and the old one keeps running, else the
 //!               difference is made; a configuration on trial (commit); a blink (identify), another log, a reboot
+//!     simulate  many uplinks in one process, for `vedette fleet simulate`
 //!
 //! Nothing here can end the process after the start: a lost device, a broker that is away, a fault inside a protocol
 //! crate are each the business of the task that meets it, and a configuration that is wrong is refused with its reason.
@@ -22,6 +23,7 @@ mod commit;
 mod control;
 mod identify;
 mod report;
+mod simulate;
 mod version;
 
 use crate::base::{self, Clock, Tasks, logs};
@@ -38,6 +40,7 @@ pub use control::{AskError, ask_to_reload};
 use plan::Plan;
 use report::Reporter;
 use running::{Running, shared};
+pub use simulate::{Counts, SimulateError, Simulated, Simulation};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
