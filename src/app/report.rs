@@ -121,11 +121,16 @@ impl Reporter {
     pub(super) async fn run(&mut self, stop: &Stop) {
         let mut ticks = tokio::time::interval(LOOK);
         let mut sources = self.hub.sources_changed();
+        // Since the tags were registered everything has started, and a first start has made its certificate.
+        self.looked = None;
         loop {
             let is_tick = tokio::select! {
                 _ = ticks.tick() => true,
                 Ok(()) = sources.changed() => false,
-                Ok(()) = self.facts.changed() => false,
+                Ok(()) = self.facts.changed() => {
+                    self.looked = None;
+                    false
+                }
                 () = stop.stopped() => return,
             };
             self.look();
@@ -138,7 +143,7 @@ impl Reporter {
     fn look(&mut self) {
         let mut samples = Vec::new();
         let is_seldom = self.looked.is_none_or(|at| at.elapsed() >= SELDOM);
-        if is_seldom || self.facts.has_changed().unwrap_or(false) {
+        if is_seldom {
             self.looked = Some(Instant::now());
             let values = self.values();
             samples.extend(self.tags.tags().iter().copied().zip(values));
@@ -180,8 +185,8 @@ impl Reporter {
         self.hub.publish(changed.collect());
     }
 
-    fn values(&mut self) -> Vec<Result<Value, Quality>> {
-        let facts = self.facts.borrow_and_update().clone();
+    fn values(&self) -> Vec<Result<Value, Quality>> {
+        let facts = self.facts.borrow().clone();
         let until = facts.pending_until.map(|until| until.to_string());
         let pending = if until.is_some() { facts.hash.clone() } else { String::new() };
         let ua = self.data_dir.join(trust::PKI).join(trust::STORE).join(STORE_CERTIFICATE);
@@ -285,22 +290,45 @@ mod tests {
         assert_eq!(text(&hub, "Certificates/MQTT").as_deref(), Some("the uplink has no client certificate"));
         let pem = folder.path().join("own.pem");
         fs::write(&pem, "no certificate").unwrap();
-        facts.send_modify(|facts| {
-            facts.pending_until = Some(Timestamp::UNIX_EPOCH);
-            facts.mqtt_certificate = Some(pem.clone());
-        });
-        let mut every = hub.every(8);
-        reporter.look();
-        assert_eq!(text(&hub, "Configuration/Pending").as_deref(), Some("a"));
-        assert_eq!(text(&hub, "Configuration/PendingUntil").as_deref(), Some("1970-01-01T00:00:00.000Z"));
-        assert!(text(&hub, "Certificates/MQTT").unwrap().contains("own.pem"));
-        assert_eq!(every.try_next().unwrap().len(), 3, "what did not change is not said again");
-        reporter.look();
-        assert!(every.try_next().is_none());
-        fs::write(&pem, include_bytes!("../../tests/fixtures/pki/direct.der")).unwrap();
-        tokio::time::advance(SELDOM).await;
-        reporter.look();
-        assert!(text(&hub, "Certificates/MQTT").unwrap().ends_with('Z'));
+        let tasks = Tasks::new("test");
+        let (stop, seen) = (tasks.stop_signal(), hub.clone());
+        tokio::select! {
+            () = reporter.run(&stop) => {}
+            () = async move {
+                tokio::time::sleep(LOOK / 2).await;
+                let mut every = seen.every(8);
+                facts.send_modify(|facts| {
+                    facts.pending_until = Some(Timestamp::UNIX_EPOCH);
+                    facts.mqtt_certificate = Some(pem.clone());
+                });
+                tokio::time::sleep(LOOK / 4).await;
+                assert_eq!(text(&seen, "Configuration/Pending").as_deref(), Some("a"));
+                assert_eq!(text(&seen, "Configuration/PendingUntil").as_deref(), Some("1970-01-01T00:00:00.000Z"));
+                assert!(text(&seen, "Certificates/MQTT").unwrap().contains("own.pem"));
+                assert_eq!(every.try_next().unwrap().len(), 3, "what did not change is not said again");
+                tokio::time::sleep(LOOK * 10).await;
+                assert!(every.try_next().is_none());
+                fs::write(&pem, include_bytes!("../../tests/fixtures/pki/direct.der")).unwrap();
+                tokio::time::sleep(SELDOM).await;
+                assert!(text(&seen, "Certificates/MQTT").unwrap().ends_with('Z'));
+            } => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_that_the_start_makes_is_seen_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let Device { hub, facts, mut reporter } = device(folder.path());
+        facts.send_modify(|facts| facts.has_ua_server = true);
+        let own = folder.path().join(trust::PKI).join(trust::STORE).join(STORE_CERTIFICATE);
+        fs::create_dir_all(own.parent().unwrap()).unwrap();
+        fs::write(own, include_bytes!("../../tests/fixtures/pki/direct.der")).unwrap();
+        let stop = Tasks::new("test");
+        tokio::select! {
+            () = reporter.run(&stop.stop_signal()) => {}
+            () = tokio::time::sleep(LOOK / 2) => {}
+        }
+        assert!(text(&hub, "Certificates/UA").unwrap().ends_with('Z'));
     }
 
     #[tokio::test(start_paused = true)]

@@ -322,7 +322,8 @@ def test_the_brokers_access_list_decides_who_has_which_role(make, broker, tmp_pa
     passwords.write_text("".join(f"{name}:{name}\n" for name in names))
     subprocess.run(["mosquitto_passwd", "-U", passwords], check=True)
     config = broker.config.read_text().replace("allow_anonymous true", "allow_anonymous false")
-    broker.config.write_text(config + f"password_file {passwords}\nacl_file {broker.folder / 'acl'}\n")
+    # Started by root it would become somebody who may not read these files.
+    broker.config.write_text(config + f"user root\npassword_file {passwords}\nacl_file {broker.folder / 'acl'}\n")
     broker.kill()
     broker.start()
     table = MQTT.format(broker=broker.port) + f'username = "line1"\npassword_file = "{tmp_path}/password"\n'
