@@ -323,9 +323,10 @@ mod tests {
         let own = folder.path().join(trust::PKI).join(trust::STORE).join(STORE_CERTIFICATE);
         fs::create_dir_all(own.parent().unwrap()).unwrap();
         fs::write(own, include_bytes!("../../tests/fixtures/pki/direct.der")).unwrap();
-        let stop = Tasks::new("test");
+        let tasks = Tasks::new("test");
+        let stop = tasks.stop_signal();
         tokio::select! {
-            () = reporter.run(&stop.stop_signal()) => {}
+            () = reporter.run(&stop) => {}
             () = tokio::time::sleep(LOOK / 2) => {}
         }
         assert!(text(&hub, "Certificates/UA").unwrap().ends_with('Z'));

@@ -134,7 +134,7 @@ def test_who_looks_sees_the_device_its_tags_its_log_and_a_picture(vedette, fleet
     sent = fleet.pictures[0]
     assert (sent.topic, len(sent.payload)) == (result["topic"], result["bytes"]) and len(sent.payload) <= 60000
     assert picture(sent.payload).width > 0
-    fleet.failed("absent", "snapshot", "viewer", camera="absent")
+    fleet.failed("/dev/video99 does not exist", "snapshot", "viewer", camera="absent")
     assert any("Vedette is up." in line["text"] for line in fleet.done("log", "viewer", lines=1000))
 
 
