@@ -75,11 +75,9 @@ pub async fn run_over(setup: Arc<Setup>, hub: Hub, stop: Stop, dial: impl Dial) 
     let taker = Taker::new(setup.config.image.clone(), hub.clone(), outbox.clone());
     let beside = async {
         tokio::select! {
-            () = outbox.tend() => {}
             () = setup.status.keep_telling(setup.store.as_ref(), &outbox) => {}
             () = stop.stopped() => {}
         }
     };
     tokio::join!(uplink::run(&setup, &hub, &stop, &outbox, dial), taker.run(&stop), beside);
-    outbox.settle().await;
 }

@@ -123,8 +123,12 @@ impl<'a> Talk<'a> {
             tokio::select! {
                 biased;
                 received = client.next() => {
-                    if let Some(reason) = self.hear(&received?) {
+                    let (leave, is_refused) = self.hear(&received?);
+                    if let Some(reason) = leave {
                         return Ok(Why::Left(reason));
+                    }
+                    if is_refused {
+                        self.say_again(client).await?;
                     }
                 }
                 () = &mut patience, if !is_born && has_others => {
@@ -146,8 +150,7 @@ impl<'a> Talk<'a> {
                     if let Err(quality) = outcome {
                         warn!(metric = %hub.spec(tag).name, reason = %quality, "A command was refused.");
                         self.dialect.refused(tag);
-                        let messages = self.dialect.live(&[], hub.now());
-                        client.publish(messages).await?;
+                        self.say_again(client).await?;
                     }
                 }
                 out = self.commands.next() => self.answer(client, out).await?,
@@ -221,7 +224,7 @@ impl<'a> Talk<'a> {
             mark: self.birth.mark,
             lost: view.lost.into_iter().collect(),
         };
-        client.publish(messages).await?;
+        say(client, messages).await?;
         // New tags may be writable.
         self.subscribe(client).await
     }
@@ -254,16 +257,26 @@ impl<'a> Talk<'a> {
             }
         }
         self.birth.lost = lost;
-        client.publish(messages).await
+        say(client, messages).await
     }
 
-    /// A message from the broker; a reason to leave it, if there is one.
-    fn hear(&mut self, received: &Received) -> Option<String> {
+    /// A message from the broker; a reason to leave it, if there is one, and whether something was refused.
+    fn hear(&mut self, received: &Received) -> (Option<String>, bool) {
         if self.commands.take(received) {
-            return None;
+            return (None, false);
         }
         let asks = self.dialect.received(received, self.hub.now());
-        asks.into_iter().find_map(|ask| self.ask(ask))
+        let is_refused = asks.iter().any(|ask| matches!(ask, Ask::Refused(_)));
+        (asks.into_iter().find_map(|ask| self.ask(ask)), is_refused)
+    }
+
+    /// What is as it was, for whoever believes that it was changed.
+    async fn say_again(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        if !self.dialect.is_born() || self.birth.due.is_some() {
+            return Ok(());
+        }
+        let messages = self.dialect.live(&[], self.hub.now());
+        say(client, messages).await
     }
 
     fn ask(&mut self, ask: Ask) -> Option<String> {
@@ -295,7 +308,7 @@ impl<'a> Talk<'a> {
                 Ok(())
             }
             Out::Send(message) => {
-                let outcome = client.publish(vec![message.clone()]).await;
+                let outcome = say(client, vec![message.clone()]).await;
                 if outcome.is_err() {
                     self.commands.give_back(message);
                 }
@@ -315,7 +328,7 @@ impl<'a> Talk<'a> {
             _ => return Ok(()),
         };
         let messages = self.words(rows);
-        client.publish(messages).await?;
+        say(client, messages).await?;
         self.feed.said(numbers);
         Ok(())
     }
@@ -340,14 +353,14 @@ impl<'a> Talk<'a> {
         let Queued { id, snap, .. } = picture;
         match snap.form {
             Form::Jpeg => {
-                client.publish(vec![snap.message(&self.setup.base())]).await?;
+                say(client, vec![snap.message(&self.setup.base())]).await?;
                 self.pictures.arrived(id);
             }
             Form::Sparkplug => {
                 // While the camera is lost its device cannot say anything; the picture waits for the next connection.
                 let message = self.dialect.picture(&snap.camera, &snap.jpeg, snap.captured, self.hub.now());
                 if let Some(message) = message {
-                    client.publish(vec![message]).await?;
+                    say(client, vec![message]).await?;
                     self.shown.push_back((Instant::now(), id));
                 }
             }
@@ -371,9 +384,20 @@ impl<'a> Talk<'a> {
         }
         let Some(chunk) = self.feed.backlog().await else { return Ok(()) };
         let messages = self.dialect.backlog(&chunk.rows, self.hub.now());
-        client.publish(messages).await?;
+        say(client, messages).await?;
         self.feed.said_chunk(chunk);
         self.feed.settle();
         Ok(())
+    }
+}
+
+/// A message that the broker does not take ends nothing, as it would be refused the next time, too: all others have arrived.
+async fn say(client: &mut impl Client, messages: Vec<Message>) -> Result<(), ClientError> {
+    match client.publish(messages).await {
+        Err(error @ ClientError::Publish { .. }) => {
+            warn!(%error, "A message was refused and is not sent again.");
+            Ok(())
+        }
+        outcome => outcome,
     }
 }

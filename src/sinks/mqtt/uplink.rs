@@ -60,12 +60,6 @@ struct Uplink<'a> {
     cause: Option<String>,
 }
 
-/// How a connection ended.
-enum End {
-    Stopped,
-    Left(String),
-}
-
 impl<'a> Uplink<'a> {
     async fn new(setup: &'a Setup, hub: &'a Hub, stop: &'a Stop, pictures: &'a Outbox) -> Self {
         let config = &setup.config;
@@ -102,8 +96,8 @@ impl<'a> Uplink<'a> {
             let mut connected = None;
             let outcome = self.connect(broker, &mut dial, &mut connected).await;
             match outcome {
-                Ok(End::Stopped) => return,
-                Ok(End::Left(reason)) => {
+                Ok(Why::Stopped) => return,
+                Ok(Why::Left(reason)) => {
                     info!(%broker, %reason, "Left the MQTT broker.");
                     self.lost(broker, &reason);
                 }
@@ -128,14 +122,14 @@ impl<'a> Uplink<'a> {
         broker: &BrokerUrl,
         dial: &mut impl Dial,
         connected: &mut Option<Instant>,
-    ) -> Result<End, ClientError> {
+    ) -> Result<Why, ClientError> {
         let number = next_bd_seq(&mut self.bd_seq).await;
         self.dialect.dialing(broker);
         let will = self.dialect.connecting(number, self.hub.now());
         let connect = Connect { access: self.setup.config.access(broker), client_id: self.client_id.clone(), will };
         let mut client = tokio::select! {
             biased;
-            () = self.stop.stopped() => return Ok(End::Stopped),
+            () = self.stop.stopped() => return Ok(Why::Stopped),
             client = dial.dial(connect) => client?,
         };
         let config = &self.setup.config;
@@ -164,16 +158,9 @@ impl<'a> Uplink<'a> {
                 self.hub.raise(EventKind::UplinkBack, SOURCE, format!("Connected to {broker} again"));
             }
         }
-        match outcome? {
-            Why::Stopped => {
-                farewell(client, last).await;
-                Ok(End::Stopped)
-            }
-            Why::Left(reason) => {
-                farewell(client, last).await;
-                Ok(End::Left(reason))
-            }
-        }
+        let why = outcome?;
+        farewell(client, last, self.setup.config.format).await;
+        Ok(why)
     }
 
     /// Says in the log, once for each cause, why there is no connection.
@@ -201,11 +188,14 @@ impl<'a> Uplink<'a> {
     }
 }
 
-/// What is left to say, then DISCONNECT: with the will as well, in case the goodbye does not get through.
-async fn farewell(mut client: impl Client, last: Vec<Message>) {
+/// What is left to say, then DISCONNECT. Sparkplug wants the will as well (6.4.25); in JSON it would replace a better goodbye.
+async fn farewell(mut client: impl Client, last: Vec<Message>, format: Format) {
     let exchange = async {
         client.publish(last).await?;
-        client.disconnect_with_will().await
+        match format {
+            Format::Sparkplug => client.disconnect_with_will().await,
+            Format::Json => client.disconnect().await,
+        }
     };
     match tokio::time::timeout(FAREWELL, exchange).await {
         Ok(Ok(())) => info!("Said goodbye to the MQTT broker."),
