@@ -18,7 +18,7 @@ use vedette::hub::{Hub, Registration};
 use vedette::model::{DataType, Quality, Sample, Status, TagName, TagSpec, Value};
 use vedette::mqtt::sparkplug::proto::payload::{Metric, metric, property_value};
 use vedette::mqtt::sparkplug::proto::{DataType as Type, Payload};
-use vedette::sinks::mqtt::{Setup, run};
+use vedette::sinks::mqtt::{self, Setup, run};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -180,6 +180,8 @@ impl Device {
             config: toml::from_str(&config).unwrap(),
             device_name: "press/4".into(),
             data_dir: data_dir.path().to_owned(),
+            store: None,
+            status: mqtt::Status::register(&hub).unwrap(),
         });
         let tasks = Tasks::new("device");
         let of_task = hub.clone();

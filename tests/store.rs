@@ -1,8 +1,10 @@
-//! The store's promise to those who cut the power: what was synced is there, in order, once.
+//! The store's promises to those who cut the power: what was synced is there, in order, once; and what is owed to the uplink
+//! is given to it, again only if it was not settled. `VEDETTE_CUTS` says how many cuts; 10 of each kind else.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use vedette::store::{Arrival, Config, Direction, Store};
 
 /// Set for the process that is to be killed: the folder it writes to.
 const FOLDER: &str = "VEDETTE_TEST_STORE";
+/// And the first number that it appends.
+const FROM: &str = "VEDETTE_TEST_FROM";
 const GROUP: i64 = 1500;
 
 fn open(folder: &Path) -> (Store, Tasks) {
@@ -58,24 +62,43 @@ async fn writer() {
     }
 }
 
+fn cuts() -> u32 {
+    std::env::var("VEDETTE_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+}
+
+/// Runs one of the tests as a process of its own, kills it at some moment, and returns what it said until then.
+fn killed(test: &str, folder: &Path, from: i64) -> Vec<String> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(FOLDER, folder)
+        .env(FROM, from.to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    // Read meanwhile, because a pipe that is full would stop it.
+    let said = std::thread::spawn(move || {
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).unwrap();
+        said
+    });
+    std::thread::sleep(Duration::from_millis(100 + fastrand::u64(..400)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = said.join().unwrap();
+    // What is behind the last line's end was cut off.
+    let (whole, _) = said.rsplit_once('\n').unwrap_or_default();
+    whole.lines().map(str::to_owned).collect()
+}
+
 #[tokio::test]
 async fn what_was_synced_survives_being_killed_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
     let mut synced = 0;
-    let rounds = std::env::var("STORE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
-    for round in 0..rounds {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["writer", "--exact", "--nocapture"])
-            .env(FOLDER, folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(100 + fastrand::u64(..300)));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let last = said.filter_map(|line| line.strip_prefix("synced ")?.parse().ok()).last();
+    for round in 0..cuts() {
+        let said = killed("writer", folder.path(), 0);
+        let last = said.iter().filter_map(|line| line.strip_prefix("synced ")?.parse().ok()).last();
         synced = last.unwrap_or(synced);
 
         let (store, tasks) = open(folder.path());
@@ -88,6 +111,110 @@ async fn what_was_synced_survives_being_killed_at_any_moment() {
     }
     assert!(synced > 0);
     assert!(!folder.path().join("archive.redb.damaged").exists());
+}
+
+/// What comes from the store, in the words of the child: rows by what is in them.
+fn say(what: &str, numbers: &[i64]) {
+    let numbers: Vec<_> = numbers.iter().map(i64::to_string).collect();
+    eprintln!("{what} {}", numbers.join(" "));
+}
+
+fn number(value: &Value) -> i64 {
+    if let Value::Int64(number) = value { *number } else { panic!("{value:?}") }
+}
+
+/// An uplink that appends and takes for ever, and settles late. Does nothing when it runs as one of the tests.
+#[tokio::test]
+async fn uplink() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let mut next: i64 = std::env::var(FROM).unwrap().parse().unwrap();
+    let (store, _tasks) = open(Path::new(&folder));
+    until(|| store.state().is_writing == Some(true)).await;
+    let mut tail = store.rewind();
+    let names: Vec<_> = (0..3).map(|tag| TagName::new(&format!("n/{tag}")).unwrap()).collect();
+    let mut live = std::collections::VecDeque::new();
+    let (mut chunks, mut settled) = (Vec::new(), Vec::new());
+    loop {
+        eprintln!("appending {}", next + GROUP);
+        let now = Clock::real().now().into();
+        store.append((next..next + GROUP).map(|n| Arrival {
+            tag: names[n as usize % names.len()].clone(),
+            sample: Sample::good(TagId(0), Value::Int64(n), now),
+            mark: 0,
+            is_owed: true,
+            is_kept: n % 2 == 0,
+        }));
+        next += GROUP;
+        let mut came = 0;
+        while came < GROUP as usize {
+            let rows = tail.next().await.unwrap();
+            came += rows.len();
+            say("got", &rows.iter().map(|row| number(&row.sample.value)).collect::<Vec<_>>());
+            live.extend(rows.into_iter().map(|row| (row.number, number(&row.sample.value))));
+        }
+        eprintln!("synced {next}");
+        // Rows that were appended after a settling are synced, so that is, too.
+        say("over", &std::mem::take(&mut settled));
+        if let Some(chunk) = store.backlog(fastrand::usize(1..3000)).unwrap() {
+            let rows: Vec<_> = chunk.rows.iter().map(|(_, record)| number(&record.value)).collect();
+            say("got", &rows);
+            chunks.push((chunk.token, rows));
+        }
+        if fastrand::bool() {
+            for (token, rows) in chunks.drain(..) {
+                store.settle_chunk(&token);
+                settled.extend(rows);
+            }
+            let some: Vec<_> = live.drain(..fastrand::usize(..=live.len())).collect();
+            if let (Some((first, _)), Some((last, _))) = (some.first(), some.last()) {
+                store.settle(*first..last + 1);
+            }
+            settled.extend(some.into_iter().map(|(_, content)| content));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_owed_is_given_over_any_number_of_kills_and_not_again_once_it_is_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut next = 0;
+    let (mut synced, mut got, mut over) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for round in 0..cuts() {
+        let first = next;
+        for line in killed("uplink", folder.path(), first) {
+            let (word, numbers) = line.split_once(' ').unwrap_or_default();
+            let numbers: Vec<i64> = numbers.split(' ').map_while(|number| number.parse().ok()).collect();
+            match (word, &numbers[..]) {
+                ("appending", [number]) => next = *number,
+                ("synced", [number]) => synced.extend(number - GROUP..*number),
+                ("got", numbers) => {
+                    let again: Vec<_> = numbers.iter().filter(|number| over.contains(*number)).collect();
+                    assert!(again.is_empty(), "{} came again in round {round}, first {:?}", again.len(), again[0]);
+                    assert!(numbers.iter().all(|number| (0..next).contains(number)), "invented in round {round}");
+                    got.extend(numbers.iter().copied());
+                }
+                ("over", numbers) => over.extend(numbers.iter().copied()),
+                _ => {}
+            }
+        }
+    }
+    let (store, tasks) = open(folder.path());
+    until(|| store.state().is_writing == Some(true)).await;
+    let _tail = store.rewind();
+    let waiting = store.queue().waiting;
+    let mut left = 0;
+    while let Some(chunk) = store.backlog(1000).unwrap() {
+        let rows: Vec<_> = chunk.rows.iter().map(|(_, record)| number(&record.value)).collect();
+        assert!(rows.iter().all(|row| !over.contains(row)));
+        left += rows.len() as u64;
+        got.extend(rows);
+        store.settle_chunk(&chunk.token);
+    }
+    assert_eq!((left, store.queue().lost, store.queue().waiting), (waiting, 0, 0));
+    assert_eq!(synced.difference(&got).count(), 0, "missing of {}", synced.len());
+    assert!(!synced.is_empty() && !over.is_empty());
+    eprintln!("{} synced, {} settled for good, {left} left at the end", synced.len(), over.len());
+    tasks.stop(Duration::from_secs(5)).await;
 }
 
 /// A disk of 12 MiB, if this may be mounted here; else nothing can be said.

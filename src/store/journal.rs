@@ -24,7 +24,7 @@ const HEAD: usize = 8;
 
 pub(super) struct Journal {
     pub(super) generation: u64,
-    file: File,
+    pub(super) file: File,
     /// Known to be whole.
     length: u64,
     is_torn: bool,

@@ -277,4 +277,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod examine;
 #[cfg(test)]
+mod queue_tests;
+#[cfg(test)]
 mod tests;

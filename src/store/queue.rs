@@ -90,13 +90,16 @@ pub struct Token {
     numbers: Ranges,
 }
 
-/// What a generation looks like on disk, as far as the queue cares: what is owed, counted from 0, and behind the last
-/// number that was ever used.
+/// What a generation looks like on disk, as far as the queue cares.
+#[derive(Clone, Default)]
 pub(super) struct Found {
-    pub(super) generation: u64,
+    /// Counted from 0.
     pub(super) debt: Debt,
+    /// Behind the last number that was ever used.
     pub(super) end: u64,
     pub(super) is_sealed: bool,
+    /// The journal says that less is owed than the archive does.
+    pub(super) is_changed: bool,
 }
 
 impl Default for Queue {
@@ -150,16 +153,15 @@ impl Owed {
 
 impl Queue {
     /// Generations as they were found on disk. Only at first: after that this knows better.
-    pub(super) fn load(&mut self, mut found: Vec<Found>) {
+    pub(super) fn load(&mut self, found: BTreeMap<u64, Found>) {
         if std::mem::replace(&mut self.is_loaded, true) {
             return;
         }
-        found.sort_by_key(|found| std::cmp::Reverse(found.generation));
-        for Found { generation, debt, end, is_sealed } in found {
+        for (generation, Found { debt, end, is_sealed, is_changed }) in found.into_iter().rev() {
             self.floor = self.floor.saturating_sub(end);
-            let numbers = debt.numbers.from_base(self.floor);
+            let numbers = debt.numbers.on_base(self.floor);
             let stamps = numbers.first().map(|first| (first, debt.since)).into_iter().collect();
-            let owed = Owed { base: self.floor, numbers, stamps, is_sealed, is_changed: false };
+            let owed = Owed { base: self.floor, numbers, stamps, is_sealed, is_changed };
             self.generations.insert(generation, owed);
         }
     }
@@ -189,7 +191,8 @@ impl Queue {
 
     /// Rows, by number and time of arrival, are in the journal now.
     pub(super) fn written(&mut self, generation: u64, rows: impl Iterator<Item = (u64, i64)>) {
-        let owed = self.generations.entry(generation).or_default();
+        // Whoever writes an owed row has asked for the base.
+        let Some(owed) = self.generations.get_mut(&generation) else { return };
         for (number, time) in rows {
             if number >= self.offered || !self.unwritten.remove(number..number + 1).is_empty() {
                 owed.insert(number, time);

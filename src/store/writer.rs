@@ -48,22 +48,19 @@ pub(super) fn run(shared: Arc<Shared>, stop: &Stop) {
     shared.set_archive(None);
 }
 
-/// What archive and journal say is owed, by generation; with the end of its numbers and whether it is sealed.
-type Debts = BTreeMap<u64, (u64, bool, Debt)>;
-
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     /// When the journal was begun.
     began: Instant,
     retained: Option<Instant>,
-    /// Until the queue has them.
-    debts: Debts,
+    /// What the archive says is owed, by generation, until the queue has it.
+    debts: BTreeMap<u64, Found>,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, journal: None, began: Instant::now(), retained: None, debts: Debts::new() }
+        Self { shared, journal: None, began: Instant::now(), retained: None, debts: BTreeMap::new() }
     }
 
     /// Until the interval is over, or much is pending.
@@ -131,7 +128,8 @@ impl Writer {
             let opened = |error| self.archive_error(error);
             let series = archive.series().map_err(opened)?;
             let debts = archive.debts().map_err(opened)?.into_iter();
-            let debts = debts.map(|(number, debt)| (number, (debt.numbers.end(), true, debt))).collect();
+            let found = |debt: Debt| Found { end: debt.numbers.end(), debt, is_sealed: true, is_changed: false };
+            let debts = debts.map(|(number, debt)| (number, found(debt))).collect();
             self.shared.queue().set_dropped(archive.dropped().map_err(opened)?.owed);
             let mut recent = self.shared.recent();
             series.iter().for_each(|(id, name)| recent.define(*id, name));
@@ -149,8 +147,7 @@ impl Writer {
             self.journal = Some(self.open_journal(&mut debts)?);
             self.began = Instant::now();
             self.debts.clear();
-            let found = |(generation, (end, is_sealed, debt))| Found { generation, debt, end, is_sealed };
-            self.shared.queue().load(debts.into_iter().map(found).collect());
+            self.shared.queue().load(debts);
         }
         Ok(())
     }
@@ -190,7 +187,7 @@ impl Writer {
     }
 
     /// Takes up the journal that was being written, or begins one.
-    fn open_journal(&self, debts: &mut Debts) -> Result<Journal, StoreError> {
+    fn open_journal(&self, debts: &mut BTreeMap<u64, Found>) -> Result<Journal, StoreError> {
         let folder = &self.shared.folder;
         let newest = self.shared.archive()?.view().and_then(|view| view.newest());
         let newest = newest.map_err(|error| self.archive_error(error))?;
@@ -211,7 +208,7 @@ impl Writer {
             Entry::Row(id, row) => {
                 recent.push(id, &row);
                 let Some(number) = row.owed else { return };
-                let (end, _, debt) = debts.entry(generation).or_default();
+                let Found { debt, end, .. } = debts.entry(generation).or_default();
                 if debt.numbers.is_empty() {
                     debt.since = row.record.server_time.ticks();
                 }
@@ -219,8 +216,9 @@ impl Writer {
                 *end = (*end).max(number + 1);
             }
             Entry::Settled(settled, numbers) => {
-                if let Some((.., debt)) = debts.get_mut(&settled) {
-                    debt.numbers = debt.numbers.without(&numbers);
+                if let Some(found) = debts.get_mut(&settled) {
+                    found.debt.numbers = found.debt.numbers.without(&numbers);
+                    found.is_changed = found.is_sealed;
                 }
             }
         };
@@ -333,10 +331,13 @@ impl Writer {
     }
 
     fn retain(&mut self) -> Result<(), StoreError> {
-        let config = &self.shared.config;
-        let oldest = Timestamp::from(self.shared.clock.now()).saturating_sub(config.max_age);
+        self.retain_within(self.shared.config.max_bytes.saturating_sub(RESERVE))
+    }
+
+    pub(super) fn retain_within(&mut self, max_bytes: u64) -> Result<(), StoreError> {
+        let oldest = Timestamp::from(self.shared.clock.now()).saturating_sub(self.shared.config.max_age);
         let archive = self.shared.archive()?;
-        let surplus = archive.surplus(config.max_bytes.saturating_sub(RESERVE), oldest.ticks());
+        let surplus = archive.surplus(max_bytes, oldest.ticks());
         let (gone, mut dropped) = self.checked(surplus)?;
         if !gone.is_empty() {
             let withdrawn = self.shared.queue().withdraw(&gone);

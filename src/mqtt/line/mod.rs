@@ -40,9 +40,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// ends the connection at the first larger packet.
 const INCOMING: u32 = 4 * 1024 * 1024;
 
-/// Commands that wait while a publish is on its way, and their bytes. When full, further ones are dropped, which the log says.
+/// Commands that wait while a publish is on its way, and the bytes of what waits. When full, further messages are dropped,
+/// which the log says.
 const COMMANDS: usize = 256;
-const COMMAND_BYTES: usize = 2 * INCOMING as usize;
+const WAITING_BYTES: usize = 2 * INCOMING as usize;
 
 /// PUBLISH packets on their way. The client has a place for each from the start, and would have 65 535, which are 16 MB.
 const UNACKNOWLEDGED: u16 = 64;
@@ -51,6 +52,7 @@ const UNACKNOWLEDGED: u16 = 64;
 const PROGRESS: u64 = 1024;
 
 const CLIENT_ID: &str = "the broker does not take this client id (group and node, with a hyphen between them)";
+const NOT_AUTHORISED: &str = "not authorised; many brokers say so of a wrong user name or password, too";
 const OLD_BROKER: &str = "the broker does not speak MQTT 5; set protocol = \"3.1.1\"";
 const TAKEN_OVER: &str =
     "another client connected with the same client id; group and node together must be this device's alone";
@@ -153,7 +155,19 @@ pub trait Client: Send {
 }
 
 /// Over TCP or TLS, MQTT 5 or 3.1.1.
-pub struct Rumqtt;
+#[derive(Clone, Copy, Debug)]
+pub struct Rumqtt {
+    /// Messages that came in and wait for [`Client::next`], and their bytes.
+    pub waiting: usize,
+    pub bytes: usize,
+}
+
+/// For a device, which few talk to.
+impl Default for Rumqtt {
+    fn default() -> Self {
+        Self { waiting: COMMANDS, bytes: WAITING_BYTES }
+    }
+}
 
 pub struct Connection {
     broker: BrokerUrl,
@@ -170,7 +184,7 @@ pub struct Connection {
     /// The largest packet that the broker takes, if it says one.
     largest: Option<u32>,
     /// Why the pump ended. It must not be polled again.
-    ended: Option<String>,
+    ended: Option<End>,
     patience: Duration,
 }
 
@@ -183,6 +197,7 @@ enum Inbound {
 struct Inbox {
     sender: mpsc::Sender<Inbound>,
     bytes: Arc<AtomicUsize>,
+    most: usize,
     dropped: u64,
 }
 
@@ -197,6 +212,8 @@ enum End {
     Refused(String),
     /// A PINGREQ was not answered.
     Silent,
+    /// A packet from the broker, of so many bytes.
+    TooLarge(usize),
     Other(String),
 }
 
@@ -239,11 +256,11 @@ impl Dial for Rumqtt {
     async fn dial(&mut self, connect: Connect) -> Result<Connection, ClientError> {
         let broker = connect.access.broker.clone();
         let timeout = ClientError::Timeout { broker, what: "CONNECT", limit: CONNECT_TIMEOUT };
-        tokio::time::timeout(CONNECT_TIMEOUT, dial(connect)).await.unwrap_or(Err(timeout))
+        tokio::time::timeout(CONNECT_TIMEOUT, dial(*self, connect)).await.unwrap_or(Err(timeout))
     }
 }
 
-async fn dial(connect: Connect) -> Result<Connection, ClientError> {
+async fn dial(room: Rumqtt, connect: Connect) -> Result<Connection, ClientError> {
     let access = connect.access.clone();
     let files = move || {
         let password = access.password_file.as_deref().map(files::password).transpose()?;
@@ -255,9 +272,9 @@ async fn dial(connect: Connect) -> Result<Connection, ClientError> {
     let (socket, meter) = socket::open(&broker, tls.clone()).await?;
     let credentials = (connect.access.username.clone(), password);
     let patience = patience(&connect.access);
-    let (sender, inbox) = mpsc::channel(COMMANDS);
+    let (sender, inbox) = mpsc::channel(room.waiting);
     let bytes = Arc::new(AtomicUsize::new(0));
-    let inbound = Inbox { sender, bytes: bytes.clone(), dropped: 0 };
+    let inbound = Inbox { sender, bytes: bytes.clone(), most: room.bytes, dropped: 0 };
     let (wire, pump): (Wire, Pin<Box<dyn Future<Output = End> + Send>>) = match protocol {
         Protocol::V5 => {
             let (wire, pump) = v5::start(connect, credentials, socket, inbound);
@@ -311,7 +328,7 @@ impl Inbox {
 
     fn push(&mut self, received: Received) {
         let size = received.size();
-        let fits = self.bytes.load(Ordering::Relaxed) + size <= COMMAND_BYTES;
+        let fits = self.bytes.load(Ordering::Relaxed) + size <= self.most;
         if fits && self.sender.try_send(Inbound::Message(received)).is_ok() {
             self.bytes.fetch_add(size, Ordering::Relaxed);
             self.dropped = 0;
@@ -334,17 +351,17 @@ impl Received {
 }
 
 impl Connection {
-    /// Cancel safe: the pump stays, and the channel is.
+    /// Cancel safe: the pump stays, and the channel is. What came in before the end comes before the error.
     async fn inbound(&mut self) -> Result<Inbound, ClientError> {
-        let inbound = match self.inbox.try_recv() {
-            Ok(inbound) => inbound,
-            Err(_) => {
-                self.check()?;
-                tokio::select! {
-                    biased;
-                    Some(inbound) = self.inbox.recv() => inbound,
-                    end = &mut self.pump => return Err(self.end(end)),
-                }
+        let inbound = loop {
+            if let Ok(inbound) = self.inbox.try_recv() {
+                break inbound;
+            }
+            self.check()?;
+            tokio::select! {
+                biased;
+                Some(inbound) = self.inbox.recv() => break inbound,
+                end = &mut self.pump => self.ended = Some(end),
             }
         };
         if let Inbound::Message(received) = &inbound {
@@ -369,10 +386,12 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            answer = answer => Ok(answer),
-            end = &mut self.pump => Err(self.end(end)),
-            () = frozen => Err(ClientError::Timeout { broker: self.broker.clone(), what, limit }),
+            answer = answer => return Ok(answer),
+            end = &mut self.pump => self.ended = Some(end),
+            () = frozen => {}
         }
+        self.check()?;
+        Err(ClientError::Timeout { broker: self.broker.clone(), what, limit })
     }
 
     async fn leave(&mut self, with_will: bool) -> Result<(), ClientError> {
@@ -380,33 +399,30 @@ impl Connection {
         self.drive("DISCONNECT", async move { wire.disconnect(with_will).await })
             .await?
             .map_err(|reason| self.lost(reason))?;
-        if self.ended.is_none() {
-            // The pump ends when DISCONNECT is out.
-            let end = self.pump.as_mut().await;
-            let _ = self.end(end);
+        // The pump ends when DISCONNECT is out.
+        match self.drive("DISCONNECT", std::future::pending::<()>()).await {
+            Err(timeout @ ClientError::Timeout { .. }) => Err(timeout),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn check(&self) -> Result<(), ClientError> {
-        match &self.ended {
-            Some(reason) => Err(self.lost(reason.clone())),
-            None => Ok(()),
-        }
+        self.ended.as_ref().map_or(Ok(()), |end| Err(self.error(end)))
     }
 
     /// Why there is no connection any more, in words.
-    fn end(&mut self, end: End) -> ClientError {
+    fn error(&self, end: &End) -> ClientError {
         let first_words = self.meter.first_words();
         let broker = self.broker.clone();
-        let of_tls = match (&end, &self.tls) {
-            (End::Io(error), Some(tls)) => tls.explain_later(error),
-            _ => None,
-        };
+        if let (End::Io(error), Some(tls)) = (end, &self.tls)
+            && let Some(reason) = tls.explain_later(error)
+        {
+            return ClientError::Tls { broker, reason };
+        }
         let reason = match end {
             End::Refused(reason) => match v5::beside(&first_words) {
                 Some(beside) if self.protocol == Protocol::V5 => format!("{reason}; {beside}"),
-                _ => reason,
+                _ => reason.clone(),
             },
             End::Dismissed(reason, Some(words)) => format!("the broker ended the connection: {reason} ({words:?})"),
             End::Dismissed(reason, None) => format!("the broker ended the connection: {reason}"),
@@ -414,13 +430,12 @@ impl Connection {
             End::Closed => self.without_a_word(&first_words, "the broker closed the connection"),
             // `I/O: ` before what is plainly I/O helps nobody.
             End::Io(error) => self.without_a_word(&first_words, &error.to_string()),
-            End::Other(reason) => self.without_a_word(&first_words, &reason),
+            End::TooLarge(size) => format!("the broker sent a packet of {size} bytes; this device takes {INCOMING}"),
+            End::Other(reason) => self.without_a_word(&first_words, reason),
         };
-        self.ended = Some(of_tls.clone().unwrap_or_else(|| reason.clone()));
-        match of_tls {
-            Some(reason) => ClientError::Tls { broker, reason },
-            None if !self.is_connected && first_words.first() == Some(&0x20) => ClientError::Refused { broker, reason },
-            None => ClientError::Connection { broker, reason },
+        match self.is_connected || first_words.first() != Some(&0x20) {
+            true => ClientError::Connection { broker, reason },
+            false => ClientError::Refused { broker, reason },
         }
     }
 
@@ -431,10 +446,15 @@ impl Connection {
             _ if self.is_connected => what.to_owned(),
             [0x15, 0x03, ..] => "the broker speaks TLS on this port: write mqtts://".into(),
             [0x20, 2, ..] if self.protocol == Protocol::V5 => OLD_BROKER.into(),
-            [] if self.protocol == Protocol::V5 => {
-                format!("{what} before it said anything; if it does not speak MQTT 5, set protocol = \"3.1.1\"")
+            [] => {
+                let tls = if self.tls.is_none() { "; if it wants TLS on this port, write mqtts://" } else { "" };
+                let version = match self.protocol {
+                    Protocol::V5 => "; if it does not speak MQTT 5, set protocol = \"3.1.1\"",
+                    Protocol::V311 => "",
+                };
+                format!("{what} before it said anything{tls}{version}")
             }
-            [] | [0x20, ..] => what.to_owned(),
+            [0x20, ..] => what.to_owned(),
             _ => format!("what answers there does not speak MQTT ({what})"),
         }
     }

@@ -7,6 +7,7 @@ use super::{
     Connect, Credentials, End, INCOMING, Inbox, Message, Notice, Properties, QoS, Received, UNACKNOWLEDGED, once,
 };
 use bytes::Bytes;
+use rumqttc_v4::mqttbytes::Error as Garbage;
 use rumqttc_v4::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet,
     PublishOptions, StateError, SubscribeFilter, SubscribeReasonCode,
@@ -110,6 +111,14 @@ fn end(error: ConnectionError) -> End {
         ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => End::Io(error),
         ConnectionError::MqttState(StateError::ConnectionAborted) => End::Closed,
         ConnectionError::MqttState(StateError::AwaitPingResp) => End::Silent,
+        ConnectionError::MqttState(StateError::Deserialization(Garbage::PayloadSizeLimitExceeded(pkt_size))) => {
+            End::TooLarge(pkt_size)
+        }
+        ConnectionError::MqttState(StateError::Deserialization(Garbage::Io(error))) => End::Io(error),
+        ConnectionError::MqttState(StateError::Deserialization(error)) => {
+            End::Other(format!("the broker sent what is no MQTT: {error}"))
+        }
+        ConnectionError::MqttState(error) => End::Other(error.to_string()),
         error => End::Other(error.to_string()),
     }
 }
@@ -122,6 +131,6 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
         ConnectReturnCode::BadClientId => super::CLIENT_ID,
         ConnectReturnCode::ServiceUnavailable => "the broker is not available",
         ConnectReturnCode::BadUserNamePassword => "bad user name or password",
-        ConnectReturnCode::NotAuthorized => "this user is not authorised to connect",
+        ConnectReturnCode::NotAuthorized => super::NOT_AUTHORISED,
     }
 }

@@ -5,6 +5,7 @@ use super::{
     Connect, Credentials, End, INCOMING, Inbox, Message, Notice, Properties, QoS, Received, UNACKNOWLEDGED, once,
 };
 use bytes::{Bytes, BytesMut};
+use rumqttc::mqttbytes::Error as Garbage;
 use rumqttc::{
     AsyncClient, ConnAck, ConnectReturnCode, ConnectionError, DisconnectProperties, DisconnectReasonCode, Event,
     EventLoop, IncomingPacketSizeLimit, LastWill, LastWillProperties, MqttOptions, Packet, PubAckReason,
@@ -153,6 +154,14 @@ fn end(error: ConnectionError) -> End {
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
             End::Dismissed(dismissal(reason_code), reason_string)
         }
+        ConnectionError::MqttState(StateError::Deserialization(Garbage::PayloadSizeLimitExceeded {
+            pkt_size, ..
+        })) => End::TooLarge(pkt_size),
+        ConnectionError::MqttState(StateError::Deserialization(Garbage::Io(error))) => End::Io(error),
+        ConnectionError::MqttState(StateError::Deserialization(error)) => {
+            End::Other(format!("the broker sent what is no MQTT: {error}"))
+        }
+        ConnectionError::MqttState(error) => End::Other(error.to_string()),
         error => End::Other(error.to_string()),
     }
 }
@@ -162,7 +171,7 @@ fn refusal(code: ConnectReturnCode) -> String {
     use ConnectReturnCode as Code;
     match code {
         Code::BadUserNamePassword => "bad user name or password".into(),
-        Code::NotAuthorized => "this user is not authorised to connect".into(),
+        Code::NotAuthorized => super::NOT_AUTHORISED.into(),
         Code::BadClientId | Code::ClientIdentifierNotValid => super::CLIENT_ID.into(),
         Code::ServiceUnavailable | Code::ServerUnavailable => "the broker is not available".into(),
         Code::ServerBusy => "the broker is busy".into(),

@@ -290,6 +290,16 @@ impl Config {
         self.broker.iter().chain(&self.brokers).collect()
     }
 
+    /// Nobody says that what was sent has arrived.
+    pub(super) fn is_unacknowledged(&self) -> bool {
+        self.format == Format::Sparkplug || self.json.qos == 0
+    }
+
+    /// A loss of the line is noticed so late.
+    pub(super) fn window(&self) -> Duration {
+        self.keep_alive.mul_f64(1.5)
+    }
+
     /// What it takes to reach one of [`Config::brokers`].
     pub fn access(&self, broker: &BrokerUrl) -> Access {
         Access {
@@ -405,6 +415,9 @@ impl Json {
         }
         if self.retain && self.layout == Layout::Batch {
             faults.push("retain keeps single values; it goes with layout = \"tag\" only".into());
+        }
+        if self.home_assistant.is_some() && self.layout == Layout::Batch {
+            faults.push("home_assistant reads single values; it goes with layout = \"tag\" only".into());
         }
         for (key, topic) in [("topic", Some(&self.topic)), ("home_assistant", self.home_assistant.as_ref())] {
             if topic.is_some_and(|topic| topic.is_empty() || topic.contains(['+', '#', '\0'])) {

@@ -77,6 +77,10 @@ pub(super) trait Dialect: Send {
 
     fn received(&mut self, received: &Received, now: Timestamp) -> Vec<Ask>;
 
+    /// The write that was asked for was not done. Whoever asked believes it was; [`Dialect::live`], also without samples, says the value
+    /// as it is.
+    fn refused(&mut self, _tag: TagId) {}
+
     /// The goodbye, before a DISCONNECT on purpose. If there is none, the will says it: DISCONNECT with reason 0x04, and on MQTT 3.1.1
     /// the end of the line without a DISCONNECT.
     fn death(&mut self, now: Timestamp) -> Vec<Message>;

@@ -1,10 +1,10 @@
 //! Commands being done. What is about tags goes to the hub, what is about the device to whoever takes demands there.
 
 use super::catalog::Command;
-use super::value::from_json;
 use super::{Ask, End, TakePicture, look};
 use crate::hub::{Demand, Hub, Outcome};
 use crate::model::TagName;
+use crate::sinks::mqtt::value::from_json;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,10 +2,10 @@
 
 use super::End;
 use super::act::Doer;
-use super::value::to_json;
 use crate::base::{Selection, logs};
 use crate::hub::Hub;
 use crate::model::{Sample, TagId, TagName, TagSpec};
+use crate::opcua::json::json as to_json;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;

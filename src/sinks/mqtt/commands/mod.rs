@@ -27,7 +27,6 @@ mod catalog;
 mod look;
 mod memory;
 mod request;
-mod value;
 
 use super::dialect::Ask;
 use crate::hub::{Apply, Demand, Hub, News, Report};

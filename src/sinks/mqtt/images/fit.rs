@@ -29,7 +29,9 @@ fn shrink(camera: &Camera, picture: &Picture, limit: usize) -> Shot {
     let mut width = ((f64::from(picture.width) * scale) as u32).max(1);
     loop {
         match camera.reshape_within(picture, Shape { width, height: 0, quality: QUALITY }, limit) {
-            Err(quality) if quality.status == Status::BAD_RESOURCE_UNAVAILABLE && width > NARROWEST => width /= 2,
+            Err(quality) if quality.status == Status::BAD_RESOURCE_UNAVAILABLE && width > NARROWEST => {
+                width = width * 3 / 4
+            }
             shot => return shot,
         }
     }

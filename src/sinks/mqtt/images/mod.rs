@@ -21,10 +21,10 @@ mod taker;
 mod trigger;
 
 pub(super) use outbox::{Outbox, Queued, State};
-pub(super) use picture::{Cause, Snap};
+pub(super) use picture::{Cause, Snap, topic};
 pub(super) use taker::Taker;
 
-use super::config::{Config, Form};
+use super::config::Form;
 use crate::hub::Hub;
 use crate::hub::frames::Camera;
 use crate::model::{Quality, Status};
@@ -39,15 +39,6 @@ const SNAPSHOT_BYTES: u64 = 512 << 10;
 /// Where pictures wait.
 pub(super) fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join("mqtt").join("pictures")
-}
-
-/// Cameras whose pictures are metrics.
-pub(super) fn sparkplug_cameras(config: &Config) -> Vec<&str> {
-    let mut cameras: Vec<&str> =
-        config.image.iter().filter(|image| image.form == Form::Sparkplug).map(|image| image.camera.as_str()).collect();
-    cameras.sort_unstable();
-    cameras.dedup();
-    cameras
 }
 
 /// A new picture, for a command.

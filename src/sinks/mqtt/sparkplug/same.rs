@@ -1,4 +1,4 @@
-//! Whether a sample is news.
+//! Whether a sample is news, or one that was seen already.
 
 use crate::model::{Sample, TagId};
 use crate::store::Record;

@@ -1,9 +1,12 @@
+use super::super::talk::DEBOUNCE;
 use super::*;
 use crate::base::{Clock, Tasks};
 use crate::hub::Registration;
-use crate::model::{DataType, TagName, TagSpec, Value};
+use crate::model::{DataType, Sample, TagName, TagSpec, Value};
+use crate::mqtt::line::Received;
 use crate::mqtt::sparkplug::proto::Payload;
 use crate::mqtt::sparkplug::proto::payload::{Metric, metric};
+use crate::sinks::mqtt::Status;
 use prost::Message as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -110,8 +113,17 @@ impl Plant {
         let spec = |name: &str| TagSpec::new(TagName::new(name).unwrap(), DataType::Int32);
         let source = hub.register("source", vec![spec("a"), spec("set").writable()]).unwrap();
         let data_dir = tempfile::tempdir().unwrap();
-        let config = toml::from_str("broker = 'mqtt://script'\nnode = 'box'\npublish_interval = '50ms'").unwrap();
-        let setup = Arc::new(Setup { config, device_name: "unused".into(), data_dir: data_dir.path().to_owned() });
+        let config = toml::from_str(
+            "broker = 'mqtt://script'\nnode = 'box'\npublish_interval = '50ms'\ntags = ['*']\ncommands = 'none'",
+        )
+        .unwrap();
+        let setup = Arc::new(Setup {
+            config,
+            device_name: "unused".into(),
+            data_dir: data_dir.path().to_owned(),
+            store: None,
+            status: Status::register(&hub).unwrap(),
+        });
         let (seen_sender, seen) = mpsc::channel(64);
         let (line_sender, lines) = mpsc::channel(8);
         let script = Script { refusals: Arc::new(refusals.into()), seen: seen_sender, lines: line_sender };
@@ -119,7 +131,10 @@ impl Plant {
         let of_task = hub.clone();
         tasks.spawn("mqtt", move |stop| {
             let (setup, hub, script) = (setup.clone(), of_task.clone(), script.clone());
-            async move { run(&setup, &hub, &stop, script).await }
+            async move {
+                let outbox = Outbox::open(setup.data_dir.join("pictures"), 1 << 20).await;
+                run(&setup, &hub, &stop, &outbox, script).await
+            }
         });
         Self { hub, source, tasks, seen, lines, _data_dir: data_dir }
     }

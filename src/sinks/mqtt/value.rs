@@ -1,56 +1,10 @@
-//! A tag's value as JSON, and JSON as a value for a tag.
+//! JSON as a value for a tag. The other way round, and which form is which: [`crate::opcua::json`].
 //!
-//! | tag                                     | JSON                                                     |
-//! |-----------------------------------------|----------------------------------------------------------|
-//! | Boolean, numbers, String, XmlElement    | the same; a float that is no number is "NaN", "Infinity", "-Infinity" |
-//! | DateTime                                | ISO 8601 in UTC                                           |
-//! | ByteString, Structure (its body)        | base64                                                    |
-//! | Guid, NodeId, names                     | as text (OPC 10000-6, 5.1.12)                             |
-//! | StatusCode                              | its name, or its number                                   |
-//! | arrays                                  | arrays, in row-major order                                |
-//! | what Sparkplug cannot carry either      | null                                                      |
-//!
-//! Back it goes for all of the first three rows and arrays of them; nothing is rounded or cut to fit.
+//! Taken are numbers, Booleans, texts, DateTime, ByteString and arrays of them; nothing is rounded or cut to fit.
 
 use crate::model::{Array, DataType, TagSpec, Timestamp, Value};
-use crate::mqtt::sparkplug::codec;
-use crate::mqtt::sparkplug::proto::payload::metric::Value as Wire;
 use base64ct::{Base64, Encoding as _};
 use serde_json::Value as Json;
-
-pub(super) fn to_json(value: &Value) -> Json {
-    match value {
-        Value::Boolean(v) => (*v).into(),
-        Value::SByte(v) => (*v).into(),
-        Value::Byte(v) => (*v).into(),
-        Value::Int16(v) => (*v).into(),
-        Value::UInt16(v) => (*v).into(),
-        Value::Int32(v) => (*v).into(),
-        Value::UInt32(v) => (*v).into(),
-        Value::Int64(v) => (*v).into(),
-        Value::UInt64(v) => (*v).into(),
-        // By its own digits: 0.1 is not to become 0.10000000149.
-        Value::Float(v) => v.to_string().parse().map_or(Json::Null, float),
-        Value::Double(v) => float(*v),
-        Value::DateTime(v) => v.to_string().into(),
-        Value::StatusCode(v) => v.to_string().into(),
-        Value::Array(array) => array.values().iter().map(to_json).collect(),
-        other => match codec::encode(other) {
-            Some(Wire::StringValue(text)) => text.into(),
-            Some(Wire::BytesValue(bytes)) => Base64::encode_string(&bytes).into(),
-            _ => Json::Null,
-        },
-    }
-}
-
-fn float(value: f64) -> Json {
-    match serde_json::Number::from_f64(value) {
-        Some(number) => Json::Number(number),
-        None if value.is_nan() => "NaN".into(),
-        None if value > 0.0 => "Infinity".into(),
-        None => "-Infinity".into(),
-    }
-}
 
 /// What the tag takes, or what it would take.
 pub(super) fn from_json(json: &Json, spec: &TagSpec) -> Result<Value, String> {
@@ -117,7 +71,7 @@ fn scalar(json: &Json, data_type: DataType) -> Result<Value, String> {
     value.ok_or_else(|| format!("{} is no {data_type}: {way_out}", shown()))
 }
 
-/// The inverse of [`float`].
+/// Also what JSON has no number for.
 fn double(json: &Json) -> Option<f64> {
     match json {
         Json::Number(number) => number.as_f64(),
@@ -135,6 +89,7 @@ fn double(json: &Json) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::model::{TagName, TagSpec};
+    use crate::opcua::json::json as to_json;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -153,7 +108,7 @@ mod tests {
             Value::Double(f64::INFINITY),
             Value::string("ü"),
             Value::bytes([0, 255, 3]),
-            Value::DateTime(Timestamp::from_millis(1_795_232_569_123)),
+            Value::DateTime(Timestamp::from_ticks(17_952_325_691_234_567)),
         ] {
             let spec = spec(value.data_type().unwrap(), false);
             assert_eq!(from_json(&to_json(&value), &spec), Ok(value));
