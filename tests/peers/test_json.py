@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+import socket
 import threading
 
 import paho.mqtt.client as paho
@@ -81,7 +82,9 @@ def start(make, broker):
 
 
 def states(listener):
-    return [status["state"] for status in listener.tag("status")]
+    """Without repetitions: the goodbye may be said by the device and by its will."""
+    said = [status["state"] for status in listener.tag("status")]
+    return [state for at, state in enumerate(said) if at == 0 or said[at - 1] != state]
 
 
 def test_every_tag_is_said_and_its_changes_follow(start, listen):
@@ -125,7 +128,7 @@ def test_a_stop_and_a_kill_are_both_offline(start, listen):
     wait_until("online", lambda: states(listener) == ["online"])
     assert vedette.stop() == 0
     wait_until("offline", lambda: states(listener) == ["online", "offline"])
-    assert TIME.fullmatch(listener.tag("status")[-1]["time"])
+    assert any(TIME.fullmatch(status.get("time", "")) for status in listener.tag("status") if status["state"] == "offline")
     vedette.start()
     wait_until("online again", lambda: states(listener) == ["online", "offline", "online"])
     vedette.process.kill()
@@ -296,20 +299,64 @@ def test_home_assistant_forgets_what_is_gone(start, make, broker, listen):
     assert topic not in {m.topic for m in late.all()}
 
 
-def test_what_happened_while_the_broker_was_away_is_said_as_history(start, broker, listen):
+class Cable:
+    """Between the device and the broker; can be pulled."""
+
+    def __init__(self, port):
+        self.port = port
+        self.is_in = True
+        self.ends = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            device, _ = self.listener.accept()
+            if not self.is_in:
+                device.close()
+                continue
+            broker = socket.create_connection(("127.0.0.1", self.port))
+            self.ends += [device, broker]
+            for source, sink in [(device, broker), (broker, device)]:
+                threading.Thread(target=self.carry, args=(source, sink), daemon=True).start()
+
+    def carry(self, source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            end.close()
+
+    def pull(self):
+        self.is_in = False
+        for end in self.ends:
+            # The threads are in recv; only this wakes them.
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def test_what_happened_while_the_line_was_cut_is_said_as_history(make, broker, listen):
     listener = listen(f"{ROOT}/#")
-    start()
+    cable = Cable(broker.port)
+    vedette = make(DEMO + JSON.format(broker=cable.listener.getsockname()[1])).start()
     wait_until("values", lambda: len(listener.tag("demo/counter")) >= 5)
-    broker.kill()
-    seen = len(listener.tag("demo/counter"))
-    broker.start()
-    wait_until("values again", lambda: len(listener.tag("demo/counter")) > seen + 20)
+    cable.pull()
+    wait_until("lost", lambda: vedette.says("Lost the MQTT broker"))
+    seen = listener.tag("demo/counter")[-1]["value"]
+    with vedette.client() as client:
+        counter = child(client.nodes.objects, "Tags", "demo", "counter")
+        wait_until("life goes on", lambda: counter.read_value() > seen + 20)
+    cable.is_in = True
 
-    def numbers():
-        said = listener.tag("demo/counter")
-        return sorted({count["value"] for count in said}), [c for c in said if c.get("historical")]
+    def whole():
+        values = sorted({count["value"] for count in listener.tag("demo/counter")})
+        return values[-1] > seen + 30 and values == list(range(values[0], values[-1] + 1))
 
-    whole, old = wait_until(
-        "all of them", lambda: numbers()[0] == list(range(numbers()[0][0], numbers()[0][-1] + 1)) and numbers()
-    )
-    assert old and whole
+    wait_until("each value", whole, patience=60)
+    old = [count for count in listener.tag("demo/counter") if count.get("historical")]
+    assert len(old) >= 10
+    assert [count["time"] for count in old] == sorted(count["time"] for count in old)

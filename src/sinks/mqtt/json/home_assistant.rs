@@ -112,7 +112,7 @@ impl Announcer {
              {{{{ {kept} if this.state not in ['unknown', 'unavailable'] else None }}}}\
              {{% else %}}{{{{ {value} }}}}{{% endif %}}"
         ));
-        if is_set {
+        if matches!(component, "switch" | "number") {
             config["command_topic"] = json!(topics.set(&spec.name));
             config["qos"] = json!(1);
             config["retain"] = json!(false);
