@@ -77,6 +77,12 @@ fn a_node_is_born_speaks_and_dies() {
     assert_eq!(fleet.node().quality(None, QualityCode::Good), QualityCode::Stale);
     fleet.say("NBIRTH", None, Some(0), vec![bd_seq(8)]);
     assert_eq!((fleet.state(), fleet.node().metrics.list().len()), (State::Online, 1), "a birth is all there is");
+    fleet.say("NDEATH", None, None, vec![bd_seq(9)]);
+    assert_eq!(fleet.state(), State::Dead, "of a connection whose birth was missed");
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(255)]);
+    fleet.say("NDEATH", None, None, vec![bd_seq(0)]);
+    assert_eq!(fleet.state(), State::Dead);
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(1)]);
     assert!(!fleet.asked());
 }
 
