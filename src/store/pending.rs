@@ -152,7 +152,7 @@ mod tests {
         }
         assert_eq!((pending.lost, pending.samples.len()), (5, MOST));
         let (taken, shed) = pending.take();
-        assert_eq!(shed.runs().collect::<Vec<_>>(), [NUMBERED_FROM..NUMBERED_FROM + 5]);
+        assert_eq!((shed.first(), shed.end(), shed.count()), (Some(NUMBERED_FROM), NUMBERED_FROM + 5, 5));
         push(&mut pending, Value::Empty);
         pending.put_back(taken);
         assert_eq!((pending.lost, pending.samples[0].sample.value.clone()), (6, Value::UInt32(6)));

@@ -159,7 +159,7 @@ impl Queue {
         }
         for (generation, Found { debt, end, is_sealed, is_changed }) in found.into_iter().rev() {
             self.floor = self.floor.saturating_sub(end);
-            let numbers = debt.numbers.from_base(self.floor);
+            let numbers = debt.numbers.on_base(self.floor);
             let stamps = numbers.first().map(|first| (first, debt.since)).into_iter().collect();
             let owed = Owed { base: self.floor, numbers, stamps, is_sealed, is_changed };
             self.generations.insert(generation, owed);

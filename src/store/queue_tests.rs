@@ -247,7 +247,7 @@ impl World {
 
     fn settle(&mut self, count: usize) {
         let Some((&first, _)) = self.live.first_key_value() else { return };
-        let last = *self.live.keys().take(count).last().unwrap();
+        let last = *self.live.keys().nth(count.min(self.live.len()) - 1).unwrap();
         self.store.settle(first..last + 1);
         let left = self.live.split_off(&(last + 1));
         let rows = std::mem::replace(&mut self.live, left).into_values().collect();
@@ -374,4 +374,156 @@ proptest! {
         steps.into_iter().for_each(|step| world.step(step));
         world.drain();
     }
+}
+
+fn owed(tag: u8, contents: impl IntoIterator<Item = i64>) -> impl Iterator<Item = Arrival> {
+    contents.into_iter().map(move |content| Arrival {
+        tag: name(tag),
+        sample: Sample::good(TagId(0), Value::Int64(content), Timestamp::from_ticks(content)),
+        mark: 0,
+        is_owed: true,
+        is_kept: false,
+    })
+}
+
+/// The whole backlog, not settled.
+fn backlog(store: &Store) -> Vec<i64> {
+    let chunks = std::iter::from_fn(|| store.backlog(1000).unwrap());
+    chunks.flat_map(|chunk| chunk.rows).map(|(_, record)| content(&record.value)).collect()
+}
+
+#[test]
+fn what_the_tail_has_no_room_for_is_in_the_backlog_and_settling_around_it_does_not_touch_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    let mut tail = store.rewind();
+    for group in 0..6 {
+        // Four megabytes, of 16 that fit.
+        let large = |n: i64| Arrival {
+            sample: Sample::good(TagId(0), Value::string("x".repeat(200_000)), Timestamp::from_ticks(group * 20 + n)),
+            ..owed(0, [0]).next().unwrap()
+        };
+        store.append((0..20).map(large));
+        writer.tick();
+    }
+    let mut live: Vec<Live> = Vec::new();
+    while let Some(rows) = tail.try_next() {
+        live.extend(rows);
+    }
+    store.append(owed(0, [1000]));
+    writer.tick();
+    live.extend(tail.try_next().unwrap());
+    assert!((60..120).contains(&live.len()), "{}", live.len());
+    store.settle(live[0].number..live[live.len() - 1].number + 1);
+    let left = 121 - live.len() as u64;
+    assert_eq!(store.queue().waiting, left);
+    let chunks = std::iter::from_fn(|| store.backlog(1000).unwrap());
+    let rows: Vec<_> = chunks.flat_map(|chunk| chunk.rows).collect();
+    assert_eq!(rows.len() as u64, left);
+    let times: BTreeSet<i64> = rows.iter().map(|(_, record)| record.time().ticks()).collect();
+    let live: BTreeSet<i64> = live.iter().map(|row| row.sample.server_time.ticks()).collect();
+    assert!(live.is_disjoint(&times));
+}
+
+#[test]
+fn what_the_disk_does_not_take_goes_to_the_uplink_and_is_lost_only_when_it_is_neither_written_nor_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    let mut full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut tail = store.rewind();
+    std::mem::swap(&mut writer.journal.as_mut().unwrap().file, &mut full);
+    store.append(owed(0, 0..100));
+    writer.tick();
+    let live = tail.try_next().unwrap();
+    assert_eq!(live.len(), 100);
+    store.settle(live[0].number..live[40].number);
+    // As many as fit while nothing is written: the 60 that were not settled go.
+    writer.tick();
+    store.append(owed(0, 100..100 + 65_536));
+    writer.tick();
+    assert_eq!((store.queue().waiting, store.queue().lost), (60 + 65_536, 0), "the uplink still has them");
+    store.settle(live[40].number..live[60].number);
+    let mut tail = store.rewind();
+    assert_eq!((store.queue().waiting, store.queue().lost), (65_536, 40));
+    assert_eq!(store.backlog(10).unwrap().unwrap().rows.len(), 10, "out of memory");
+    assert!(tail.try_next().is_none());
+    std::mem::swap(&mut writer.journal.as_mut().unwrap().file, &mut full);
+    writer.tick();
+    store.append(owed(0, [1_000_000]));
+    writer.tick();
+    assert_eq!(tail.try_next().unwrap().len(), 1, "what was offered once is not live again");
+    drop(store.rewind());
+    let expected: Vec<_> = (100..100 + 65_536).chain([1_000_000]).collect();
+    assert_eq!(backlog(&store), expected);
+    assert_eq!((store.queue().settled, store.queue().lost), (60, 40));
+}
+
+#[test]
+fn a_disk_that_comes_back_late_has_its_old_rows_beside_the_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("history"), folder.path().join("away"));
+    let (store, mut writer) = open(&path);
+    store.append(owed(0, 0..5));
+    writer.tick();
+    writer.seal().unwrap();
+    store.append(owed(1, 5..8));
+    writer.tick();
+    store.0.set_archive(None);
+    drop(writer);
+    fs::rename(&path, &away).unwrap();
+    fs::write(&path, "no folder").unwrap();
+
+    let (store, mut writer) = open(&path);
+    let mut tail = store.rewind();
+    store.append(owed(2, 8..12));
+    writer.tick();
+    assert_eq!(store.state().is_writing, Some(false));
+    let live = tail.try_next().unwrap();
+    assert_eq!(live.len(), 4);
+    store.settle(live[1].number..live[2].number);
+    fs::remove_file(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    writer.tick();
+    assert_eq!((store.state().is_writing, store.queue().waiting), (Some(true), 11));
+    assert_eq!(backlog(&store), [0, 1, 2, 3, 4, 5, 6, 7], "not what the tail has");
+    drop(store.rewind());
+    assert_eq!(backlog(&store), [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]);
+    // And so it is for the next process.
+    store.0.set_archive(None);
+    let (store, _writer) = open(&path);
+    assert_eq!(backlog(&store), [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]);
+}
+
+#[test]
+fn what_is_damaged_is_counted_as_lost_and_the_rest_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    for group in 0..3 {
+        let text = Value::string(format!("this is group {group}"));
+        let sample = Sample::good(TagId(0), text, Timestamp::from_ticks(group));
+        store.append([Arrival { sample, ..owed(0, [0]).next().unwrap() }].into_iter());
+        store.append(owed(1, [group]));
+        writer.tick();
+        writer.seal().unwrap();
+    }
+    store.append(owed(2, [7]));
+    writer.tick();
+    store.0.set_archive(None);
+    drop(writer);
+    let path = folder.path().join("archive.redb");
+    let mut bytes = fs::read(&path).unwrap();
+    let places: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"this is group 1")).collect();
+    places.iter().for_each(|&at| bytes[at] = b'T');
+    fs::write(&path, bytes).unwrap();
+    let (store, writer) = open(folder.path());
+    let rows: Vec<_> = std::iter::from_fn(|| store.backlog(2).unwrap()).flat_map(|chunk| chunk.rows).collect();
+    assert_eq!(rows.len(), 6);
+    assert_eq!((store.queue().waiting, store.queue().lost), (6, 1));
+
+    // The whole archive.
+    store.0.set_archive(None);
+    drop(writer);
+    fs::write(&path, "this is no database").unwrap();
+    let (store, _writer) = open(folder.path());
+    assert_eq!(backlog(&store), [7], "the journal is there");
 }

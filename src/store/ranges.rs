@@ -105,7 +105,7 @@ impl Ranges {
         self.mapped(|number| number.wrapping_sub(base))
     }
 
-    pub(super) fn from_base(&self, base: u64) -> Self {
+    pub(super) fn on_base(&self, base: u64) -> Self {
         self.mapped(|number| number.wrapping_add(base))
     }
 
@@ -175,7 +175,7 @@ mod tests {
                 prop_assert!(apart, "{ranges:?}");
             }
             prop_assert_eq!(set(&ranges.without(&other)), model.difference(&set(&other)).copied().collect());
-            prop_assert_eq!(&ranges.from_base(1000).relative_to(1000), &ranges);
+            prop_assert_eq!(&ranges.on_base(1000).relative_to(1000), &ranges);
             let mut out = Vec::new();
             ranges.put(&mut out);
             let mut reader = Reader::new(&out);

@@ -52,6 +52,7 @@ const UNACKNOWLEDGED: u16 = 64;
 const PROGRESS: u64 = 1024;
 
 const CLIENT_ID: &str = "the broker does not take this client id (group and node, with a hyphen between them)";
+const NOT_AUTHORISED: &str = "not authorised; many brokers say so of a wrong user name or password, too";
 const OLD_BROKER: &str = "the broker does not speak MQTT 5; set protocol = \"3.1.1\"";
 const TAKEN_OVER: &str =
     "another client connected with the same client id; group and node together must be this device's alone";
@@ -445,10 +446,15 @@ impl Connection {
             _ if self.is_connected => what.to_owned(),
             [0x15, 0x03, ..] => "the broker speaks TLS on this port: write mqtts://".into(),
             [0x20, 2, ..] if self.protocol == Protocol::V5 => OLD_BROKER.into(),
-            [] if self.protocol == Protocol::V5 => {
-                format!("{what} before it said anything; if it does not speak MQTT 5, set protocol = \"3.1.1\"")
+            [] => {
+                let tls = if self.tls.is_none() { "; if it wants TLS on this port, write mqtts://" } else { "" };
+                let version = match self.protocol {
+                    Protocol::V5 => "; if it does not speak MQTT 5, set protocol = \"3.1.1\"",
+                    Protocol::V311 => "",
+                };
+                format!("{what} before it said anything{tls}{version}")
             }
-            [] | [0x20, ..] => what.to_owned(),
+            [0x20, ..] => what.to_owned(),
             _ => format!("what answers there does not speak MQTT ({what})"),
         }
     }

@@ -219,14 +219,17 @@ async fn filters_that_are_refused_are_named() {
 async fn refusals_are_in_words() {
     for (answer, words) in [
         (&[0x20, 3, 0, 0x86, 0][..], "bad user name or password"),
-        (&[0x20, 3, 0, 0x87, 0], "this user is not authorised to connect"),
+        (&[0x20, 3, 0, 0x87, 0], NOT_AUTHORISED),
         (&[0x20, 3, 0, 0x85, 0], CLIENT_ID),
         (&[0x20, 3, 0, 0x88, 0], "the broker is not available"),
         (&[0x20, 3, 0, 0x8A, 0], "this client is banned"),
         (&[0x20, 3, 0, 0x84, 0], OLD_BROKER),
         (&[0x20, 3, 0, 0x97, 0], "quota exceeded"),
         (&[0x20, 9, 0, 0x9C, 6, 0x1C, 0, 3, b'b', b':', b'1'], "another broker is to be used; it names \"b:1\""),
-        (&[0x20, 8, 0, 0x87, 5, 0x1F, 0, 2, b'n', b'o'], "this user is not authorised to connect; it says \"no\""),
+        (
+            &[0x20, 8, 0, 0x87, 5, 0x1F, 0, 2, b'n', b'o'],
+            "not authorised; many brokers say so of a wrong user name or password, too; it says \"no\"",
+        ),
         // Of a broker that is older than MQTT 5.
         (&[0x20, 2, 0, 1], OLD_BROKER),
     ] {
@@ -237,7 +240,7 @@ async fn refusals_are_in_words() {
         (2, CLIENT_ID),
         (3, "the broker is not available"),
         (4, "bad user name or password"),
-        (5, "this user is not authorised to connect"),
+        (5, NOT_AUTHORISED),
     ] {
         let answer: &'static [u8] = Box::leak(Box::new([0x20, 2, 0, code]));
         assert_eq!(refusal("protocol = '3.1.1'", answer).await, words, "{code}");
@@ -246,9 +249,10 @@ async fn refusals_are_in_words() {
 
 #[tokio::test]
 async fn what_is_no_broker_of_this_version_is_said() {
-    let hint = "before it said anything; if it does not speak MQTT 5, set protocol = \"3.1.1\"";
-    assert!(refusal("", &[]).await.ends_with(hint));
-    assert!(!refusal("protocol = '3.1.1'", &[]).await.contains("MQTT 5"));
+    let hint = "before it said anything; if it wants TLS on this port, write mqtts://";
+    let version = "; if it does not speak MQTT 5, set protocol = \"3.1.1\"";
+    assert!(refusal("", &[]).await.ends_with(&format!("{hint}{version}")));
+    assert!(refusal("protocol = '3.1.1'", &[]).await.ends_with(hint));
     assert!(refusal("", b"HTTP/1.1 400 Bad Request\r\n").await.contains("does not speak MQTT ("));
     assert!(refusal("", &[0x15, 3, 3, 0, 2, 2, 22]).await.ends_with("speaks TLS on this port: write mqtts://"));
 }

@@ -48,14 +48,15 @@ impl Tls {
                 "what answers there does not speak TLS; without TLS it is mqtt://, as a rule on port 1883".into()
             }
             Some(error) => format!("TLS: {error}"),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => match self.client_cert_file {
-                None => {
-                    "the broker closed the connection during the TLS handshake; perhaps it wants a client certificate \
-                         (client_cert_file, client_key_file)"
-                        .into()
-                }
-                Some(_) => "the broker closed the connection during the TLS handshake".into(),
-            },
+            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                let wants = match self.client_cert_file {
+                    None => ", or the broker wants a client certificate",
+                    Some(_) => "",
+                };
+                format!(
+                    "the connection was closed during the TLS handshake; perhaps what answers there does not speak TLS{wants}"
+                )
+            }
             None => error.to_string(),
         }
     }

@@ -114,6 +114,7 @@ fn end(error: ConnectionError) -> End {
         ConnectionError::MqttState(StateError::Deserialization(Garbage::PayloadSizeLimitExceeded(pkt_size))) => {
             End::TooLarge(pkt_size)
         }
+        ConnectionError::MqttState(StateError::Deserialization(Garbage::Io(error))) => End::Io(error),
         ConnectionError::MqttState(StateError::Deserialization(error)) => {
             End::Other(format!("the broker sent what is no MQTT: {error}"))
         }
@@ -130,6 +131,6 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
         ConnectReturnCode::BadClientId => super::CLIENT_ID,
         ConnectReturnCode::ServiceUnavailable => "the broker is not available",
         ConnectReturnCode::BadUserNamePassword => "bad user name or password",
-        ConnectReturnCode::NotAuthorized => "this user is not authorised to connect",
+        ConnectReturnCode::NotAuthorized => super::NOT_AUTHORISED,
     }
 }

@@ -157,6 +157,7 @@ fn end(error: ConnectionError) -> End {
         ConnectionError::MqttState(StateError::Deserialization(Garbage::PayloadSizeLimitExceeded {
             pkt_size, ..
         })) => End::TooLarge(pkt_size),
+        ConnectionError::MqttState(StateError::Deserialization(Garbage::Io(error))) => End::Io(error),
         ConnectionError::MqttState(StateError::Deserialization(error)) => {
             End::Other(format!("the broker sent what is no MQTT: {error}"))
         }
@@ -170,7 +171,7 @@ fn refusal(code: ConnectReturnCode) -> String {
     use ConnectReturnCode as Code;
     match code {
         Code::BadUserNamePassword => "bad user name or password".into(),
-        Code::NotAuthorized => "this user is not authorised to connect".into(),
+        Code::NotAuthorized => super::NOT_AUTHORISED.into(),
         Code::BadClientId | Code::ClientIdentifierNotValid => super::CLIENT_ID.into(),
         Code::ServiceUnavailable | Code::ServerUnavailable => "the broker is not available".into(),
         Code::ServerBusy => "the broker is busy".into(),

@@ -259,3 +259,54 @@ async fn snapshot(history: &History, camera: &Camera) -> std::io::Result<()> {
     let kept = tokio::task::spawn_blocking(move || pictures.keep(&name, &picture)).await;
     kept.map_err(std::io::Error::other)?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Clock, Tasks};
+    use crate::model::{Quality, Timestamp};
+    use crate::store::history;
+    use std::time::UNIX_EPOCH;
+
+    #[tokio::test]
+    async fn the_history_has_every_sample_and_the_uplink_is_owed_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::simulated(UNIX_EPOCH);
+        let hub = Hub::new(clock.clone());
+        let names = ["kept/a", "sent/b", "neither/c"].map(|name| TagName::new(name).unwrap());
+        let specs = names.iter().map(|name| TagSpec::new(name.clone(), DataType::Double)).collect();
+        let own = hub.register("test", specs).unwrap();
+        let store = Store::new(Default::default(), folder.path().into(), clock);
+        let config = history::Config { tags: vec!["kept/*".into()], ..Default::default() };
+        let uplink = Selection::new(&["kept/*".into(), "sent/*".into()]);
+        let wanted = Wanted { history: Some(History::new(&config, store.clone())), store: store.clone(), uplink };
+        let recorder = Recorder::register(wanted, &hub).unwrap();
+
+        let bad = Quality::from(Status::BAD_NOT_CONNECTED);
+        let values = [
+            (1.0, Quality::GOOD),
+            (1.0, Quality::GOOD),
+            (f64::NAN, Quality::GOOD),
+            (f64::NAN, Quality::GOOD),
+            (f64::NAN, bad),
+        ];
+        for (time, (value, quality)) in values.into_iter().enumerate() {
+            let now = Timestamp::from_ticks(time as i64);
+            let sample =
+                |&tag: &TagId| Sample { quality: quality.clone(), ..Sample::good(tag, Value::Double(value), now) };
+            hub.publish(own.tags().iter().map(sample).collect());
+        }
+        let (ended, tasks) = (Tasks::new("recorder"), Tasks::new("store"));
+        let stop = ended.stop_signal();
+        ended.stop(Duration::ZERO).await;
+        recorder.run(&stop).await;
+        let writer = store.clone();
+        tasks.spawn_thread("store", move |stop| writer.run(stop));
+        while store.state().is_writing.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tasks.stop(Duration::from_secs(30)).await;
+        // All of the first tag; a value, a NaN and a status of each.
+        assert_eq!((store.state().samples, store.queue().waiting), (5 + 3, 3 + 3));
+    }
+}

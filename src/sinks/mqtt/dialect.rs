@@ -38,7 +38,8 @@ pub(super) trait Dialect: Send {
     /// A CONNECT is about to be made: whatever was of the connection before is forgotten. Returns the will.
     fn connecting(&mut self, bd_seq: u8, now: Timestamp) -> Option<Message>;
 
-    /// What to subscribe to (QoS 1) before anything is said. Asked again after each birth; what is new is subscribed to then.
+    /// What to subscribe to (QoS 1) before anything is said. Asked again before each birth and change; what is new is subscribed
+    /// to first, so that an answer to a birth is heard (Sparkplug 3.0, 5.6: DCMD before DBIRTH).
     fn filters(&self, tags: &[(TagId, Arc<TagSpec>)]) -> Vec<String>;
 
     /// Whether a birth may be said now. Asked after each message that came in.

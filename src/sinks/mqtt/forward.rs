@@ -96,7 +96,7 @@ mod tests {
         let now = Instant::now();
         let mut forward = Forward::new(None, 1000);
         forward.sent(Sent::Live(0..9), now);
-        assert_eq!(live(forward.due(now)), [0..9]);
+        assert_eq!(live(forward.due(now)).first(), Some(&(0..9)));
     }
 
     proptest! {

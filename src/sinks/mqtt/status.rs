@@ -50,8 +50,8 @@ struct Connection {
     connections: u64,
 }
 
-/// How many of `values` are of the connection.
-const OF_CONNECTION: usize = 4;
+/// How many of `values` are told at once.
+const AT_ONCE: usize = 5;
 
 fn specs() -> Result<Vec<TagSpec>, TagNameError> {
     let spec = |name: &str, data_type, unit: &str, description: &str| {
@@ -64,6 +64,7 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
         spec("Broker", DataType::String, "", "The broker that is connected, or tried")?,
         spec("LastError", DataType::String, "", "The last fault since the start; empty if there was none")?,
         spec("Reconnects", DataType::UInt64, "", "Connections since the start, without the first")?,
+        spec("PicturesError", DataType::String, "", "Why no picture can be kept on the disk; empty if they can")?,
         spec("Queue", DataType::UInt64, "", "Samples that are not known to have arrived")?,
         spec("QueueAge", DataType::UInt64, "s", "Since when the oldest of them waits")?,
         spec("Sent", DataType::UInt64, "", "Samples that have arrived, since the start")?,
@@ -93,6 +94,7 @@ fn values(connection: &Connection, queue: &QueueState, unsaid: u64, pictures: &S
         Value::string(&*connection.broker),
         Value::string(&*connection.last_error),
         Value::UInt64(connection.connections.saturating_sub(1)),
+        Value::string(pictures.fault.as_deref().unwrap_or_default()),
         Value::UInt64(queue.waiting),
         Value::UInt64(age as u64),
         Value::UInt64(queue.settled),
@@ -165,8 +167,8 @@ impl Inner {
         let now = self.hub.now();
         // Also when the clock was set back.
         let is_recent = |at: Timestamp| at <= now && now.saturating_sub(COUNTS) < at;
-        let count = if self.counted.is_some_and(is_recent) { OF_CONNECTION } else { self.last.len() };
-        if count > OF_CONNECTION {
+        let count = if self.counted.is_some_and(is_recent) { AT_ONCE } else { self.last.len() };
+        if count > AT_ONCE {
             self.counted = Some(now);
         }
         let values = values(&self.connection, &self.queue, self.unsaid, &self.pictures, now).into_iter().take(count);

@@ -99,18 +99,20 @@ impl Announcer {
         };
         let mut config = self.entity(&object, spec.name.as_str(), topics);
         config["state_topic"] = json!(topics.tag(&spec.name));
-        let value = match is_boolean {
-            true => "('ON' if value_json.value else 'OFF') if value_json.value is boolean else None",
-            false => "value_json.value",
+        // NaN is a text in JSON, and no state of a number.
+        let value = match (is_boolean, is_number) {
+            (true, _) => "('ON' if value_json.value else 'OFF') if value_json.value is boolean else None",
+            (_, true) => "value_json.value if value_json.value is number else None",
+            _ => "value_json.value",
         };
         // What is older than what was said before leaves the state as it is.
+        let kept = if is_boolean { "this.state | upper" } else { "this.state" };
         config["value_template"] = json!(format!(
             "{{% if value_json.historical | default(false) %}}\
-             {{{{ (this.state | upper if {is_boolean} else this.state) if this.state not in ['unknown', 'unavailable'] else None }}}}\
-             {{% else %}}{{{{ {value} }}}}{{% endif %}}",
-            is_boolean = if is_boolean { "true" } else { "false" }
+             {{{{ {kept} if this.state not in ['unknown', 'unavailable'] else None }}}}\
+             {{% else %}}{{{{ {value} }}}}{{% endif %}}"
         ));
-        if is_set {
+        if matches!(component, "switch" | "number") {
             config["command_topic"] = json!(topics.set(&spec.name));
             config["qos"] = json!(1);
             config["retain"] = json!(false);

@@ -217,7 +217,7 @@ fn home_assistant_is_told_of_each_tag_and_camera() {
         (spec("oven/Open", DataType::Boolean), Value::Boolean(true)),
         (spec("oven/Light", DataType::Boolean).writable(), Value::Boolean(true)),
         (spec("oven/Load", DataType::Float).unit("%"), Value::Float(1.0)),
-        (spec("oven/Recipe", DataType::String), Value::string("bread")),
+        (spec("oven/Recipe", DataType::String).writable(), Value::string("bread")),
         (spec("oven/Since", DataType::DateTime), Value::DateTime(NOW)),
         (spec("oven/Blob", DataType::ByteString), Value::bytes([1])),
         (TagSpec { is_array: true, ..spec("oven/Curve", DataType::Double) }, Value::Empty),
@@ -235,6 +235,7 @@ fn home_assistant_is_told_of_each_tag_and_camera() {
     let load = of("sensor", "oven__Load");
     assert_eq!((&load["unit_of_measurement"], &load["state_class"]), (&json!("%"), &json!("measurement")));
     assert_eq!(load.get("device_class"), None, "not certain");
+    assert_eq!(of("sensor", "oven__Recipe").get("command_topic"), None, "sensors take no commands");
     assert_eq!(of("sensor", "oven__Since")["device_class"], "timestamp");
     assert_eq!(of("camera", "cameras__front__picture")["topic"], "vedette/G/N/image/front");
     for config in configs.values() {

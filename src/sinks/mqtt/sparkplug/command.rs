@@ -4,12 +4,12 @@
 //! template value. A message that is partly wrong is done as far as it is right, and told about once. Times are
 //! not looked at: not every host sends them.
 
-use super::super::dialect::Ask;
 use super::layout::{Layout, NODE_CONTROL, Place};
 use super::{data, metric};
 use crate::model::{DataType, Role, TagId, Value};
 use crate::mqtt::sparkplug::proto::payload::{Metric, metric as wire};
 use crate::mqtt::sparkplug::{codec, read};
+use crate::sinks::mqtt::dialect::Ask;
 
 pub(super) const REBIRTH: &str = "Rebirth";
 

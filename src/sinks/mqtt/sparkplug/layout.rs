@@ -186,8 +186,8 @@ fn instance(folder: &str, template: &Arc<str>, spec: &TagSpec, metric: &str, fir
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::config::Template;
     use super::*;
+    use crate::sinks::mqtt::config::Template;
 
     fn layout(names: &[&str], templates: &[Template], cameras: &[&str]) -> Layout {
         let spec = |name: &&str| Arc::new(TagSpec::new(TagName::new(name).unwrap(), DataType::Int32));

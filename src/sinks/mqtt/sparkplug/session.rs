@@ -17,8 +17,6 @@
 //!
 //! Absent on purpose: sockets, disk, the clock.
 
-use super::super::config::{Config, Form};
-use super::super::dialect::{Ask, Dialect, View};
 use super::command::{CONTROLS, Commands, REBIRTH};
 use super::data::{self, alias_of_instance, alias_of_tag};
 use super::held::Held;
@@ -33,6 +31,8 @@ use crate::mqtt::line::{Message, QoS, Received};
 use crate::mqtt::sparkplug::proto::payload::{MetaData, Metric, metric as wire};
 use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
 use crate::mqtt::sparkplug::{HostState, Kind, SparkplugId, Topic};
+use crate::sinks::mqtt::config::{Config, Form};
+use crate::sinks::mqtt::dialect::{Ask, Dialect, View};
 use crate::store::Record;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -4,12 +4,12 @@
 //! said one by one. Members are named by their path below the folder. An instance is a metric with the folder's name; if the
 //! folder is the whole device, with the device's.
 
-use super::super::config::Template as Wanted;
 use super::names;
 use crate::base::selection::Selection;
 use crate::model::folders;
 use crate::mqtt::sparkplug::proto::DataType as Type;
 use crate::mqtt::sparkplug::proto::payload::{Metric, Template, metric};
+use crate::sinks::mqtt::config::Template as Wanted;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

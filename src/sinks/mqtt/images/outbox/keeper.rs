@@ -16,6 +16,9 @@ use tracing::{error, info, warn};
 /// Bytes of pictures that wait in memory at most while the disk takes nothing; one alone may have more.
 pub const MEMORY: u64 = 8 << 20;
 
+/// A picture and its number in the index.
+pub type Loaded = Option<(u64, Snap)>;
+
 pub struct Keeper<D> {
     /// Bytes on the disk at most.
     budget: u64,
@@ -84,7 +87,7 @@ impl<D: Disk> Keeper<D> {
     }
 
     /// What is to go next. Those that cannot be read are passed over, and counted.
-    pub fn load(&self) -> Option<(u64, Snap)> {
+    pub fn load(&self) -> Loaded {
         let mut shelf = lock(&self.shelf);
         loop {
             let (id, place) = lock(&self.index).first().map(|entry| (entry.id, entry.place.clone()))?;

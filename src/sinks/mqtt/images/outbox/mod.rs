@@ -19,7 +19,7 @@ mod shelf;
 
 use crate::sinks::mqtt::images::Snap;
 use disk::Folder;
-use keeper::Keeper;
+use keeper::{Keeper, Loaded};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ struct Inner {
     /// There may be something to send.
     filled: Notify,
     /// A picture that is being read. Kept here, so that [`Outbox::next`] goes on with it when it was dropped and asked again.
-    loading: Mutex<Option<JoinHandle<Option<(u64, Snap)>>>>,
+    loading: Mutex<Option<JoinHandle<Loaded>>>,
 }
 
 /// A picture that is to be sent now.

@@ -59,6 +59,11 @@ fn templates() -> Plant {
     plant
 }
 
+/// Where a local `plant` hides the function.
+fn plant_with(toml: &str) -> Plant {
+    plant(toml)
+}
+
 fn each(plant: &Plant, kind: Kind, check: impl Fn(&Said) -> bool) {
     plant.of(kind).into_iter().for_each(|said| assert!(check(said), "{said:?}"));
 }

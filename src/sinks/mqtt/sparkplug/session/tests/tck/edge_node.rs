@@ -76,7 +76,7 @@ tck! {
         assert!(!plant.session.may_be_born());
         plant.host(true, 1);
         assert!(plant.session.may_be_born());
-        assert!(super::super::plant("").session.may_be_born(), "without one nobody waits");
+        assert!(plant_with("").session.may_be_born(), "without one nobody waits");
     }
     tck_id_message_flow_edge_node_birth_publish_phid_wait_id: {
         let mut plant = waiting();
@@ -133,7 +133,7 @@ tck! {
         let plant = conversation("");
         let first = plant.said.iter().position(|said| said.kind == Kind::DBirth).unwrap();
         assert!(plant.said[..first].iter().any(|said| said.kind == Kind::NBirth));
-        let mut unborn = super::super::plant("");
+        let mut unborn = plant_with("");
         unborn.connect();
         unborn.lose("plc");
         assert_eq!(unborn.back("plc"), unborn.said.len());

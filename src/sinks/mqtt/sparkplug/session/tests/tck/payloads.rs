@@ -54,7 +54,7 @@ tck! {
         assert!(metrics(&plant, &DATA).iter().all(|metric| metric.name.is_none() && metric.alias.is_some()), "also history");
         let plant = conversation("");
         assert!(metrics(&plant, &DATA).iter().all(|metric| metric.name.is_some() && metric.alias.is_none()));
-        let mut aliased = super::super::plant("aliases = true");
+        let mut aliased = plant_with("aliases = true");
         aliased.connect();
         aliased.birth();
         let set = Metric { name: None, alias: aliased.said[2].metric("set").alias, ..order("", wire::Value::IntValue(4)) };

@@ -131,7 +131,7 @@ tck! {
     tck_id_topics_nbirth_bdseq_increment: {
         // The number itself is counted, and kept, by bd_seq.rs.
         let folder = tempfile::tempdir().unwrap();
-        let mut numbers = super::super::super::super::BdSeq::open(folder.path());
+        let mut numbers = crate::sinks::mqtt::sparkplug::BdSeq::open(folder.path());
         let mut plant = plant("");
         for wanted in (0..=255).chain([0, 1]) {
             plant.session.connecting(numbers.next(), at(0));
