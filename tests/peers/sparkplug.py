@@ -41,9 +41,10 @@ class Host:
         self.client.loop_start()
 
     def on_message(self, _client, _userdata, message):
-        if message.topic.startswith("spBv1.0/STATE/"):
+        kind, *place = message.topic.split("/")[2:3] + message.topic.split("/")[4:]
+        # What hosts say; pysparkplug refuses a command without a time, which is allowed.
+        if message.topic.startswith("spBv1.0/STATE/") or kind in ("NCMD", "DCMD"):
             return
-        place = message.topic.split("/")[4:]
         decoded = Message.from_mqtt_message(message, birth=self.births.get(tuple(place)))
         with self.lock:
             if decoded.topic.message_type in BIRTHS:

@@ -109,7 +109,8 @@ impl<'a> Talk<'a> {
         for interval in [&mut tick, &mut backlog] {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
-        self.subscribe(client).await?;
+        let (_, view) = self.view();
+        self.subscribe(client, &view).await?;
         let patience = tokio::time::sleep(HOST);
         tokio::pin!(patience);
         let has_others = self.setup.config.brokers().len() > 1;
@@ -182,8 +183,9 @@ impl<'a> Talk<'a> {
         last
     }
 
-    async fn subscribe(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
-        let mut filters = self.dialect.filters(&self.view().1.tags);
+    /// To what is new, before anything is said of it, so that whoever answers is heard.
+    async fn subscribe(&mut self, client: &mut impl Client, view: &View) -> Result<(), ClientError> {
+        let mut filters = self.dialect.filters(&view.tags);
         filters.extend(self.commands.filters());
         filters.retain(|filter| !self.subscribed.contains(filter));
         if filters.is_empty() {
@@ -204,6 +206,7 @@ impl<'a> Talk<'a> {
     /// Everything as it is: the first birth of this connection, or another that somebody asked for.
     async fn be_born(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
         let (mark, view) = self.view();
+        self.subscribe(client, &view).await?;
         let messages = self.dialect.birth(&view, self.hub.now());
         self.birth.mark = mark;
         self.show(client, view, messages).await
@@ -212,6 +215,7 @@ impl<'a> Talk<'a> {
     /// The set of tags is another. What is not born anew goes on as before.
     async fn be_changed(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
         let (_, view) = self.view();
+        self.subscribe(client, &view).await?;
         let messages = self.dialect.changed(&view, self.hub.now());
         self.show(client, view, messages).await
     }
@@ -224,9 +228,7 @@ impl<'a> Talk<'a> {
             mark: self.birth.mark,
             lost: view.lost.into_iter().collect(),
         };
-        say(client, messages).await?;
-        // New tags may be writable.
-        self.subscribe(client).await
+        say(client, messages).await
     }
 
     /// Sources and cameras that are lost now, by the folder of their tags.

@@ -9,7 +9,7 @@
 
 use super::Setup;
 use super::commands::{Commands, Snapshot, TakePicture};
-use super::config::Format;
+use super::config::{Config, Format};
 use super::dialect::Dialect;
 use super::forward::Forward;
 use super::images::{self, Outbox};
@@ -19,8 +19,8 @@ use super::talk::{Talk, Why};
 use crate::base::{Backoff, Selection, Stop};
 use crate::hub::Hub;
 use crate::model::{ConditionKind, EventKind};
-use crate::mqtt::BrokerUrl;
 use crate::mqtt::line::{Client, ClientError, Connect, Dial, Message};
+use crate::mqtt::{BrokerUrl, Protocol};
 use async_trait::async_trait;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,14 @@ use tracing::{info, warn};
 
 /// The goodbye and DISCONNECT together, on the way out.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Waits are up to so long, spread over all of it: a site that gets its power back, or a fleet that loses its broker, comes
+/// back evenly (docs/fleet.md has what that does).
+const FIRST: Duration = Duration::from_secs(5);
+const SLOWEST: Duration = Duration::from_secs(60);
+
+/// After leaving a broker on purpose there is no crowd.
+const NEXT: Duration = Duration::from_secs(1);
 
 /// A connection that lasts so long was a good one: the next wait is short again.
 const STEADY: Duration = Duration::from_secs(60);
@@ -90,28 +98,34 @@ impl<'a> Uplink<'a> {
 
     async fn connect_for_ever(&mut self, mut dial: impl Dial) {
         let brokers: Vec<BrokerUrl> = self.setup.config.brokers().into_iter().cloned().collect();
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut backoff = Backoff::spread(FIRST, SLOWEST);
         let mut tried = 0;
+        let mut wait = backoff.wait();
         for broker in brokers.iter().cycle() {
+            if !self.stop.sleep(wait).await {
+                return;
+            }
             let mut connected = None;
             let outcome = self.connect(broker, &mut dial, &mut connected).await;
-            match outcome {
-                Ok(Why::Stopped) => return,
-                Ok(Why::Left(reason)) => {
-                    info!(%broker, %reason, "Left the MQTT broker.");
-                    self.lost(broker, &reason);
-                }
-                Err(error) => self.complain(broker, &error, connected.is_some()),
-            }
             if connected.is_some_and(|since: Instant| since.elapsed() >= STEADY) {
                 backoff.reset();
             }
             tried += 1;
-            if connected.is_some() || tried >= brokers.len() {
-                tried = 0;
-                if !self.stop.sleep(backoff.wait()).await {
-                    return;
+            let is_round_over = connected.is_some() || tried >= brokers.len();
+            wait = match outcome {
+                Ok(Why::Stopped) => return,
+                Ok(Why::Left(reason)) => {
+                    info!(%broker, %reason, "Left the MQTT broker.");
+                    self.lost(broker, &reason);
+                    NEXT
                 }
+                Err(error) => {
+                    self.complain(broker, &error, connected.is_some());
+                    if is_round_over { backoff.wait() } else { Duration::ZERO }
+                }
+            };
+            if is_round_over {
+                tried = 0;
             }
         }
     }
@@ -159,7 +173,7 @@ impl<'a> Uplink<'a> {
             }
         }
         let why = outcome?;
-        farewell(client, last, self.setup.config.format).await;
+        farewell(client, last, &self.setup.config).await;
         Ok(why)
     }
 
@@ -189,13 +203,15 @@ impl<'a> Uplink<'a> {
 }
 
 /// What is left to say, then DISCONNECT. Sparkplug wants the will as well (6.4.25); in JSON it would replace a better goodbye.
-async fn farewell(mut client: impl Client, last: Vec<Message>, format: Format) {
+/// Where nothing is left to say, the will is the goodbye, which on MQTT 3.1.1 only a line that ends without a DISCONNECT brings.
+async fn farewell(mut client: impl Client, last: Vec<Message>, config: &Config) {
+    if last.is_empty() && config.protocol == Protocol::V311 {
+        return;
+    }
+    let is_with_will = last.is_empty() || config.format == Format::Sparkplug;
     let exchange = async {
         client.publish(last).await?;
-        match format {
-            Format::Sparkplug => client.disconnect_with_will().await,
-            Format::Json => client.disconnect().await,
-        }
+        if is_with_will { client.disconnect_with_will().await } else { client.disconnect().await }
     };
     match tokio::time::timeout(FAREWELL, exchange).await {
         Ok(Ok(())) => info!("Said goodbye to the MQTT broker."),

@@ -4,7 +4,8 @@
 //!       any ──death of this session──► Dead ──birth──► Born; ──data──► Heard
 //!
 //! seq is that of the node: births, data and deaths of its devices count, too (Sparkplug 3.0, 6.4.3). A death belongs to
-//! the birth with the same bdSeq; an older one comes from a connection that the broker gave up late, and says nothing.
+//! the birth with the same bdSeq; an older one comes from a connection that the broker gave up late, and says nothing. One
+//! that is one ahead is of a connection whose birth was missed, so the node is gone all the same.
 
 use super::metric::{Held, QualityCode};
 use super::metrics::{Metrics, Misfits, Store};
@@ -170,8 +171,9 @@ impl Node {
             whole(&super::metric::held(&mut metric, kind, 0))
         });
         match (told, self.bd_seq) {
+            // That of the next connection is one whose birth was missed; or pysparkplug, which counts before its goodbye.
+            (Some(told), Some(own)) if told != own && told != own.wrapping_add(1) % 256 => return Outcome::OldDeath,
             // Some nodes leave it out of one or the other: then any death is theirs.
-            (Some(told), Some(own)) if told != own => return Outcome::OldDeath,
             _ => {}
         }
         (self.life, self.heard, self.seq) = (Life::Dead, now, None);

@@ -64,6 +64,8 @@ const WELL: [&str; 2] = ["idle", "streaming"];
 
 pub fn summary(node: &Node) -> Summary {
     let mut summary = Summary::default();
+    // Ours counts its cameras itself: one that was never there is not born.
+    let (mut counted, mut counted_lost) = (0, 0);
     for metric in node.metrics.list() {
         let name = metric.name.to_ascii_lowercase();
         let (is_property, name) = match name.strip_prefix("properties/").or(name.strip_prefix("node info/")) {
@@ -76,6 +78,10 @@ pub fn summary(node: &Node) -> Summary {
             summary.uptime = summary.uptime.or(metric.as_f64());
         } else if QUEUES.contains(&name) {
             summary.queue = summary.queue.or(metric.as_f64());
+        } else if let Some(state) = name.strip_prefix("system/cameras/").filter(|_| is_property) {
+            let count = metric.as_f64().unwrap_or(0.0) as usize;
+            counted += count;
+            counted_lost += if WELL.contains(&state) { 0 } else { count };
         } else if let Some(folder) = metric.name.strip_suffix(FRAMES).filter(|folder| folder.starts_with("cameras/")) {
             camera(node.metrics.get(&format!("{folder}State")), &mut summary);
         }
@@ -90,6 +96,9 @@ pub fn summary(node: &Node) -> Summary {
         if device.life == Life::Born {
             summary.bad += device.metrics.list().iter().filter(|metric| metric.quality == QualityCode::Bad).count();
         }
+    }
+    if counted > 0 {
+        (summary.cameras, summary.cameras_lost) = (counted, counted_lost);
     }
     summary
 }

@@ -77,6 +77,12 @@ fn a_node_is_born_speaks_and_dies() {
     assert_eq!(fleet.node().quality(None, QualityCode::Good), QualityCode::Stale);
     fleet.say("NBIRTH", None, Some(0), vec![bd_seq(8)]);
     assert_eq!((fleet.state(), fleet.node().metrics.list().len()), (State::Online, 1), "a birth is all there is");
+    fleet.say("NDEATH", None, None, vec![bd_seq(9)]);
+    assert_eq!(fleet.state(), State::Dead, "of a connection whose birth was missed");
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(255)]);
+    fleet.say("NDEATH", None, None, vec![bd_seq(0)]);
+    assert_eq!(fleet.state(), State::Dead);
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(1)]);
     assert!(!fleet.asked());
 }
 
@@ -210,6 +216,10 @@ fn the_table_knows_ours_and_guesses_others() {
     let summary = fleet.host.node_mut("G/N").unwrap().summary().clone();
     assert_eq!((summary.version.as_deref(), summary.uptime, summary.queue), (Some("1.2.3"), Some(61.0), Some(12.0)));
     assert_eq!((summary.cameras, summary.cameras_lost, fleet.state()), (2, 1, State::Alarm));
+    let count = |state: &str, count| metric(&format!("Properties/system/cameras/{state}"), Value::UInt32(count));
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0), count("idle", 2), count("disconnected", 1), count("faulty", 0)]);
+    let summary = fleet.host.node_mut("G/N").unwrap().summary().clone();
+    assert_eq!((summary.cameras, summary.cameras_lost), (3, 1), "one was never there, so never born");
     fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0), metric("Firmware Version", Value::string("7"))]);
     assert_eq!(fleet.host.node_mut("G/N").unwrap().summary().version.as_deref(), Some("7"));
 }

@@ -91,12 +91,14 @@ impl Index {
         }
     }
 
-    /// Takes out files, the oldest first, until `more` fit in with the rest. What is on its way stays.
+    /// Takes out files, the oldest first, until `more` fit in with the rest. What is on its way goes last.
     pub fn make_room_on_disk(&mut self, most: u64, more: u64) -> Vec<u64> {
         let mut numbers = Vec::new();
         while self.on_disk + more > most {
-            let is_next = |entry: &Entry| !entry.is_in_flight && matches!(entry.place, Place::File(_));
-            let Some(at) = self.entries.iter().position(is_next) else { break };
+            let is_file = |entry: &Entry| matches!(entry.place, Place::File(_));
+            let is_idle = |entry: &Entry| !entry.is_in_flight && is_file(entry);
+            let oldest = self.entries.iter().position(is_idle).or_else(|| self.entries.iter().position(is_file));
+            let Some(at) = oldest else { break };
             if let Some(Place::File(number)) = self.remove_at(at) {
                 numbers.push(number);
             }

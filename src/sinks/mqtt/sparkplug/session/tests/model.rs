@@ -258,8 +258,14 @@ impl World {
                     self.number += 1;
                     let (id, spec) = self.plant.tags[tag % self.plant.tags.len()].clone();
                     let old = Sample::good(id, Value::Int32(self.number), at(i64::from(self.number) - 10_000));
-                    self.given.push((id, self.number));
+                    // A row of a tag that the birth does not have is counted instead.
+                    let (unsaid, is_born) =
+                        (self.plant.session.unsaid(), self.plant.session.layout.entries.contains_key(&id));
+                    if is_born {
+                        self.given.push((id, self.number));
+                    }
                     self.plant.backlog(&[(spec.name.as_str(), old)]);
+                    assert_eq!(self.plant.session.unsaid() - unsaid, u64::from(!is_born));
                 }
             }
             Op::Lose(folder) => {
