@@ -98,7 +98,7 @@ async fn what_was_synced_survives_being_killed_at_any_moment() {
     let mut synced = 0;
     for round in 0..cuts() {
         let said = killed("writer", folder.path(), 0);
-        let last = said.iter().filter_map(|line| line.strip_prefix("synced ")?.parse().ok()).last();
+        let last = said.iter().filter_map(|line| line.strip_prefix("synced ")?.parse().ok()).next_back();
         synced = last.unwrap_or(synced);
 
         let (store, tasks) = open(folder.path());

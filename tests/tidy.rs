@@ -14,7 +14,7 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], &[]),
     ("base", &[], &["tokio"]),
     ("hub", &["model", "base"], &["tokio"]),
-    ("store", &["model", "base"], &["redb"]),
+    ("store", &["model", "base"], &["redb", "tokio"]),
     ("opcua", &["model", "base"], &["opcua", "tokio"]),
     ("mqtt", &["model", "base"], &["tokio", "rumqttc"]),
     ("users", &["model", "base", "opcua"], &["tokio", "toml", "argon2"]),
