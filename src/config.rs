@@ -5,6 +5,8 @@
 //! Every fault is a [`Fault`] with file, line and key, what is wrong and what would be right. All faults of the values
 //! are said at once; a fault of the shape ends the reading, because what follows may be its consequence.
 
+mod secrets;
+
 use crate::sources::{Finding, Table};
 use crate::{cameras, sinks, sources, store};
 use serde::Deserialize;
@@ -13,6 +15,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
+
+pub use secrets::hide as hide_secrets;
 
 /// The whole file. Each table is documented where it is used.
 #[derive(Debug, Deserialize)]
@@ -53,11 +57,14 @@ pub struct Device {
     pub data_dir: PathBuf,
     /// What is logged: a level, or levels by module as in "info,vedette::cameras=debug". Default: "info".
     pub log: Option<String>,
+    /// The LED that blinks when somebody wants to see which device this is, by its name in /sys/class/leds. Example: "led0".
+    /// Default: ACT, led0, or the only one there is.
+    pub led: Option<String>,
 }
 
 impl Default for Device {
     fn default() -> Self {
-        Self { name: "vedette".into(), data_dir: "/var/lib/vedette".into(), log: None }
+        Self { name: "vedette".into(), data_dir: "/var/lib/vedette".into(), log: None, led: None }
     }
 }
 
@@ -117,7 +124,8 @@ pub fn load(file: &Path) -> Result<(Config, Source), Faults> {
     }
 }
 
-fn parse(file: &Path, text: String) -> Result<(Config, Source), Faults> {
+/// Checks what is or might be in a file.
+pub fn parse(file: &Path, text: String) -> Result<(Config, Source), Faults> {
     let source = Source { file: file.into(), text };
     let config: Config = toml::from_str(&source.text).map_err(|error| Faults(vec![source.shape_fault(&error)]))?;
     let faults = config.check(&source);
@@ -134,6 +142,26 @@ impl Config {
             let what = "must be a name without control characters, as in \"line1-gateway\"".to_owned();
             add("[device]", source.header("[device]"), vec![("name", what)]);
         }
+        if let Some(led) =
+            self.device.led.as_ref().filter(|led| led.is_empty() || led.contains('/') || led.starts_with('.'))
+        {
+            let what =
+                format!("{led:?} is no name of an LED; it is that of a folder in /sys/class/leds, as in \"led0\"");
+            add("[device]", source.header("[device]"), vec![("led", what)]);
+        }
+        for span in secrets::hidden(&source.text) {
+            let what = "it was hidden when this text was read from the device; write what belongs here, or use a file"
+                .to_owned();
+            faults.push(Fault {
+                file: source.file.clone(),
+                line: source.line_at(span.start),
+                key: source.table_around(span.start),
+                what,
+            });
+        }
+        let mut add = |table: &str, span: Range<usize>, found: Vec<(&'static str, String)>| {
+            faults.extend(found.into_iter().map(|(key, what)| source.fault(table, &span, key, what)));
+        };
         if let Some(table) = &self.ua_server {
             add("[ua_server]", table.span(), table.get_ref().check());
             for (index, rule) in table.get_ref().access.iter().enumerate() {
@@ -195,6 +223,10 @@ impl Config {
     pub fn sources(&self) -> Vec<(Range<usize>, Table)> {
         let mut tables: Vec<(Range<usize>, Table)> = Vec::new();
         tables.extend(self.system.iter().map(|table| (table.span(), Table::System(table.get_ref().clone()))));
+        if let (None, Some(mqtt)) = (&self.system, &self.mqtt) {
+            // Whoever looks after a fleet has to see its memory, disks and temperatures, whatever else is configured.
+            tables.push((mqtt.span(), Table::System(sources::system::Config::seldom())));
+        }
         tables.extend(self.simulator.iter().map(|table| (table.span(), Table::Simulator(table.get_ref().clone()))));
         tables.extend(
             self.ua_client.iter().map(|table| (table.span(), Table::UaClient(Box::new(table.get_ref().clone())))),
@@ -211,7 +243,7 @@ impl Config {
 fn folder_taken(source: &Source, span: &Range<usize>, table: &Table) -> Option<Fault> {
     let first = table.name().split('/').next()?;
     let is_own = matches!(table, Table::System(_));
-    (!is_own && ["system", "cameras", "store", "mqtt"].contains(&first)).then(|| {
+    (!is_own && ["system", "cameras", "store", "mqtt", "device"].contains(&first)).then(|| {
         let what = format!("{first:?} is the folder of the device's own tags; choose another name");
         source.fault(table.table(), span, "name", what)
     })
@@ -243,6 +275,10 @@ fn duplicates<'a>(
 }
 
 impl Source {
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// A fault that was found only when the configuration was put to use, such as a port that is taken.
     pub fn fault(&self, table: &str, span: &Range<usize>, key: &str, what: String) -> Fault {
         Fault {

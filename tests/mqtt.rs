@@ -18,7 +18,7 @@ use vedette::hub::{Hub, Registration};
 use vedette::model::{DataType, Quality, Sample, Status, TagName, TagSpec, Value};
 use vedette::mqtt::sparkplug::proto::payload::{Metric, metric, property_value};
 use vedette::mqtt::sparkplug::proto::{DataType as Type, Payload};
-use vedette::sinks::mqtt::{Setup, run};
+use vedette::sinks::mqtt::{self, Setup, run};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -113,12 +113,13 @@ impl Host {
         Self { client, seen, _tasks: tasks }
     }
 
-    /// The next message of this kind, among others perhaps.
+    /// The next message of this kind, among others perhaps; of a device if the kind is one of a device.
     async fn next(&mut self, kind: &str) -> Payload {
+        let device = if kind.starts_with('D') { "/line" } else { "" };
         let next = async {
             loop {
                 let (topic, payload) = self.seen.recv().await.expect("the host is connected");
-                if topic == format!("spBv1.0/Plant 1/{kind}/press-4") {
+                if topic == format!("spBv1.0/Plant 1/{kind}/press-4{device}") {
                     return payload;
                 }
             }
@@ -126,7 +127,12 @@ impl Host {
         tokio::time::timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("no {kind} came"))
     }
 
+    /// To the node.
     async fn command(&self, name: &str, datatype: Type, value: metric::Value) {
+        self.send("spBv1.0/Plant 1/NCMD/press-4", name, datatype, value).await;
+    }
+
+    async fn send(&self, topic: &str, name: &str, datatype: Type, value: metric::Value) {
         let metric = Metric {
             name: Some(name.into()),
             datatype: Some(datatype as u32),
@@ -135,7 +141,7 @@ impl Host {
         };
         let payload = Payload { metrics: vec![metric], ..Payload::default() }.encode_to_vec();
         let options = rumqttc::PublishOptions::at_least_once();
-        self.client.publish("spBv1.0/Plant 1/NCMD/press-4", payload, options).await.unwrap();
+        self.client.publish(topic, payload, options).await.unwrap();
     }
 }
 
@@ -174,6 +180,8 @@ impl Device {
             config: toml::from_str(&config).unwrap(),
             device_name: "press/4".into(),
             data_dir: data_dir.path().to_owned(),
+            store: None,
+            status: mqtt::Status::register(&hub).unwrap(),
         });
         let tasks = Tasks::new("device");
         let of_task = hub.clone();
@@ -208,41 +216,46 @@ async fn from_birth_to_death() {
     assert_eq!((birth.seq, bd_seq(&birth)), (Some(0), 0));
     let metrics = by_name(&birth);
     assert_eq!(metrics["Node Control/Rebirth"].value, Some(metric::Value::BooleanValue(false)));
-    assert_eq!(metrics["line/speed"].datatype, Some(Type::Double as u32));
-    assert!(metrics["line/speed"].is_null(), "no value yet");
+    let birth = host.next("DBIRTH").await;
+    let metrics = by_name(&birth);
+    assert_eq!((birth.seq, metrics["speed"].datatype), (Some(1), Some(Type::Double as u32)));
+    assert!(metrics["speed"].is_null(), "no value yet");
 
     device.publish(0, Value::Double(12.5));
     device.publish(0, Value::Double(12.5));
     device.publish(0, Value::Double(13.0));
-    let data = host.next("NDATA").await;
+    let data = host.next("DDATA").await;
     let values: Vec<_> = data.metrics.iter().map(|metric| metric.value.clone()).collect();
     assert_eq!(values, [Some(metric::Value::DoubleValue(12.5)), Some(metric::Value::DoubleValue(13.0))]);
-    assert_eq!(data.seq, Some(1));
+    assert_eq!(data.seq, Some(2));
 
     device.hub.degrade(&device.source.tags()[..1], &Quality::new(Status::BAD_NOT_CONNECTED, "cable"));
-    let data = host.next("NDATA").await;
+    let data = host.next("DDATA").await;
     let properties = data.metrics[0].properties.clone().unwrap();
     assert_eq!(properties.keys, ["Quality", "Reason"]);
     assert_eq!(properties.values[0].value, Some(property_value::Value::IntValue(0)));
 
-    host.command("line/limit", Type::Int16, metric::Value::IntValue(-7i32 as u32)).await;
+    let limit = metric::Value::IntValue(-7i32 as u32);
+    host.send("spBv1.0/Plant 1/DCMD/press-4/line", "limit", Type::Int16, limit).await;
     let request = tokio::time::timeout(PATIENCE, device.source.next_write()).await.unwrap();
     assert_eq!(request.value, Value::Int16(-7));
     device.publish(1, request.value.clone());
     request.reply.send(Ok(())).unwrap();
-    let data = host.next("NDATA").await;
-    assert_eq!(by_name(&data)["line/limit"].value, Some(metric::Value::IntValue(-7i32 as u32)));
+    let data = host.next("DDATA").await;
+    assert_eq!(by_name(&data)["limit"].value, Some(metric::Value::IntValue(-7i32 as u32)));
 
     host.command("Node Control/Rebirth", Type::Boolean, metric::Value::BooleanValue(true)).await;
     let again = host.next("NBIRTH").await;
     assert_eq!((again.seq, bd_seq(&again)), (Some(0), 0));
-    assert_eq!(by_name(&again)["line/limit"].value, Some(metric::Value::IntValue(-7i32 as u32)));
+    let again = host.next("DBIRTH").await;
+    assert_eq!(by_name(&again)["limit"].value, Some(metric::Value::IntValue(-7i32 as u32)));
 
     let spec = TagSpec::new(TagName::new("more").unwrap(), DataType::Boolean);
     let _more = device.hub.register("more", vec![spec]).unwrap();
     assert!(by_name(&host.next("NBIRTH").await).contains_key("more"));
 
     device.tasks.stop(Duration::from_secs(5)).await;
+    assert!(host.next("DDEATH").await.metrics.is_empty());
     let death = host.next("NDEATH").await;
     assert_eq!((death.seq, bd_seq(&death), death.metrics.len()), (None, 0, 1));
     // DISCONNECT with reason 0x04 makes the broker send the will as well.
@@ -267,7 +280,7 @@ async fn a_broker_that_dies_finds_the_device_again() {
     let birth = host.next("NBIRTH").await;
     let number = bd_seq(&birth);
     assert!(number >= 1, "a new CONNECT");
-    assert_eq!(by_name(&birth)["line/speed"].value, Some(metric::Value::DoubleValue(1.0)));
+    assert_eq!(by_name(&host.next("DBIRTH").await)["speed"].value, Some(metric::Value::DoubleValue(1.0)));
     let kept = std::fs::read_to_string(device.data_dir.path().join("mqtt/bdseq")).unwrap();
     assert_eq!(kept.trim().parse(), Ok(number));
     device.tasks.stop(Duration::from_secs(5)).await;

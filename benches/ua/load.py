@@ -22,6 +22,8 @@ NODES = [f"ns=2;s=Tags/load/waves/{wave}" for wave in range(1, TAGS + 1)]
 CLIENTS = 10
 SESSIONS = 100
 INTERVAL_MS = 100
+# Seconds between two tokens of a secure channel; servers give them lifetimes of minutes.
+RENEWAL = 60
 
 CONFIG = f"""
 [device]
@@ -53,9 +55,12 @@ class Client(threading.Thread):
         try:
             for _ in range(3):
                 self.wire.publish()
-            expected = None
+            expected, renewal = None, time.monotonic() + RENEWAL
             while True:
                 published = self.wire.published()
+                if time.monotonic() >= renewal:
+                    self.wire.renew()
+                    renewal += RENEWAL
                 if not published.notifications:
                     self.wire.publish()
                     continue

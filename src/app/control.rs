@@ -143,7 +143,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(path.join(SOCKET)).unwrap());
 
         let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
-        let mut reloads = hub.reloads();
+        let mut demands = hub.demands();
         let control = Arc::new(Control::listen(&path).unwrap());
         assert!(Control::listen(&path).is_err(), "one is enough");
         let served = control.clone();
@@ -164,8 +164,8 @@ mod tests {
 
         let asked = path.clone();
         let caller = tokio::task::spawn_blocking(move || (ask_to_reload(&asked), ask_to_reload(&asked)));
-        reloads.recv().await.unwrap().reply.send(Ok("demo added".into())).unwrap();
-        reloads.recv().await.unwrap().reply.send(Err("x.toml:1: no".into())).unwrap();
+        demands.recv().await.unwrap().reply.send(Ok("demo added".into())).unwrap();
+        demands.recv().await.unwrap().reply.send(Err("x.toml:1: no".into())).unwrap();
         let (first, second) = caller.await.unwrap();
         assert_eq!(first.unwrap(), "demo added");
         assert!(matches!(second, Err(AskError::Refused(why)) if why == "x.toml:1: no"));

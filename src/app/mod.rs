@@ -1,36 +1,53 @@
 //! The wiring: every task, every channel, the order of start and stop, and what a new configuration changes.
 //!
+//!     commit    a configuration that was on trial when the program ended is rolled back, before anything is read
 //!     plan      configuration, data folder      a fault here is exit code 2, nothing has started
 //!     running   what runs of it, part by part
+//!     report    the tags device/..., always there; boot finds out why the program runs again
 //!     control   `vedette reload`, which becomes Hub::reload
-//!     reload    SIGHUP, or Hub::reload: a plan again; a fault and the old one keeps running, else the difference is made
+//!     steward   SIGHUP, or what comes through the hub: a plan again; a fault and the old one keeps running, else the
+//!               difference is made; a configuration on trial (commit); a blink (identify), another log, a reboot
+//!     simulate  many uplinks in one process, for `vedette fleet simulate`
 //!
 //! Nothing here can end the process after the start: a lost device, a broker that is away, a fault inside a protocol
 //! crate are each the business of the task that meets it, and a configuration that is wrong is refused with its reason.
 //!
 //! The file is not watched: an editor that saves twice, or a person who is not done yet, must change nothing.
 
-mod control;
 mod plan;
 mod running;
+mod steward;
+
+mod boot;
+mod commit;
+mod control;
+mod identify;
+mod report;
+mod simulate;
 mod version;
 
 use crate::base::{self, Clock, Tasks, logs};
 use crate::cameras::CameraConfig;
 use crate::config::{self, Fault, Faults};
-use crate::hub::{Hub, Reload};
+use crate::hub::{DeviceRequest, Hub, News};
 use crate::model::EventKind;
 use crate::opcua::trust;
 use crate::sinks::ua_server;
+use boot::Run;
+use commit::{Files, Recovered};
 use control::Control;
 pub use control::{AskError, ask_to_reload};
 use plan::Plan;
-use running::{Changed, Running};
+use report::Reporter;
+use running::{Running, shared};
+pub use simulate::{Counts, SimulateError, Simulated, Simulation};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use steward::Steward;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use toml::Spanned;
 use tracing::{info, warn};
 
@@ -60,32 +77,59 @@ pub enum StartError {
 }
 
 /// Runs the appliance until SIGINT or SIGTERM.
-pub async fn run(options: Options) -> Result<(), StartError> {
+pub async fn run(mut options: Options) -> Result<(), StartError> {
+    let recovered = Files::of(&options.config).recover(&options.config);
+    if let Some(Recovered { config, .. }) = &recovered {
+        options.config.clone_from(config);
+    }
     let plan = prepare(&options)?;
     let mut end = End::listen().map_err(StartError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
 
     let clock = Clock::real();
     let hub = Hub::new(clock.clone());
-    let mut reloads = hub.reloads();
+    let mut demands = hub.demands();
     let (name, data_dir) = (plan.device.name.clone(), plan.data_dir.clone());
-    let mut running = Running::start(plan, options, hub.clone(), &clock)?;
+    let this_run = Run::begin(&data_dir, Path::new("/"));
+    // Before what runs, so that all see these tags from the start.
+    let (facts, shown) = watch::channel(plan.facts(hub.now()));
+    let reporter = Reporter::register(&hub, &data_dir, this_run.reason, shown);
+    let reporter = reporter.map_err(|error| StartError::Register(error.to_string()))?;
+    let running = Running::start(plan, options.clone(), hub.clone(), &clock)?;
+    let reporting = report(reporter);
     let control = listen_to_the_shell(&data_dir, &hub);
+    let mut steward = Steward::new(hub.clone(), running, options, facts);
     hub.raise(EventKind::ConfigurationApplied, "configuration", "The configuration was applied at start");
     version::note(&data_dir, &hub);
+    if let Some(recovered) = recovered {
+        tell(recovered, &hub);
+    }
     base::notify_ready();
-    info!(device = %name, version = env!("CARGO_PKG_VERSION"), "Vedette is up.");
+    info!(device = %name, version = env!("CARGO_PKG_VERSION"), boot = this_run.reason, "Vedette is up.");
 
+    enum Next {
+        Reload,
+        Demand(DeviceRequest),
+        Due,
+    }
     loop {
-        let request = tokio::select! {
+        let next = tokio::select! {
             () = end.asked() => break,
-            _ = hangup.recv() => None,
-            Some(request) = reloads.recv() => Some(request),
+            _ = hangup.recv() => Next::Reload,
+            Some(request) = demands.recv() => Next::Demand(request),
+            () = steward.due() => Next::Due,
         };
         base::notify_reloading();
+        let work = async {
+            match next {
+                Next::Reload => steward.reload(None).await,
+                Next::Demand(request) => steward.answer(request).await,
+                Next::Due => steward.do_due().await,
+            }
+        };
         // Whoever wants it to stop does not wait for a change.
         let is_stopped = tokio::select! {
-            () = reload(&mut running, &hub, request) => false,
+            () = work => false,
             () = end.asked() => true,
         };
         if is_stopped {
@@ -96,8 +140,30 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     info!("Stopping.");
     base::notify_stopping();
     control.stop(CONTROL_STOP).await;
-    running.stop().await;
+    reporting.stop(CONTROL_STOP).await;
+    steward.stop().await;
+    this_run.end();
     Ok(())
+}
+
+/// What became of a configuration that was on trial when the program ended.
+fn tell(recovered: Recovered, hub: &Hub) {
+    let Recovered { address, sentence, .. } = recovered;
+    warn!("At this start {sentence}.");
+    hub.raise(EventKind::ConfigurationRefused, "configuration", sentence.as_str());
+    if let Some(address) = address {
+        hub.report(address, News::Failed(format!("not confirmed; {sentence}")));
+    }
+}
+
+fn report(reporter: Reporter) -> Tasks {
+    let tasks = Tasks::new("device");
+    let reporter = shared(reporter);
+    tasks.spawn("device", move |stop| {
+        let reporter = reporter.clone();
+        async move { reporter.lock().await.run(&stop).await }
+    });
+    tasks
 }
 
 /// How long a caller that waits for an answer can hold up the end.
@@ -135,37 +201,6 @@ impl End {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-/// Applies the configuration as it is now in its file, and says so: in the log, as an event, and to who asked.
-async fn reload(running: &mut Running, hub: &Hub, request: Option<Reload>) {
-    let outcome = running.change().await;
-    let answer = match &outcome {
-        Ok(Some(Changed { summary, .. })) => {
-            info!(%summary, "Applied the new configuration.");
-            hub.raise(EventKind::ConfigurationApplied, "configuration", format!("Applied: {summary}"));
-            Ok(summary.clone())
-        }
-        Ok(None) => {
-            info!("Nothing in the configuration has changed.");
-            Ok("nothing in the configuration has changed".to_owned())
-        }
-        Err(faults) => {
-            for fault in &faults.0 {
-                warn!("{fault}.");
-            }
-            warn!("Refused the new configuration; the last good one keeps running.");
-            hub.raise(EventKind::ConfigurationRefused, "configuration", faults.to_string());
-            Err(faults.to_string())
-        }
-    };
-    if let Some(request) = request {
-        // Whoever asked may have given up.
-        let _ = request.reply.send(answer);
-    }
-    if let Ok(Some(changed)) = outcome {
-        running.finish(changed).await;
     }
 }
 

@@ -6,10 +6,13 @@
 //! and not after the old configuration has been given up.
 
 use super::Options;
+use super::commit::hash;
+use super::report::Facts;
 use crate::base::{Clock, logs};
 use crate::cameras::{self, CameraConfig};
 use crate::config::{self, Config, Device, Fault, Faults, Source};
 use crate::hub::Hub;
+use crate::model::Timestamp;
 use crate::sinks::history::Recorder;
 use crate::sinks::{mqtt, ua_server};
 use crate::sources::{Place, Table};
@@ -39,7 +42,15 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn load(options: &Options) -> Result<Self, Faults> {
-        let (config, source) = config::load(&options.config)?;
+        Self::of(options, config::load(&options.config)?)
+    }
+
+    /// Of a text that is not in the file yet.
+    pub(super) fn of_text(options: &Options, text: String) -> Result<Self, Faults> {
+        Self::of(options, config::parse(&options.config, text)?)
+    }
+
+    fn of(options: &Options, (config, source): (Config, Source)) -> Result<Self, Faults> {
         let warnings = config.warnings(&source);
         let tables = config.sources();
         let Config { device, ua_server, mqtt, store, history, cameras, camera, .. } = config;
@@ -80,6 +91,20 @@ impl Plan {
             missing,
             warnings,
         })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.source.text()
+    }
+
+    pub(super) fn facts(&self, applied: Timestamp) -> Facts {
+        Facts {
+            hash: hash(self.text()),
+            applied,
+            pending_until: None,
+            mqtt_certificate: self.mqtt.as_ref().and_then(|mqtt| mqtt.client_cert_file.clone()),
+            has_ua_server: self.ua_server.is_some(),
+        }
     }
 
     pub(super) fn place(&self) -> Place {

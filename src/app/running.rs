@@ -9,14 +9,16 @@
 //! last, because whoever asked for the change may have asked through it.
 
 use super::plan::Plan;
+use super::report::Facts;
 use super::{Options, StartError};
 use crate::base::{Clock, Selection, Tasks, logs};
 use crate::cameras::{self, Cameras};
 use crate::config::Faults;
 use crate::hub::Hub;
-use crate::model::EventKind;
+use crate::model::{EventKind, Timestamp};
 use crate::sinks::history::{Recorder, RecorderError, Wanted};
-use crate::sinks::{mqtt, ua_server};
+use crate::sinks::mqtt::{self, Status, StatusError};
+use crate::sinks::ua_server;
 use crate::sources::{SourceError, Table};
 use crate::store::{History, Store};
 use futures_util::future::join_all;
@@ -85,10 +87,12 @@ impl Running {
         let sources: Vec<(String, Starter)> =
             sources.collect::<Result<_, SourceError>>().map_err(|error| failed(&error))?;
         let recording = wanted.map(|wanted| record(wanted, None, &hub)).transpose().map_err(|error| failed(&error))?;
+        let store = recording.as_ref().map(|recording| recording.wanted.store.clone());
+        let mqtt = uplink(&plan, store, &hub).map_err(|error| failed(&error))?;
 
         Ok(Self {
             ua_server: setup.map(|setup| serve(setup, &hub)),
-            mqtt: uplink(&plan, &hub),
+            mqtt,
             recording,
             sources: sources.into_iter().map(|(label, start)| (label, start())).collect(),
             cameras,
@@ -138,9 +142,14 @@ impl Running {
             problems.extend(self.change_recording(wanted, is_store_other).await);
         }
         if is_uplink_other {
-            self.mqtt = uplink(&self.plan, &self.hub);
+            let store = self.recording.as_ref().map(|recording| recording.wanted.store.clone());
+            self.mqtt = uplink(&self.plan, store, &self.hub).unwrap_or_else(|error| {
+                problems.push(format!("[mqtt]: {error}"));
+                None
+            });
             if self.mqtt.is_none() {
                 self.hub.end_conditions("mqtt");
+                self.hub.retire();
             }
         }
         let mut summary = changes.join(", ");
@@ -149,6 +158,24 @@ impl Running {
             summary = format!("{summary}; but: {problem}");
         }
         Ok(Some(Changed { summary, ua_server }))
+    }
+
+    /// Of the configuration that runs.
+    pub(super) fn text(&self) -> &str {
+        self.plan.text()
+    }
+
+    pub(super) fn facts(&self, applied: Timestamp) -> Facts {
+        self.plan.facts(applied)
+    }
+
+    pub(super) fn led(&self) -> Option<&str> {
+        self.plan.device.led.as_deref()
+    }
+
+    /// As it was said on the command line, or in the configuration.
+    pub(super) fn log_filter(&self) -> Option<&str> {
+        self.options.log.as_deref().or(self.plan.device.log.as_deref())
     }
 
     /// What is left of a change, after it was answered.
@@ -398,15 +425,19 @@ fn record(wanted: Wanted, store: Option<Tasks>, hub: &Hub) -> Result<Recording, 
     Ok(Recording { wanted, recorder, store })
 }
 
-fn uplink(plan: &Plan, hub: &Hub) -> Option<Tasks> {
+/// With its tags registered.
+fn uplink(plan: &Plan, store: Option<Store>, hub: &Hub) -> Result<Option<Tasks>, StatusError> {
+    let Some(config) = plan.mqtt.clone() else { return Ok(None) };
     let setup = Arc::new(mqtt::Setup {
-        config: plan.mqtt.clone()?,
+        config,
         device_name: plan.device.name.clone(),
         data_dir: plan.data_dir.clone(),
+        store,
+        status: Status::register(hub)?,
     });
     let (tasks, hub) = (Tasks::new("mqtt"), hub.clone());
     tasks.spawn("mqtt", move |stop| mqtt::run(setup.clone(), hub.clone(), stop));
-    Some(tasks)
+    Ok(Some(tasks))
 }
 
 /// Stops these sources.
@@ -433,7 +464,7 @@ fn source(table: &Table, plan: &Plan, hub: &Hub) -> Result<Starter, SourceError>
 }
 
 /// A source outlives a failure of its task, because its tags are its own: the next run of the task takes it up again.
-fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
+pub(super) fn shared<T>(source: T) -> Arc<tokio::sync::Mutex<T>> {
     Arc::new(tokio::sync::Mutex::new(source))
 }
 

@@ -22,7 +22,8 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     parse(&text).ok_or_else(|| Error::custom(format!("invalid size {text:?}: {way_out}")))
 }
 
-fn parse(text: &str) -> Option<u64> {
+/// The same from a command line.
+pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let (_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim()))?;

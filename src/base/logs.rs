@@ -1,7 +1,13 @@
 //! Logs: sentences on stderr with the data as fields.
 //!
-//! Under systemd (JOURNAL_STREAM is set) without time and colours, because journald adds them.
+//! Under systemd (JOURNAL_STREAM is set) without time and colours, because journald adds them. The last lines are also
+//! kept in memory (`ring.rs`), for whoever asks from afar: [`recent`].
 
+mod ring;
+
+pub use ring::{Level, Line, recent};
+
+use ring::Ring;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use tracing::Subscriber;
@@ -52,7 +58,7 @@ where
 {
     let (filter, handle) = reload::Layer::new(targets);
     // Only a second call in one process can fail, which in tests is harmless.
-    if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
+    if tracing_subscriber::registry().with(filter).with(layer).with(Ring).try_init().is_ok() {
         let _ = FILTER.set(handle);
     }
 }

@@ -3,6 +3,7 @@
 //! - [`clock`]: what time it is; simulated in tests.
 //! - [`backoff`]: how long to wait before trying again.
 //! - [`duration`], [`bytes`]: reading durations and sizes from a configuration.
+//! - [`files`]: writing a file whole or not at all.
 //! - [`tasks`]: named tasks and threads that are restarted when they fail and stopped in order.
 //! - [`interfaces`]: the addresses of this machine.
 //! - [`logs`]: sentences on stderr, for a terminal or for journald.
@@ -13,6 +14,7 @@ pub mod backoff;
 pub mod bytes;
 pub mod clock;
 pub mod duration;
+pub mod files;
 pub mod interfaces;
 pub mod logs;
 pub mod net;

@@ -1,9 +1,11 @@
 //! The command line.
 //!
 //! - the appliance: `run`, `check`, `trust`, `user`, `reload`; its cameras: `cameras`, `snapshot`;
-//! - the tool for any OPC UA server: `browse`, `read`, `write`, `watch`, `plot`, `discover`, `import`, on `remote/`.
+//! - the tool for any OPC UA server: `browse`, `read`, `write`, `watch`, `plot`, `discover`, `import`, on `remote/`;
+//! - the tool for a fleet: `fleet`.
 //!
-//! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started.
+//! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong and nothing was started,
+//! 3 a device of a fleet did not answer in time.
 
 mod cameras;
 mod snapshot;
@@ -12,6 +14,7 @@ mod user;
 
 mod browse;
 mod discover;
+mod fleet;
 mod import;
 mod plot;
 mod read;
@@ -79,6 +82,8 @@ enum Command {
     Discover(discover::Arguments),
     /// Write the configuration that collects the variables below a node of an OPC UA server.
     Import(import::Arguments),
+    /// Watch and steer all devices of an MQTT broker: Sparkplug B, of any make.
+    Fleet(fleet::Arguments),
 }
 
 const DEFAULT_CONFIG: &str = "/etc/vedette/vedette.toml";
@@ -116,11 +121,13 @@ pub fn main() -> ExitCode {
         Command::Plot(arguments) => plot::run(&arguments),
         Command::Discover(arguments) => discover::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Fleet(arguments) => fleet::run(&arguments),
     }
 }
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
+const UNANSWERED: u8 = 3;
 
 /// The UA crate's decoder calls itself up to once for each byte of a request that is nested on purpose (docs/upstream.md),
 /// and each call takes up to 704 bytes: this is enough for 256 KiB, the default of `[ua_server.limits] request_bytes`.

@@ -1,12 +1,12 @@
-//! Values as text for people, and as JSON for scripts.
+//! Values as text for people. As JSON, for scripts, they are as everywhere: [`crate::opcua::json`].
 //!
 //! Everything that comes from a server may hold anything, also what would make a terminal misbehave: text is shown with
 //! control characters written out. For people long things are cut, and it is said how much there is; JSON has all of it.
 
-use crate::model::{Array, Body, DataType, Identifier, NodeId, QualifiedName, Status, Structure, Timestamp, Value};
-use crate::opcua::{self, status_code};
-use base64ct::{Base64, Encoding};
-use serde_json::{Value as Json, json};
+use crate::model::{Array, Body, DataType, QualifiedName, Structure, Value};
+use crate::opcua;
+use crate::opcua::json::guid;
+pub(super) use crate::opcua::json::{json, node_id, status, time};
 use std::fmt::Write as _;
 
 /// How much of a value people want to see.
@@ -231,121 +231,11 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// The standard's name, and what its info bits say.
-pub(super) fn status(status: Status) -> String {
-    // The UA crate calls what the standard does not have Invalid.
-    match status_code(status).to_string() {
-        name if name.starts_with("Invalid") => format!("0x{:08X}", status.0),
-        name => name,
-    }
-}
-
 pub(super) fn qualified_name(name: &QualifiedName) -> String {
     let text = printable(name.name.as_deref().unwrap_or_default());
     match name.namespace {
         0 => text,
         namespace => format!("{namespace}:{text}"),
-    }
-}
-
-/// `ns=2;s=Line 1`, `i=85`; as OPC 10000-6, 5.3.1.10 writes it.
-pub(super) fn node_id(id: &NodeId) -> String {
-    let identifier = match &id.identifier {
-        Identifier::Numeric(v) => format!("i={v}"),
-        Identifier::String(v) => format!("s={}", v.as_deref().unwrap_or_default()),
-        Identifier::Guid(v) => format!("g={}", guid(v)),
-        Identifier::Opaque(v) => format!("b={}", Base64::encode_string(v.as_deref().unwrap_or_default())),
-    };
-    match id.namespace {
-        0 => identifier,
-        namespace => format!("ns={namespace};{identifier}"),
-    }
-}
-
-fn guid(bytes: &[u8; 16]) -> String {
-    let mut text = String::new();
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-/// For scripts: numbers are numbers, what JSON has no number for is a string, ByteStrings are base64.
-pub(super) fn json(value: &Value) -> Json {
-    match value {
-        Value::Empty | Value::String(None) | Value::XmlElement(None) | Value::ByteString(None) => Json::Null,
-        Value::Boolean(v) => json!(v),
-        Value::SByte(v) => json!(v),
-        Value::Byte(v) => json!(v),
-        Value::Int16(v) => json!(v),
-        Value::UInt16(v) => json!(v),
-        Value::Int32(v) => json!(v),
-        Value::UInt32(v) => json!(v),
-        Value::Int64(v) => json!(v),
-        Value::UInt64(v) => json!(v),
-        // The shortest decimal of a Float, not that of the Double it would become.
-        Value::Float(v) => v.to_string().parse::<f64>().ok().map_or(Json::Null, double),
-        Value::Double(v) => double(*v),
-        Value::String(Some(v)) | Value::XmlElement(Some(v)) => json!(v.as_ref()),
-        Value::DateTime(v) => json!(time(*v)),
-        Value::ByteString(Some(v)) => json!(Base64::encode_string(v)),
-        Value::NodeId(v) => json!(node_id(v)),
-        Value::QualifiedName(v) => json!(match v.namespace {
-            0 => v.name.as_deref().unwrap_or_default().to_owned(),
-            namespace => format!("{namespace}:{}", v.name.as_deref().unwrap_or_default()),
-        }),
-        Value::LocalizedText(v) => json!(v.text.as_deref()),
-        Value::StatusCode(v) => json!(status(*v)),
-        Value::Guid(v) => json!(guid(v)),
-        Value::Structure(v) => {
-            let body = match &v.body {
-                Body::None => Json::Null,
-                Body::Binary(body) => json!(Base64::encode_string(body)),
-                Body::Xml(body) => json!(body.as_ref()),
-            };
-            json!({ "encoding": node_id(&v.encoding), "body": body })
-        }
-        Value::Variant(v) => json(v),
-        Value::DataValue(v) => v.value.as_ref().map_or(Json::Null, json),
-        Value::ExpandedNodeId(_) | Value::DiagnosticInfo(_) => json!(self::value(value, Much::ALL)),
-        Value::Array(v) => match v.dimensions().filter(|dimensions| dimensions.len() > 1) {
-            Some(dimensions) => json_nested(v.values(), dimensions),
-            None => v.values().iter().map(json).collect(),
-        },
-    }
-}
-
-fn json_nested(values: &[Value], dimensions: &[u32]) -> Json {
-    match dimensions.split_first() {
-        Some((&outer, inner)) if !inner.is_empty() && outer > 0 => {
-            let step = (values.len() / outer as usize).max(1);
-            Json::Array(values.chunks(step).map(|part| json_nested(part, inner)).collect())
-        }
-        _ => values.iter().map(json).collect(),
-    }
-}
-
-/// JSON has no infinity.
-fn double(number: f64) -> Json {
-    match serde_json::Number::from_f64(number) {
-        Some(number) => Json::Number(number),
-        None if number.is_nan() => json!("NaN"),
-        None if number > 0.0 => json!("Infinity"),
-        None => json!("-Infinity"),
-    }
-}
-
-/// RFC 3339 to 100 ns, which is all that OPC UA has.
-pub(super) fn time(time: Timestamp) -> String {
-    let to_milli = time.to_string();
-    let rest = time.ticks().rem_euclid(10_000);
-    match to_milli.strip_suffix('Z') {
-        Some(front) if rest != 0 => format!("{front}{rest:04}Z"),
-        _ => to_milli,
     }
 }
 
@@ -357,7 +247,7 @@ pub(super) fn type_names() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use serde_json::{Value as Json, json};
 
     fn numbers(values: impl IntoIterator<Item = i32>, dimensions: Option<Vec<u32>>) -> Value {
         let values: Vec<_> = values.into_iter().map(Value::Int32).collect();
@@ -395,9 +285,7 @@ mod tests {
     #[test]
     fn empty_dimensions_divide_by_nothing() {
         for dimensions in [vec![0, 3], vec![3, 0], vec![0]] {
-            let empty = numbers([], Some(dimensions.clone()));
-            assert!(value(&empty, Much::ALL).starts_with('['), "{dimensions:?}");
-            assert!(json(&empty).is_array(), "{dimensions:?}");
+            assert!(value(&numbers([], Some(dimensions.clone())), Much::ALL).starts_with('['), "{dimensions:?}");
         }
     }
 
@@ -410,37 +298,5 @@ mod tests {
         // Broken ones are still pictures, of no known size.
         assert_eq!(picture(b"\xFF\xD8\xFF\xE0\xFF"), Some(("JPEG", None)));
         assert_eq!(picture(b"\xFF\xD8\xFF\xE0\0\0\0\0"), Some(("JPEG", None)));
-    }
-
-    #[test]
-    fn scripts_read_json() {
-        assert_eq!(json(&Value::Float(0.1)), json!(0.1));
-        assert_eq!(json(&Value::UInt64(u64::MAX)), json!(u64::MAX));
-        assert_eq!(json(&Value::Double(f64::NEG_INFINITY)), json!("-Infinity"));
-        assert_eq!(json(&Value::bytes(*b"abc")), json!("YWJj"));
-        assert_eq!(json(&numbers(0..6, Some(vec![3, 2]))), json!([[0, 1], [2, 3], [4, 5]]));
-        assert_eq!(json(&Value::StatusCode(Status::BAD_NODE_ID_UNKNOWN)), json!("BadNodeIdUnknown"));
-    }
-
-    #[test]
-    fn ids_are_written_as_the_standard_has_it() {
-        let id = |namespace, identifier| node_id(&NodeId { namespace, identifier });
-        assert_eq!(id(0, Identifier::Numeric(85)), "i=85");
-        assert_eq!(id(2, Identifier::String(Some(Arc::from("a;b")))), "ns=2;s=a;b");
-        assert_eq!(id(1, Identifier::Opaque(Some(Arc::from(&b"abc"[..])))), "ns=1;b=YWJj");
-        let guid = [0x09, 0x08, 0x7e, 0x75, 0x8e, 0x5e, 0x49, 0x9b, 0x95, 0x4f, 0xf2, 0xa9, 0x60, 0x3d, 0xb2, 0x8a];
-        assert_eq!(id(1, Identifier::Guid(guid)), "ns=1;g=09087e75-8e5e-499b-954f-f2a9603db28a");
-    }
-
-    #[test]
-    fn times_have_all_their_digits() {
-        assert_eq!(time(Timestamp::from_ticks(12_345_678)), "1970-01-01T00:00:01.2345678Z");
-        assert_eq!(time(Timestamp::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
-    }
-
-    #[test]
-    fn unknown_codes_are_numbers() {
-        assert_eq!(status(Status(0x8034_0000)), "BadNodeIdUnknown");
-        assert_eq!(status(Status(0x80FE_0000)), "0x80FE0000");
     }
 }

@@ -1,49 +1,151 @@
-//! What the device is asked to do by somebody who may: to read its configuration anew.
+//! What the device itself is asked to do by somebody who may: to read its configuration anew, to try another one, to
+//! reboot, to show where it is.
 //!
-//! The hub carries the request from the sink that took it to whoever said [`Hub::reloads`], once, at start. It is answered
-//! once, with a sentence for people; until somebody takes requests, or when nobody answers in time, that is said instead.
+//!     sink ── ask(Demand) ──► whoever took Hub::demands, once, at start (the app)
+//!       ▲        one answer, a sentence for people ◄──┘   │
+//!       └── next_report ◄── the last 16 ◄── report ───────┘  how a trial goes on that outlives whoever asked for it
+//!
+//! Until somebody takes demands, or when nobody answers in time, that is said instead. A configuration on trial may end
+//! the connection through which it came, the sink that took it, or the process: its further answers are reports, with an
+//! address that only the sink understands, and wait here until a sink fetches them.
 
 use super::{Hub, lock};
+use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 /// People who press twice wait for the first.
 const PENDING: usize = 4;
-/// How long a reload may take.
+/// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// A trial has three at most, and there is one at a time. When full the oldest goes.
+const REPORTS: usize = 16;
 
-/// A sentence: what was applied, or why nothing was.
+/// A sentence: what was done, or why nothing was.
 pub type Outcome = Result<String, String>;
 
-/// A request to read the configuration anew. Dropping it unanswered counts as a refusal.
+/// What the device is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Demand {
+    /// To read the configuration anew.
+    Reload,
+    /// To try a configuration, and to go back to the one before unless it is confirmed. The answer says whether the trial
+    /// began; how it goes on is said by reports.
+    Apply(Apply),
+    /// Somebody who came through to the device at `heard` confirms the trial of this name.
+    Confirm {
+        id: String,
+        heard: Instant,
+    },
+    /// The text of the configuration that runs, without its secrets.
+    Configuration,
+    Reboot,
+    /// To blink.
+    Identify {
+        lasts: Duration,
+    },
+    /// To log by another filter, for ever or for so long.
+    Log {
+        filter: String,
+        lasts: Option<Duration>,
+    },
+    /// To install other firmware.
+    Update {
+        url: String,
+        sha256: String,
+        version: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Apply {
+    /// What the confirmation names.
+    pub id: String,
+    pub toml: String,
+    pub confirm_within: Duration,
+    /// Where reports go; only who asks understands it.
+    pub address: String,
+}
+
+/// A demand on its way. Dropping it unanswered counts as a refusal.
 #[derive(Debug)]
-pub struct Reload {
+pub struct DeviceRequest {
+    pub demand: Demand,
     pub reply: oneshot::Sender<Outcome>,
 }
 
+/// How a trial goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub address: String,
+    pub news: News,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    Progress(String),
+    Done(String),
+    Failed(String),
+}
+
+#[derive(Default)]
+pub(super) struct Desk {
+    taker: Mutex<Option<mpsc::Sender<DeviceRequest>>>,
+    reports: Mutex<VecDeque<Report>>,
+    is_news: Notify,
+}
+
 impl Hub {
-    /// Requests to reload come here from now on, and no longer to whoever took them before.
-    pub fn reloads(&self) -> mpsc::Receiver<Reload> {
+    /// Demands come here from now on, and no longer to whoever took them before.
+    pub fn demands(&self) -> mpsc::Receiver<DeviceRequest> {
         let (sender, receiver) = mpsc::channel(PENDING);
-        *lock(&self.0.reloads) = Some(sender);
+        *lock(&self.0.desk.taker) = Some(sender);
         receiver
     }
 
     /// Asks for the configuration to be read anew and applied.
     pub async fn reload(&self) -> Outcome {
-        let taker = lock(&self.0.reloads).clone();
+        self.ask(Demand::Reload).await
+    }
+
+    /// Asks the device for something, and waits for the answer.
+    pub async fn ask(&self, demand: Demand) -> Outcome {
+        let taker = lock(&self.0.desk.taker).clone();
         let Some(taker) = taker else {
-            return Err("this device cannot reload its configuration while it runs; restart it".into());
+            return Err("this device takes no commands about itself while it runs; restart it".into());
         };
-        let gone = |_| "whoever reloads the configuration has ended".to_owned();
+        let gone = |_| "whoever does this has ended".to_owned();
         let (reply, answer) = oneshot::channel();
         let exchange = async {
-            taker.send(Reload { reply }).await.map_err(|_| gone(()))?;
+            taker.send(DeviceRequest { demand, reply }).await.map_err(|_| gone(()))?;
             answer.await.map_err(|_| gone(()))?
         };
         match tokio::time::timeout(TIMEOUT, exchange).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("the reload did not end within {} s", TIMEOUT.as_secs())),
+            Err(_) => Err(format!("it did not end within {} s", TIMEOUT.as_secs())),
+        }
+    }
+
+    /// Says how a trial goes on.
+    pub fn report(&self, address: impl Into<String>, news: News) {
+        let mut reports = lock(&self.0.desk.reports);
+        if reports.len() == REPORTS {
+            reports.pop_front();
+        }
+        reports.push_back(Report { address: address.into(), news });
+        drop(reports);
+        self.0.desk.is_news.notify_one();
+    }
+
+    /// The oldest report that nobody has fetched. Cancel safe.
+    pub async fn next_report(&self) -> Report {
+        loop {
+            if let Some(report) = lock(&self.0.desk.reports).pop_front() {
+                return report;
+            }
+            self.0.desk.is_news.notified().await;
         }
     }
 }
@@ -54,22 +156,37 @@ mod tests {
     use crate::base::Clock;
 
     #[tokio::test(start_paused = true)]
-    async fn a_reload_is_answered_by_who_takes_it_and_refused_by_nobody() {
+    async fn a_demand_is_answered_by_who_takes_it_and_refused_by_nobody() {
         let hub = Hub::new(Clock::real());
-        assert!(hub.reload().await.unwrap_err().contains("cannot reload"));
-        let mut reloads = hub.reloads();
+        assert!(hub.reload().await.unwrap_err().contains("takes no commands"));
+        let mut demands = hub.demands();
         let answer = async {
-            reloads.recv().await.unwrap().reply.send(Ok("nothing changed".into())).unwrap();
-            drop(reloads.recv().await.unwrap());
-            let silent = reloads.recv().await.unwrap();
+            let first = demands.recv().await.unwrap();
+            assert_eq!(first.demand, Demand::Reload);
+            first.reply.send(Ok("nothing changed".into())).unwrap();
+            drop(demands.recv().await.unwrap());
+            let silent = demands.recv().await.unwrap();
             tokio::time::sleep(TIMEOUT * 2).await;
             drop(silent);
         };
         let ask = async {
             assert_eq!(hub.reload().await, Ok("nothing changed".into()));
-            assert!(hub.reload().await.unwrap_err().contains("has ended"));
+            assert!(hub.ask(Demand::Reboot).await.unwrap_err().contains("has ended"));
             assert!(hub.reload().await.unwrap_err().contains("30 s"));
         };
         tokio::join!(answer, ask);
+    }
+
+    #[tokio::test]
+    async fn reports_wait_for_who_fetches_them_and_the_oldest_go() {
+        let hub = Hub::new(Clock::real());
+        for number in 0..REPORTS + 2 {
+            hub.report(number.to_string(), News::Done(String::new()));
+        }
+        for number in 2..REPORTS + 2 {
+            assert_eq!(hub.next_report().await.address, number.to_string());
+        }
+        let (late, ()) = tokio::join!(hub.next_report(), async { hub.report("a", News::Failed("no".into())) });
+        assert_eq!(late.news, News::Failed("no".into()));
     }
 }

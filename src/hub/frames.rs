@@ -278,8 +278,13 @@ impl Camera {
 
     /// A picture of this camera made into another shape. Blocks while it computes.
     pub fn reshape(&self, picture: &Picture, shape: Shape) -> Shot {
+        self.reshape_within(picture, shape, usize::MAX)
+    }
+
+    /// The same, of `limit` bytes at most.
+    pub fn reshape_within(&self, picture: &Picture, shape: Shape, limit: usize) -> Shot {
         let Traits { reshape, max_bytes, .. } = lock(&self.0.state).traits;
-        reshape(picture, shape, max_bytes)
+        reshape(picture, shape, max_bytes.min(limit))
     }
 
     /// Tells the capture thread that its device may have come or gone.

@@ -10,7 +10,8 @@
 //! - [`frames`] is the same for pictures: leased on demand, latest wins.
 //! - [`Hub::raise`] says that something happened; [`Events`] is for those who pass that on, and
 //!   [`Hub::set_condition`] that something is off normal, or no longer.
-//! - [`Hub::reload`] asks whoever took [`Hub::reloads`] to read the configuration anew.
+//! - [`Hub::ask`] asks whoever took [`Hub::demands`] for something that is about the device itself.
+//! - [`Hub::sources`] says which sources there are and which of them are lost.
 //!
 //! Invariants: a publish never waits for a sink. The table's lock is held for the copy of a batch and never across an
 //! await. A tag's samples reach every reader in the order in which they were published. A write is answered once,
@@ -28,18 +29,18 @@ mod latest;
 mod sources;
 mod table;
 
-pub use commands::{Outcome, Reload};
+pub use commands::{Apply, Demand, DeviceRequest, News, Outcome, Report};
 pub use conditions::{Act, ActError};
 pub use events::Events;
 pub use every::Every;
 pub use latest::Latest;
-pub use sources::Running;
+pub use sources::{Running, SourceState};
 pub use table::{RegisterError, Registration, Request, TagChange, WriteRequest};
 
 use crate::base::Clock;
 use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
 use futures_util::future::join_all;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use table::Table;
@@ -76,9 +77,9 @@ struct Inner {
     cameras: RwLock<Vec<frames::Camera>>,
     log: events::Log,
     conditions: Mutex<Vec<conditions::Row>>,
-    /// Sources that are lost, by name.
-    lost: Mutex<BTreeSet<Arc<str>>>,
-    reloads: Mutex<Option<tokio::sync::mpsc::Sender<Reload>>>,
+    sources: Mutex<BTreeMap<Arc<str>, SourceState>>,
+    sources_changed: watch::Sender<u64>,
+    desk: commands::Desk,
 }
 
 impl Hub {
@@ -94,8 +95,9 @@ impl Hub {
             structure: watch::Sender::new(0),
             cameras: RwLock::default(),
             conditions: Mutex::default(),
-            lost: Mutex::default(),
-            reloads: Mutex::default(),
+            sources: Mutex::default(),
+            sources_changed: watch::Sender::new(0),
+            desk: commands::Desk::default(),
         }))
     }
 
@@ -123,12 +125,17 @@ impl Hub {
 
     /// Takes away the tags, cameras and conditions whose owners have ended. Whoever still asks for one of them is told so.
     pub fn retire(&self) {
-        let quality = Quality::new(Status::BAD_NODE_ID_UNKNOWN, "it is not in the configuration any more");
-        let tags = self.write_table().retire();
-        self.degrade(&tags, &quality);
-        let cameras = self.retire_cameras(&quality);
+        self.retire_tags(|_| true);
+        if self.retire_cameras(&gone_from_configuration()) {
+            self.0.structure.send_modify(|count| *count += 1);
+        }
         self.retire_conditions();
-        if cameras || !tags.is_empty() {
+    }
+
+    fn retire_tags(&self, is_one: impl Fn(TagId) -> bool) {
+        let tags = self.write_table().retire(is_one);
+        if !tags.is_empty() {
+            self.degrade(&tags, &gone_from_configuration());
             self.0.structure.send_modify(|count| *count += 1);
         }
     }
@@ -286,6 +293,10 @@ impl Hub {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().expect("no code that holds this lock panics")
+}
+
+fn gone_from_configuration() -> Quality {
+    Quality::new(Status::BAD_NODE_ID_UNKNOWN, "it is not in the configuration any more")
 }
 
 fn gone(spec: &TagSpec) -> Quality {

@@ -1,9 +1,11 @@
-//! Sources that are lost and back: each said once, however often it is noticed.
+//! Sources that are lost and back: each said once, however often it is noticed. And which there are, with the last error
+//! of each, for whoever shows that.
 
 use super::{Hub, lock};
 use crate::base::Stop;
 use crate::model::EventKind;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Held by the task of a source while it runs. If it ends before it was asked to, the source is lost.
 pub struct Running {
@@ -12,17 +14,31 @@ pub struct Running {
     stop: Stop,
 }
 
+/// A source, or a part of one that can be lost by itself, as seen last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceState {
+    pub is_lost: bool,
+    /// Why it was lost last; stays when it is back.
+    pub last_error: Option<Arc<str>>,
+    /// It has a task of its own, and is no part of another.
+    runs: bool,
+}
+
 impl Hub {
     /// A source has lost what it reads, or has ended.
     pub fn source_lost(&self, source: &str, reason: &str) {
-        if lock(&self.0.lost).insert(source.into()) {
+        let was_lost = self.change_source(source, |state| {
+            state.last_error = Some(reason.into());
+            std::mem::replace(&mut state.is_lost, true)
+        });
+        if !was_lost {
             self.raise(EventKind::SourceLost, source, format!("Source {source} is lost: {reason}"));
         }
     }
 
     /// It works (again). The first time is no event.
     pub fn source_back(&self, source: &str) {
-        if lock(&self.0.lost).remove(source) {
+        if self.change_source(source, |state| std::mem::take(&mut state.is_lost)) {
             self.raise(EventKind::SourceBack, source, format!("Source {source} is back"));
         }
     }
@@ -30,16 +46,56 @@ impl Hub {
     /// To be held by the task of a source for as long as it runs.
     pub fn source_runs(&self, source: &str, stop: &Stop) -> Running {
         self.source_back(source);
+        self.change_source(source, |state| state.runs = true);
         Running { hub: self.clone(), source: source.into(), stop: stop.clone() }
+    }
+
+    /// All that were heard of, by name.
+    pub fn sources(&self) -> Vec<(Arc<str>, SourceState)> {
+        lock(&self.0.sources).iter().map(|(name, state)| (name.clone(), state.clone())).collect()
+    }
+
+    /// Those that are lost now, by name, and why.
+    pub fn lost_sources(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let lost = |(name, state): (Arc<str>, SourceState)| {
+            state.is_lost.then(|| (name, state.last_error.unwrap_or_default()))
+        };
+        self.sources().into_iter().filter_map(lost).collect()
+    }
+
+    /// Changes when [`Hub::sources`] does.
+    pub fn sources_changed(&self) -> watch::Receiver<u64> {
+        self.0.sources_changed.subscribe()
+    }
+
+    fn change_source<T>(&self, source: &str, change: impl FnOnce(&mut SourceState) -> T) -> T {
+        let mut sources = lock(&self.0.sources);
+        let before = sources.get(source).cloned();
+        let state = sources.entry(source.into()).or_default();
+        let outcome = change(state);
+        let is_other = before.as_ref() != Some(&*state);
+        drop(sources);
+        if is_other {
+            self.0.sources_changed.send_modify(|count| *count += 1);
+        }
+        outcome
+    }
+
+    /// It was asked to end, with all its parts.
+    fn forget_source(&self, source: &str) {
+        let is_part = |name: &str| name.strip_prefix(source).is_some_and(|rest| rest.starts_with('/'));
+        lock(&self.0.sources).retain(|name, state| !(**name == *source || is_part(name) && !state.runs));
+        self.0.sources_changed.send_modify(|count| *count += 1);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.stop.is_stopped() {
-            let reason = if std::thread::panicking() { "its task failed" } else { "its task ended" };
-            self.hub.source_lost(&self.source, reason);
+        if self.stop.is_stopped() {
+            return self.hub.forget_source(&self.source);
         }
+        let reason = if std::thread::panicking() { "its task failed" } else { "its task ended" };
+        self.hub.source_lost(&self.source, reason);
     }
 }
 
@@ -58,6 +114,10 @@ mod tests {
         hub.recent().into_iter().map(event).collect()
     }
 
+    fn names(hub: &Hub) -> Vec<String> {
+        hub.sources().into_iter().map(|(name, _)| name.to_string()).collect()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_task_that_fails_is_a_source_lost_until_it_runs_again_and_a_stop_is_none() {
         let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
@@ -72,17 +132,39 @@ mod tests {
             }
         });
         tokio::time::sleep(Duration::from_secs(60)).await;
+        let state = hub.sources().pop().unwrap().1;
+        assert_eq!((state.is_lost, state.last_error.as_deref()), (false, Some("its task failed")));
         tasks.stop(Duration::from_secs(1)).await;
         use EventKind::{SourceBack as Back, SourceLost as Lost};
         assert_eq!(kinds(&hub), [Lost, Back, Lost, Back]);
+        assert!(hub.sources().is_empty(), "it is not there any more");
     }
 
     #[test]
-    fn a_loss_is_said_once() {
+    fn a_loss_is_said_once_and_the_newest_reason_is_known() {
         let hub = Hub::new(Clock::real());
         hub.source_back("plc");
+        let mut changed = hub.sources_changed();
         hub.source_lost("plc", "no route to host");
         hub.source_lost("plc", "timeout");
         assert_eq!(kinds(&hub), [EventKind::SourceLost]);
+        assert_eq!(hub.lost_sources(), [("plc".into(), "timeout".into())]);
+        assert!(changed.has_changed().unwrap());
+        changed.mark_unchanged();
+        hub.source_lost("plc", "timeout");
+        assert!(!changed.has_changed().unwrap(), "the same again is no news");
+    }
+
+    #[test]
+    fn what_ends_takes_its_parts_along_but_not_others_of_such_a_name() {
+        let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
+        let stop = tasks.stop_signal();
+        let (plc, other) = (hub.source_runs("plc", &stop), hub.source_runs("plc/other", &stop));
+        hub.source_lost("plc/unit1", "timeout");
+        hub.source_back("plc2");
+        drop(tasks);
+        drop(plc);
+        assert_eq!(names(&hub), ["plc/other", "plc2"]);
+        drop(other);
     }
 }

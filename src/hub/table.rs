@@ -175,11 +175,11 @@ impl Table {
         }
     }
 
-    /// Takes away the tags whose owners have ended.
-    pub(super) fn retire(&mut self) -> Vec<TagId> {
+    /// Takes away those of these tags whose owners have ended.
+    pub(super) fn retire(&mut self, is_one: impl Fn(TagId) -> bool) -> Vec<TagId> {
         self.changes += 1;
         let changes = self.changes;
-        let ended = self.rows.iter_mut().filter(|row| row.state == State::Ended);
+        let ended = self.rows.iter_mut().filter(|row| row.state == State::Ended && is_one(row.current.tag));
         let retire = |row: &mut Row| {
             row.state = State::Retired;
             row.changed = changes;
@@ -285,6 +285,13 @@ impl Registration {
             changed.collect()
         };
         self.hub.announce(&changed, !changed.is_empty());
+    }
+
+    /// Ends, and takes its tags away at once: nobody is to take them over.
+    pub fn retire(self) {
+        let (hub, tags) = (self.hub.clone(), self.tags.clone());
+        drop(self);
+        hub.retire_tags(|tag| tags.contains(&tag));
     }
 
     /// The ids, in the order of the specs.

@@ -22,6 +22,8 @@ pub enum EventKind {
     /// Our own certificate is about to expire.
     CertificateExpires,
     UpdateInstalled,
+    /// Somebody upstream told this device to do something.
+    CommandTaken,
     /// A device that a source collects from says that something happened to it.
     SourceEvent {
         severity: u16,
@@ -34,7 +36,7 @@ impl EventKind {
         use EventKind as Kind;
         match self {
             Kind::CameraConnected | Kind::SourceBack | Kind::UplinkBack | Kind::ConfigurationApplied => 100,
-            Kind::UpdateInstalled => 200,
+            Kind::UpdateInstalled | Kind::CommandTaken => 200,
             Kind::SourceEvent { severity } => severity,
             Kind::LoginRefused | Kind::ClientRefused | Kind::ConfigurationRefused | Kind::CertificateExpires => 500,
             Kind::CameraDisconnected | Kind::CameraNoSignal | Kind::SourceLost | Kind::UplinkLost => 700,

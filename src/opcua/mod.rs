@@ -3,6 +3,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod json;
 pub mod trust;
 pub mod user_certificate;
 mod value;

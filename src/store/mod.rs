@@ -59,6 +59,7 @@ pub use queue::{QueueState, Token};
 pub use record::Record;
 pub use scan::{Direction, Scan};
 pub use tail::{Live, Tail};
+pub use wire::crc32;
 
 use crate::base::{Clock, Stop};
 use crate::model::{Sample, TagName, Timestamp};

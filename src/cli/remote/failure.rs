@@ -11,6 +11,10 @@ pub(in crate::cli) enum Failure {
     Failed(String),
     /// It failed, and that was said already.
     Said,
+    /// Whoever was asked did not answer in time.
+    Silent(String),
+    /// The same, and that was said already.
+    Unanswered,
     /// Whoever read the output wants no more of it.
     BrokenPipe,
 }

@@ -49,6 +49,8 @@ pub(super) fn run<F: Future<Output = Result<(), Failure>> + Send>(work: F) -> Ex
     match outcome {
         Ok(()) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::from(super::FAILED),
+        Err(Failure::Unanswered) => ExitCode::from(super::UNANSWERED),
+        Err(Failure::Silent(what)) => super::complain(super::UNANSWERED, &what),
         Err(Failure::Failed(what)) => super::complain(super::FAILED, &what),
         Err(Failure::Wrong(what)) => super::complain(super::WRONG, &what),
     }

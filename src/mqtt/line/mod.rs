@@ -1,26 +1,35 @@
 //! The line to a broker, and `rumqttc` behind it; nothing outside this folder knows that crate.
 //!
+//!     Dial ──► files, tls ──► socket (TCP, TLS) ──► v5 or v4 (CONNECT, CONNACK) ──► Connection: Client
+//!
 //! [`Dial`] makes one connection and [`Client`] is that connection: it never connects again by itself, because each
 //! CONNECT of Sparkplug has a will of its own. Tests put a script in the place of both.
 //!
 //! `rumqttc`'s event loop does all I/O inside `poll`, which loses what it was at when it is dropped half-way. So `poll`
 //! runs in a future that lives as long as the connection; each method of the client drives that future while it waits.
 //!
-//! Limits: CONNECT is given up after [`CONNECT_TIMEOUT`]; a publish that does not get out, or is not acknowledged,
-//! within one and a half keep-alives counts as a lost connection, because TCP alone may wait a quarter of an hour.
+//! Limits: CONNECT is given up after [`CONNECT_TIMEOUT`]. A broker that takes in nothing for one and a half keep-alives,
+//! while something waits to be sent or acknowledged, is lost, because TCP alone may wait a quarter of an hour; a slow
+//! one that takes in a little all the time is not. What comes in is bounded by number and by bytes.
 
+mod files;
+mod socket;
 mod tls;
+mod v4;
+mod v5;
 
-use super::{Access, BrokerUrl};
+use super::{Access, BrokerUrl, Protocol};
 use bytes::Bytes;
-use rumqttc::{
-    AsyncClient, ConnectionError, DisconnectProperties, DisconnectReasonCode, Event, EventLoop,
-    IncomingPacketSizeLimit, LastWill, MqttOptions, Packet, PublishOptions, SessionMode, Transport,
-};
+use socket::{Meter, Socket};
+use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tls::Tls;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -31,10 +40,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// ends the connection at the first larger packet.
 const INCOMING: u32 = 4 * 1024 * 1024;
 
-/// Commands that wait while a publish is on its way. When full, further ones are dropped and counted in the log.
+/// Commands that wait while a publish is on its way, and the bytes of what waits. When full, further messages are dropped,
+/// which the log says.
 const COMMANDS: usize = 256;
+const WAITING_BYTES: usize = 2 * INCOMING as usize;
+
 /// PUBLISH packets on their way. The client has a place for each from the start, and would have 65 535, which are 16 MB.
 const UNACKNOWLEDGED: u16 = 64;
+
+/// A broker that takes in less than this while it is waited for takes in nothing: pings alone are no progress.
+const PROGRESS: u64 = 1024;
+
+const CLIENT_ID: &str = "the broker does not take this client id (group and node, with a hyphen between them)";
+const NOT_AUTHORISED: &str = "not authorised; many brokers say so of a wrong user name or password, too";
+const OLD_BROKER: &str = "the broker does not speak MQTT 5; set protocol = \"3.1.1\"";
+const TAKEN_OVER: &str =
+    "another client connected with the same client id; group and node together must be this device's alone";
 
 /// One CONNECT.
 #[derive(Clone, Debug)]
@@ -43,6 +64,9 @@ pub struct Connect {
     pub client_id: String,
     pub will: Option<Message>,
 }
+
+/// User name and password.
+type Credentials = (Option<String>, Option<Bytes>);
 
 /// A publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,7 +95,7 @@ pub struct Properties {
     pub user: Vec<(String, String)>,
 }
 
-/// Something on the connection that the uplink did not ask for.
+/// A message from the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     pub topic: String,
@@ -86,10 +110,16 @@ pub enum ClientError {
     File { key: &'static str, path: PathBuf, reason: String },
     #[error("the system's certificate authorities cannot be used ({0}); name one in ca_file")]
     SystemRoots(String),
+    /// A certificate, the broker's or this device's, or TLS itself.
+    #[error("{broker}: {reason}")]
+    Tls { broker: BrokerUrl, reason: String },
     #[error("{broker} refuses the connection: {reason}")]
     Refused { broker: BrokerUrl, reason: String },
     #[error("{broker} does not let this device subscribe to {filter}: {reason}")]
     Subscribe { broker: BrokerUrl, filter: String, reason: String },
+    /// The connection is still there.
+    #[error("{broker} does not take a message to {topic}: {reason}")]
+    Publish { broker: BrokerUrl, topic: String, reason: String },
     #[error("{broker}: {reason}")]
     Connection { broker: BrokerUrl, reason: String },
     #[error("{broker} did not answer {what} within {limit:?}")]
@@ -103,234 +133,410 @@ pub trait Dial: Send {
     fn dial(&mut self, connect: Connect) -> impl Future<Output = Result<Self::Client, ClientError>> + Send;
 }
 
-/// One connection. After an error it is of no more use.
+/// One connection. After an error other than [`ClientError::Publish`] and [`ClientError::Subscribe`] it is of no more use.
 pub trait Client: Send {
     /// What comes in. Cancel safe. To be awaited whenever there is nothing else to do, as it keeps the line alive.
     fn next(&mut self) -> impl Future<Output = Result<Received, ClientError>> + Send;
 
     /// Returns after SUBACK; at least once.
-    fn subscribe(&mut self, filter: String) -> impl Future<Output = Result<(), ClientError>> + Send;
+    fn subscribe(&mut self, filters: Vec<String>) -> impl Future<Output = Result<(), ClientError>> + Send;
 
-    /// Returns when the message is on the line, or at QoS 1 when it is acknowledged.
-    fn publish(&mut self, message: Message) -> impl Future<Output = Result<(), ClientError>> + Send;
+    /// Returns when all messages are on the line, or at QoS 1 acknowledged. They go out in their order, and none waits for the
+    /// acknowledgement of the one before, but [`UNACKNOWLEDGED`] at once. What comes in meanwhile waits for
+    /// [`Client::next`]. After an error some may have arrived, and after [`ClientError::Publish`] all have but that one.
+    fn publish(&mut self, messages: Vec<Message>) -> impl Future<Output = Result<(), ClientError>> + Send;
 
-    /// DISCONNECT with reason 0x04: the broker publishes the will (Sparkplug 3.0, 6.4.25).
+    /// DISCONNECT with reason 0x00: the broker discards the will.
+    fn disconnect(&mut self) -> impl Future<Output = Result<(), ClientError>> + Send;
+
+    /// DISCONNECT with reason 0x04: the broker publishes the will (Sparkplug 3.0, 6.4.25). MQTT 3.1.1 has no such thing; there it
+    /// is as [`Client::disconnect`], so whatever the will would say must be said before.
     fn disconnect_with_will(&mut self) -> impl Future<Output = Result<(), ClientError>> + Send;
 }
 
-/// Over TCP or TLS, MQTT 5.
-pub struct Rumqtt;
+/// Over TCP or TLS, MQTT 5 or 3.1.1.
+#[derive(Clone, Copy, Debug)]
+pub struct Rumqtt {
+    /// Messages that came in and wait for [`Client::next`], and their bytes.
+    pub waiting: usize,
+    pub bytes: usize,
+}
+
+/// For a device, which few talk to.
+impl Default for Rumqtt {
+    fn default() -> Self {
+        Self { waiting: COMMANDS, bytes: WAITING_BYTES }
+    }
+}
 
 pub struct Connection {
     broker: BrokerUrl,
-    client: AsyncClient,
+    protocol: Protocol,
+    tls: Option<Tls>,
+    wire: Wire,
+    meter: Arc<Meter>,
     /// Drives the socket; ends with the connection.
-    pump: Pin<Box<dyn Future<Output = ConnectionError> + Send>>,
+    pump: Pin<Box<dyn Future<Output = End> + Send>>,
     inbox: mpsc::Receiver<Inbound>,
+    inbox_bytes: Arc<AtomicUsize>,
+    /// After CONNACK.
+    is_connected: bool,
+    /// The largest packet that the broker takes, if it says one.
+    largest: Option<u32>,
     /// Why the pump ended. It must not be polled again.
-    ended: Option<String>,
+    ended: Option<End>,
     patience: Duration,
 }
 
 enum Inbound {
-    Connected,
-    Command(Received),
+    Connected { largest: Option<u32> },
+    Message(Received),
+}
+
+/// The pump's end of what comes in.
+struct Inbox {
+    sender: mpsc::Sender<Inbound>,
+    bytes: Arc<AtomicUsize>,
+    most: usize,
+    dropped: u64,
+}
+
+/// Why a pump ended.
+enum End {
+    Io(io::Error),
+    /// By the broker, without a word.
+    Closed,
+    /// By the broker, with a DISCONNECT: the code, and its own words.
+    Dismissed(String, Option<String>),
+    /// CONNACK says no.
+    Refused(String),
+    /// A PINGREQ was not answered.
+    Silent,
+    /// A packet from the broker, of so many bytes.
+    TooLarge(usize),
+    Other(String),
+}
+
+/// Ends when a message is on the line or acknowledged; an error is why the broker does not take it.
+type Notice = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// The client of one version of MQTT.
+#[derive(Clone)]
+enum Wire {
+    V5(v5::Wire),
+    V311(v4::Wire),
+}
+
+impl Wire {
+    async fn publish(&self, message: Message) -> Result<Notice, String> {
+        match self {
+            Wire::V5(wire) => wire.publish(message).await,
+            Wire::V311(wire) => wire.publish(message).await,
+        }
+    }
+
+    async fn subscribe(&self, filters: Vec<String>) -> Result<Vec<(String, String)>, String> {
+        match self {
+            Wire::V5(wire) => wire.subscribe(filters).await,
+            Wire::V311(wire) => wire.subscribe(filters).await,
+        }
+    }
+
+    async fn disconnect(&self, with_will: bool) -> Result<(), String> {
+        match self {
+            Wire::V5(wire) => wire.disconnect(with_will).await,
+            Wire::V311(wire) => wire.disconnect().await,
+        }
+    }
 }
 
 impl Dial for Rumqtt {
     type Client = Connection;
 
     async fn dial(&mut self, connect: Connect) -> Result<Connection, ClientError> {
-        let (broker, patience) = (connect.access.broker.clone(), connect.access.keep_alive.mul_f64(1.5));
-        let options = tokio::task::spawn_blocking(move || options(connect)).await.expect("options() does not panic")?;
-        let (client, event_loop) = AsyncClient::builder(options).capacity(16).build();
-        let (sender, inbox) = mpsc::channel(COMMANDS);
-        let pump = Box::pin(pump(event_loop, sender));
-        let mut connection = Connection { broker: broker.clone(), client, pump, inbox, ended: None, patience };
-        match tokio::time::timeout(CONNECT_TIMEOUT, connection.connected()).await {
-            Ok(outcome) => outcome.map(|()| connection),
-            Err(_) => Err(ClientError::Timeout { broker, what: "CONNECT", limit: CONNECT_TIMEOUT }),
+        let broker = connect.access.broker.clone();
+        let timeout = ClientError::Timeout { broker, what: "CONNECT", limit: CONNECT_TIMEOUT };
+        tokio::time::timeout(CONNECT_TIMEOUT, dial(*self, connect)).await.unwrap_or(Err(timeout))
+    }
+}
+
+async fn dial(room: Rumqtt, connect: Connect) -> Result<Connection, ClientError> {
+    let access = connect.access.clone();
+    let files = move || {
+        let password = access.password_file.as_deref().map(files::password).transpose()?;
+        let tls = access.broker.tls().then(|| Tls::new(&access)).transpose()?;
+        Ok((password.map(Bytes::from), tls))
+    };
+    let (password, tls) = tokio::task::spawn_blocking(files).await.expect("reading files does not panic")?;
+    let (broker, protocol) = (connect.access.broker.clone(), connect.access.protocol);
+    let (socket, meter) = socket::open(&broker, tls.clone()).await?;
+    let credentials = (connect.access.username.clone(), password);
+    let patience = patience(&connect.access);
+    let (sender, inbox) = mpsc::channel(room.waiting);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let inbound = Inbox { sender, bytes: bytes.clone(), most: room.bytes, dropped: 0 };
+    let (wire, pump): (Wire, Pin<Box<dyn Future<Output = End> + Send>>) = match protocol {
+        Protocol::V5 => {
+            let (wire, pump) = v5::start(connect, credentials, socket, inbound);
+            (Wire::V5(wire), Box::pin(pump))
+        }
+        Protocol::V311 => {
+            let (wire, pump) = v4::start(connect, credentials, socket, inbound);
+            (Wire::V311(wire), Box::pin(pump))
+        }
+    };
+    let mut connection = Connection {
+        broker,
+        protocol,
+        tls,
+        wire,
+        meter,
+        pump,
+        inbox,
+        inbox_bytes: bytes,
+        is_connected: false,
+        largest: None,
+        ended: None,
+        patience,
+    };
+    while !connection.is_connected {
+        if let Inbound::Connected { largest } = connection.inbound().await? {
+            (connection.is_connected, connection.largest) = (true, largest);
+        }
+    }
+    Ok(connection)
+}
+
+fn patience(access: &Access) -> Duration {
+    access.keep_alive.mul_f64(1.5)
+}
+
+/// Hands a socket that is open already to an event loop, which asks for one once: it is not polled after its end.
+fn once<O>(socket: Socket) -> impl Fn(String, O) -> std::future::Ready<io::Result<Socket>> + Send + Sync + 'static {
+    let socket = Mutex::new(Some(socket));
+    move |_, _| {
+        let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        std::future::ready(socket.ok_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+}
+
+impl Inbox {
+    fn connected(&mut self, largest: Option<u32>) {
+        // The first to come in; there is room.
+        let _ = self.sender.try_send(Inbound::Connected { largest });
+    }
+
+    fn push(&mut self, received: Received) {
+        let size = received.size();
+        let fits = self.bytes.load(Ordering::Relaxed) + size <= self.most;
+        if fits && self.sender.try_send(Inbound::Message(received)).is_ok() {
+            self.bytes.fetch_add(size, Ordering::Relaxed);
+            self.dropped = 0;
+            return;
+        }
+        self.dropped += 1;
+        if self.dropped == 1 {
+            warn!("Messages come from the broker faster than they can be taken; dropping some.");
         }
     }
 }
 
-/// Reads the files that the configuration names, at each CONNECT: they may have been renewed.
-fn options(connect: Connect) -> Result<MqttOptions, ClientError> {
-    let Connect { access, client_id, will } = connect;
-    let mut options = MqttOptions::new(client_id, (access.broker.host(), access.broker.port()));
-    options.set_keep_alive(u16::try_from(access.keep_alive.as_secs()).unwrap_or(u16::MAX));
-    options.set_session_mode(SessionMode::Clean);
-    options.set_clean_start(true);
-    options.set_session_expiry_interval(Some(0));
-    options.set_outgoing_inflight_upper_limit(UNACKNOWLEDGED);
-    options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(INCOMING));
-    if let Some(will) = will {
-        options.set_last_will(LastWill::new(will.topic, will.payload, level(will.qos), will.retain, None));
-    }
-    if let Some(username) = &access.username {
-        options.set_username(username.clone());
-    }
-    if let Some(path) = &access.password_file {
-        let text = tls::read("password_file", path)?;
-        let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let password = Bytes::copy_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
-        match &access.username {
-            Some(username) => options.set_credentials(username.clone(), password),
-            None => options.set_password(password),
-        };
-    }
-    if access.broker.tls() {
-        options.set_transport(Transport::tls_with_config(tls::configuration(&access)?));
-    }
-    Ok(options)
-}
-
-fn level(qos: QoS) -> rumqttc::QoS {
-    match qos {
-        QoS::AtMostOnce => rumqttc::QoS::AtMostOnce,
-        QoS::AtLeastOnce => rumqttc::QoS::AtLeastOnce,
-    }
-}
-
-/// Polls until the connection ends. After an error `poll` would connect again, so it is not called again.
-async fn pump(mut event_loop: EventLoop, inbox: mpsc::Sender<Inbound>) -> ConnectionError {
-    let mut dropped = 0u64;
-    loop {
-        let inbound = match event_loop.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => Inbound::Connected,
-            Ok(Event::Incoming(Packet::Publish(publish))) => {
-                let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                Inbound::Command(Received {
-                    topic,
-                    payload: publish.payload,
-                    retain: publish.retain,
-                    properties: Properties::default(),
-                })
-            }
-            Ok(_) => continue,
-            Err(error) => return error,
-        };
-        match inbox.try_send(inbound) {
-            Ok(()) => dropped = 0,
-            Err(_) => {
-                dropped += 1;
-                if dropped == 1 {
-                    warn!("Commands come faster than they can be taken; dropping some.");
-                }
-            }
-        }
+impl Received {
+    fn size(&self) -> usize {
+        let Properties { content_type, response_topic, correlation_data, user } = &self.properties;
+        let texts = content_type.iter().chain(response_topic).map(String::len).sum::<usize>();
+        let user = user.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>();
+        self.topic.len() + self.payload.len() + texts + correlation_data.as_ref().map_or(0, Bytes::len) + user
     }
 }
 
 impl Connection {
-    async fn connected(&mut self) -> Result<(), ClientError> {
-        loop {
-            if let Inbound::Connected = self.inbound().await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Cancel safe: the pump stays, and the channel is.
+    /// Cancel safe: the pump stays, and the channel is. What came in before the end comes before the error.
     async fn inbound(&mut self) -> Result<Inbound, ClientError> {
-        if let Ok(inbound) = self.inbox.try_recv() {
-            return Ok(inbound);
+        let inbound = loop {
+            if let Ok(inbound) = self.inbox.try_recv() {
+                break inbound;
+            }
+            self.check()?;
+            tokio::select! {
+                biased;
+                Some(inbound) = self.inbox.recv() => break inbound,
+                end = &mut self.pump => self.ended = Some(end),
+            }
+        };
+        if let Inbound::Message(received) = &inbound {
+            self.inbox_bytes.fetch_sub(received.size(), Ordering::Relaxed);
         }
-        if let Some(reason) = &self.ended {
-            return Err(self.lost(reason.clone()));
-        }
-        tokio::select! {
-            biased;
-            Some(inbound) = self.inbox.recv() => Ok(inbound),
-            error = &mut self.pump => Err(self.end(error)),
-        }
+        Ok(inbound)
     }
 
-    /// Waits for an answer that comes only while the pump runs.
+    /// Waits for an answer that comes only while the pump runs, for as long as the broker takes in something.
     async fn drive<T>(&mut self, what: &'static str, answer: impl Future<Output = T>) -> Result<T, ClientError> {
-        if let Some(reason) = &self.ended {
-            return Err(self.lost(reason.clone()));
-        }
+        self.check()?;
         let limit = self.patience;
+        let meter = self.meter.clone();
+        let frozen = async move {
+            loop {
+                let before = meter.written();
+                tokio::time::sleep(limit).await;
+                if meter.written() - before < PROGRESS {
+                    return;
+                }
+            }
+        };
         tokio::select! {
             biased;
-            answer = answer => Ok(answer),
-            error = &mut self.pump => Err(self.end(error)),
-            () = tokio::time::sleep(limit) => Err(ClientError::Timeout { broker: self.broker.clone(), what, limit }),
+            answer = answer => return Ok(answer),
+            end = &mut self.pump => self.ended = Some(end),
+            () = frozen => {}
+        }
+        self.check()?;
+        Err(ClientError::Timeout { broker: self.broker.clone(), what, limit })
+    }
+
+    async fn leave(&mut self, with_will: bool) -> Result<(), ClientError> {
+        let wire = self.wire.clone();
+        self.drive("DISCONNECT", async move { wire.disconnect(with_will).await })
+            .await?
+            .map_err(|reason| self.lost(reason))?;
+        // The pump ends when DISCONNECT is out.
+        match self.drive("DISCONNECT", std::future::pending::<()>()).await {
+            Err(timeout @ ClientError::Timeout { .. }) => Err(timeout),
+            _ => Ok(()),
         }
     }
 
-    fn end(&mut self, error: ConnectionError) -> ClientError {
-        let reason = reason(&error);
-        self.ended = Some(reason.clone());
-        match error {
-            ConnectionError::ConnectionRefused(_) => ClientError::Refused { broker: self.broker.clone(), reason },
-            _ => self.lost(reason),
+    fn check(&self) -> Result<(), ClientError> {
+        self.ended.as_ref().map_or(Ok(()), |end| Err(self.error(end)))
+    }
+
+    /// Why there is no connection any more, in words.
+    fn error(&self, end: &End) -> ClientError {
+        let first_words = self.meter.first_words();
+        let broker = self.broker.clone();
+        if let (End::Io(error), Some(tls)) = (end, &self.tls)
+            && let Some(reason) = tls.explain_later(error)
+        {
+            return ClientError::Tls { broker, reason };
+        }
+        let reason = match end {
+            End::Refused(reason) => match v5::beside(&first_words) {
+                Some(beside) if self.protocol == Protocol::V5 => format!("{reason}; {beside}"),
+                _ => reason.clone(),
+            },
+            End::Dismissed(reason, Some(words)) => format!("the broker ended the connection: {reason} ({words:?})"),
+            End::Dismissed(reason, None) => format!("the broker ended the connection: {reason}"),
+            End::Silent => "the broker does not answer".into(),
+            End::Closed => self.without_a_word(&first_words, "the broker closed the connection"),
+            // `I/O: ` before what is plainly I/O helps nobody.
+            End::Io(error) => self.without_a_word(&first_words, &error.to_string()),
+            End::TooLarge(size) => format!("the broker sent a packet of {size} bytes; this device takes {INCOMING}"),
+            End::Other(reason) => self.without_a_word(&first_words, reason),
+        };
+        match self.is_connected || first_words.first() != Some(&0x20) {
+            true => ClientError::Connection { broker, reason },
+            false => ClientError::Refused { broker, reason },
+        }
+    }
+
+    /// An end before CONNACK is most often about what is spoken. An old broker answers with the short CONNACK of its version, or
+    /// closes (OASIS MQTT 3.1.1, 3.1.2.2).
+    fn without_a_word(&self, first_words: &[u8], what: &str) -> String {
+        match first_words {
+            _ if self.is_connected => what.to_owned(),
+            [0x15, 0x03, ..] => "the broker speaks TLS on this port: write mqtts://".into(),
+            [0x20, 2, ..] if self.protocol == Protocol::V5 => OLD_BROKER.into(),
+            [] => {
+                let tls = if self.tls.is_none() { "; if it wants TLS on this port, write mqtts://" } else { "" };
+                let version = match self.protocol {
+                    Protocol::V5 => "; if it does not speak MQTT 5, set protocol = \"3.1.1\"",
+                    Protocol::V311 => "",
+                };
+                format!("{what} before it said anything{tls}{version}")
+            }
+            [0x20, ..] => what.to_owned(),
+            _ => format!("what answers there does not speak MQTT ({what})"),
         }
     }
 
     fn lost(&self, reason: String) -> ClientError {
         ClientError::Connection { broker: self.broker.clone(), reason }
     }
-}
 
-fn reason(error: &ConnectionError) -> String {
-    match error {
-        // `I/O: ` before what is plainly I/O helps nobody.
-        ConnectionError::Io(error) => error.to_string(),
-        ConnectionError::ConnectionRefused(code) => format!("{code:?}"),
-        error => error.to_string(),
+    fn refused(&self, topic: String, reason: String) -> ClientError {
+        ClientError::Publish { broker: self.broker.clone(), topic, reason }
     }
 }
 
 impl Client for Connection {
     async fn next(&mut self) -> Result<Received, ClientError> {
         loop {
-            if let Inbound::Command(received) = self.inbound().await? {
+            if let Inbound::Message(received) = self.inbound().await? {
                 return Ok(received);
             }
         }
     }
 
-    async fn subscribe(&mut self, filter: String) -> Result<(), ClientError> {
-        let client = self.client.clone();
-        let topic = filter.clone();
-        let exchange = async move {
-            let notice = client.subscribe_tracked(topic, rumqttc::QoS::AtLeastOnce).await.map_err(|e| e.to_string())?;
-            notice.wait_completion_async().await.map_err(|e| e.to_string())
-        };
-        let outcome = self.drive("SUBSCRIBE", exchange).await?;
-        outcome.map_err(|reason| ClientError::Subscribe { broker: self.broker.clone(), filter, reason })
+    async fn subscribe(&mut self, filters: Vec<String>) -> Result<(), ClientError> {
+        if filters.is_empty() {
+            return Ok(());
+        }
+        let wire = self.wire.clone();
+        let outcome = self.drive("SUBSCRIBE", async move { wire.subscribe(filters).await }).await?;
+        match outcome.map_err(|reason| self.lost(reason))?.into_iter().next() {
+            Some((filter, reason)) => Err(ClientError::Subscribe { broker: self.broker.clone(), filter, reason }),
+            None => Ok(()),
+        }
     }
 
-    async fn publish(&mut self, message: Message) -> Result<(), ClientError> {
-        let client = self.client.clone();
-        let Message { topic, payload, qos, retain, .. } = message;
-        let exchange = async move {
-            let options = PublishOptions::new(level(qos)).retain(retain);
-            let notice = client.publish_tracked(topic, payload, options).await.map_err(|e| e.to_string())?;
-            notice.wait_completion_async().await.map_err(|e| e.to_string())
-        };
-        self.drive("PUBLISH", exchange).await?.map_err(|reason| self.lost(reason))
+    async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
+        let wire = self.wire.clone();
+        let mut waiting: VecDeque<(String, Notice)> = VecDeque::new();
+        let mut refused = None;
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() || !waiting.is_empty() {
+            if waiting.len() < UNACKNOWLEDGED.into()
+                && let Some(message) = messages.next()
+            {
+                let (topic, size) = (message.topic.clone(), message.size());
+                if let Some(largest) = self.largest.filter(|&largest| size > largest as usize) {
+                    // The event loop would end the connection.
+                    refused.get_or_insert((topic, format!("it has {size} bytes, and the broker takes {largest}")));
+                    continue;
+                }
+                let notice = self.drive("PUBLISH", wire.publish(message)).await?.map_err(|reason| self.lost(reason))?;
+                waiting.push_back((topic, notice));
+            } else if let Some((topic, notice)) = waiting.pop_front()
+                && let Err(reason) = self.drive("PUBLISH", notice).await?
+            {
+                self.check()?;
+                refused.get_or_insert((topic, reason));
+            }
+        }
+        match refused {
+            Some((topic, reason)) => Err(self.refused(topic, reason)),
+            None => Ok(()),
+        }
+    }
+
+    async fn disconnect(&mut self) -> Result<(), ClientError> {
+        self.leave(false).await
     }
 
     async fn disconnect_with_will(&mut self) -> Result<(), ClientError> {
-        let properties = DisconnectProperties {
-            session_expiry_interval: None,
-            reason_string: None,
-            user_properties: Vec::new(),
-            server_reference: None,
-        };
-        let client = self.client.clone();
-        let code = DisconnectReasonCode::DisconnectWithWillMessage;
-        let request = async move { client.disconnect_with_properties(code, properties).await };
-        self.drive("DISCONNECT", request).await?.map_err(|error| self.lost(error.to_string()))?;
-        if self.ended.is_none() {
-            // The pump ends when DISCONNECT is out.
-            let end = self.pump.as_mut().await;
-            let _ = self.end(end);
-        }
-        Ok(())
+        self.leave(true).await
+    }
+}
+
+impl Message {
+    /// Of the packet, at most (OASIS MQTT 5.0, 3.3).
+    fn size(&self) -> usize {
+        let Properties { content_type, response_topic, correlation_data, user } = &self.properties;
+        let texts = content_type.iter().chain(response_topic).map(|text| 3 + text.len()).sum::<usize>();
+        let correlation = correlation_data.as_ref().map_or(0, |data| 3 + data.len());
+        let user = user.iter().map(|(name, value)| 5 + name.len() + value.len()).sum::<usize>();
+        // Header, length, topic's length, packet id, length of the properties.
+        1 + 4 + 2 + self.topic.len() + 2 + 4 + texts + correlation + user + self.payload.len()
     }
 }
 

@@ -4,14 +4,15 @@
 //! |------------------------------|----------|--------------------------------------------|
 //! | Boolean                      | Boolean  | BooleanArray                               |
 //! | SByte Int16 Int32 Int64      | Int8..64 | Int8Array..Int64Array                      |
-//! | Byte UInt16 UInt32 UInt64    | UInt8..64| UInt8Array..UInt64Array                    |
+//! | Byte UInt16 UInt64           | UInt8..64| UInt8Array..UInt64Array                    |
+//! | UInt32                       | Int64    | UInt32Array                                |
 //! | Float, Double                | the same | FloatArray, DoubleArray                    |
 //! | String                       | String   | StringArray                                |
 //! | DateTime                     | DateTime | DateTimeArray (milliseconds: ticks are cut)|
 //! | Guid                         | UUID     | StringArray                                |
 //! | ByteString                   | Bytes    | none: Bytes, always null                   |
 //! | XmlElement                   | Text     | StringArray                                |
-//! | StatusCode                   | UInt32   | UInt32Array                                |
+//! | StatusCode                   | Int64    | UInt32Array                                |
 //! | NodeId, ExpandedNodeId,      | String   | StringArray                                |
 //! | QualifiedName, LocalizedText |          | (of a LocalizedText its text)              |
 //! | Structure                    | Bytes: its encoded body | none: Bytes, always null    |
@@ -20,6 +21,10 @@
 //!
 //! A structure's body without the id of its encoding cannot be written, so commands for it are refused; so are those
 //! for whatever is always null.
+//!
+//! A UInt32 goes out as Int64, which holds each of them. Sparkplug has a UInt32, in `int_value`; but the reference libraries, and the
+//! hosts made with them, look for it in `long_value` and find 0 or nothing (so does the conformance kit of 3.0.0, which
+//! calls such a birth a failure), while others look in `int_value` only. About Int64 all agree. From others both are understood.
 //!
 //! Integers up to 32 bits travel in `int_value`, 64-bit ones in `long_value` (Sparkplug 3.0, 6.4.17). Both fields are
 //! unsigned and the standard does not say how a negative number gets in: here as the two's complement of the field's
@@ -47,9 +52,9 @@ pub fn metric_type(data_type: DataType, is_array: bool) -> Type {
         (DataType::UInt16, true) => Type::UInt16Array,
         (DataType::Int32, false) => Type::Int32,
         (DataType::Int32, true) => Type::Int32Array,
-        (DataType::UInt32 | DataType::StatusCode, false) => Type::UInt32,
+        // See above.
+        (DataType::UInt32 | DataType::StatusCode | DataType::Int64, false) => Type::Int64,
         (DataType::UInt32 | DataType::StatusCode, true) => Type::UInt32Array,
-        (DataType::Int64, false) => Type::Int64,
         (DataType::Int64, true) => Type::Int64Array,
         (DataType::UInt64, false) => Type::UInt64,
         (DataType::UInt64, true) => Type::UInt64Array,
@@ -95,7 +100,7 @@ pub fn encode(value: &Value) -> Option<metric::Value> {
         Value::Int16(v) => Wire::IntValue(*v as u32),
         Value::UInt16(v) => Wire::IntValue((*v).into()),
         Value::Int32(v) => Wire::IntValue(*v as u32),
-        Value::UInt32(v) | Value::StatusCode(Status(v)) => Wire::IntValue(*v),
+        Value::UInt32(v) | Value::StatusCode(Status(v)) => Wire::LongValue((*v).into()),
         Value::Int64(v) => Wire::LongValue(*v as u64),
         Value::UInt64(v) => Wire::LongValue(*v),
         Value::Float(v) => Wire::FloatValue(*v),
@@ -144,7 +149,6 @@ pub enum DecodeError {
 /// a number of another type is taken if the tag's type can hold it exactly.
 pub fn decode(metric: &Metric, data_type: DataType, is_array: bool) -> Result<Value, DecodeError> {
     let wanted = metric_type(data_type, is_array);
-    let malformed = || DecodeError::Malformed(name(data_type, is_array));
     let unpackable = is_array && matches!(wanted, Type::Bytes | Type::String);
     if unpackable
         || matches!(data_type, DataType::Structure | DataType::DataValue | DataType::Variant | DataType::DiagnosticInfo)
@@ -158,10 +162,21 @@ pub fn decode(metric: &Metric, data_type: DataType, is_array: bool) -> Result<Va
             .and_then(|number| Type::try_from(number).ok())
             .ok_or_else(|| DecodeError::Type { found: format!("type {number}"), wanted: name(data_type, is_array) })?,
     };
-    let wire = match &metric.value {
-        Some(wire) if !metric.is_null() => wire,
-        _ => return null(data_type, is_array),
-    };
+    match &metric.value {
+        Some(wire) if !metric.is_null() => decode_as(found, wire, data_type, is_array),
+        _ => null(data_type, is_array),
+    }
+}
+
+/// A value on the wire that is of type `found`, as a value of the tag's type.
+pub(super) fn decode_as(
+    found: Type,
+    wire: &metric::Value,
+    data_type: DataType,
+    is_array: bool,
+) -> Result<Value, DecodeError> {
+    let wanted = metric_type(data_type, is_array);
+    let malformed = || DecodeError::Malformed(name(data_type, is_array));
     if is_array {
         let metric::Value::BytesValue(bytes) = wire else { return Err(malformed()) };
         if found != wanted {

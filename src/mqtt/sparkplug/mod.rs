@@ -1,10 +1,16 @@
-//! Sparkplug B's payloads, for the edge node that this device is and for the tool that looks at others.
+//! Sparkplug B's topics and payloads, for the edge node that this device is and for the tool that looks at others.
 //!
-//! `proto` the schema (generated), `codec` a value as a metric's value and back, `array` and `text` its parts, `id` names.
+//! `proto` the schema (generated), `topic` and `id` names, `payload` reads what others sent, `codec` a value as a metric's
+//! value and back, `seen` a metric as a host reads it, `state` whether a host is there; `array` and `text` are parts of `codec`.
+
+mod id;
+mod topic;
 
 mod array;
 pub mod codec;
-mod id;
+mod payload;
+mod seen;
+mod state;
 mod text;
 
 #[rustfmt::skip]
@@ -12,3 +18,7 @@ mod text;
 pub mod proto;
 
 pub use id::{SparkplugId, SparkplugIdError};
+pub use payload::{PayloadError, read};
+pub use seen::{SeenError, seen};
+pub use state::{HostState, HostStateError};
+pub use topic::{Kind, Topic};

@@ -21,6 +21,7 @@ mod signature;
 mod store;
 pub mod x509;
 
+pub(super) use crate::base::files::write_whole as write;
 use crate::model::Status;
 use folder::{Folder, News};
 pub(super) use folder::{Stamp, certificates};
@@ -29,13 +30,13 @@ pub use path::{Reason, Rules, earliest};
 use rejected::Rejected;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, DirBuilder};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-pub(super) use store::FOLDER as STORE;
+pub use store::FOLDER as STORE;
 use store::Store;
 use tracing::{error, info, warn};
 use x509::{Cert, Crl};
@@ -308,22 +309,6 @@ impl State {
 pub(super) fn make_folder(path: &Path, mode: u32) -> Result<(), TrustError> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|source| TrustError::Make { path: path.to_owned(), source })
-}
-
-/// Whole or not at all, also if the power goes: beside it, to disk, then in its place.
-pub(super) fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    let beside = folder.join(name);
-    // What a power cut left behind may have other permissions.
-    let _ = fs::remove_file(&beside);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

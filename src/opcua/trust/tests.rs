@@ -1,6 +1,7 @@
 //! The rules, with certificates of other people's making (tests/fixtures/pki/make.py).
 
 use super::*;
+use std::fs;
 use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
 

@@ -9,7 +9,7 @@ use crate::base::{bytes, duration};
 use crate::model::{Role, TagName};
 use crate::mqtt::sparkplug::SparkplugId;
 use crate::mqtt::{Access, BrokerUrl, Protocol};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -213,7 +213,7 @@ pub struct Image {
     pub max_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     #[default]
@@ -288,6 +288,16 @@ impl Config {
     /// In the order in which they are tried; at least one.
     pub fn brokers(&self) -> Vec<&BrokerUrl> {
         self.broker.iter().chain(&self.brokers).collect()
+    }
+
+    /// Nobody says that what was sent has arrived.
+    pub(super) fn is_unacknowledged(&self) -> bool {
+        self.format == Format::Sparkplug || self.json.qos == 0
+    }
+
+    /// A loss of the line is noticed so late.
+    pub(super) fn window(&self) -> Duration {
+        self.keep_alive.mul_f64(1.5)
     }
 
     /// What it takes to reach one of [`Config::brokers`].
@@ -405,6 +415,9 @@ impl Json {
         }
         if self.retain && self.layout == Layout::Batch {
             faults.push("retain keeps single values; it goes with layout = \"tag\" only".into());
+        }
+        if self.home_assistant.is_some() && self.layout == Layout::Batch {
+            faults.push("home_assistant reads single values; it goes with layout = \"tag\" only".into());
         }
         for (key, topic) in [("topic", Some(&self.topic)), ("home_assistant", self.home_assistant.as_ref())] {
             if topic.is_some_and(|topic| topic.is_empty() || topic.contains(['+', '#', '\0'])) {

@@ -2,6 +2,7 @@
 //! sends what it says, in that order.
 
 use crate::model::{Sample, TagId, TagName, TagSpec, Timestamp, Value};
+use crate::mqtt::BrokerUrl;
 use crate::mqtt::line::{Message, Received};
 use crate::store::Record;
 use std::sync::Arc;
@@ -30,10 +31,15 @@ pub(super) enum Ask {
 }
 
 pub(super) trait Dialect: Send {
+    /// The next CONNECT goes to this broker; said before [`Dialect::connecting`]. (Sparkplug's primary host has a session, with times
+    /// of its own, at each broker.)
+    fn dialing(&mut self, _broker: &BrokerUrl) {}
+
     /// A CONNECT is about to be made: whatever was of the connection before is forgotten. Returns the will.
     fn connecting(&mut self, bd_seq: u8, now: Timestamp) -> Option<Message>;
 
-    /// What to subscribe to (QoS 1) before anything is said. Asked again after each birth; what is new is subscribed to then.
+    /// What to subscribe to (QoS 1) before anything is said. Asked again before each birth and change; what is new is subscribed
+    /// to first, so that an answer to a birth is heard (Sparkplug 3.0, 5.6: DCMD before DBIRTH).
     fn filters(&self, tags: &[(TagId, Arc<TagSpec>)]) -> Vec<String>;
 
     /// Whether a birth may be said now. Asked after each message that came in.
@@ -41,6 +47,11 @@ pub(super) trait Dialect: Send {
 
     /// Everything as it is, first or again.
     fn birth(&mut self, view: &View, now: Timestamp) -> Vec<Message>;
+
+    /// The set of tags is another; what this takes, perhaps less than a whole birth.
+    fn changed(&mut self, view: &View, now: Timestamp) -> Vec<Message> {
+        self.birth(view, now)
+    }
 
     fn is_born(&self) -> bool;
 
@@ -54,8 +65,23 @@ pub(super) trait Dialect: Send {
     fn lost(&mut self, folder: &str, now: Timestamp) -> Vec<Message>;
     fn back(&mut self, folder: &str, view: &View, now: Timestamp) -> Vec<Message>;
 
+    /// A picture of a camera whose pictures are said like samples (`as = "sparkplug"`); `None` if it cannot be said now.
+    fn picture(&mut self, _camera: &str, _jpeg: &[u8], _captured: Timestamp, _now: Timestamp) -> Option<Message> {
+        None
+    }
+
+    /// Samples that were given here and could not be said, now or later, since the start: their tags are gone or of another type.
+    fn unsaid(&self) -> u64 {
+        0
+    }
+
     fn received(&mut self, received: &Received, now: Timestamp) -> Vec<Ask>;
 
-    /// The goodbye, before a DISCONNECT on purpose.
+    /// The write that was asked for was not done. Whoever asked believes it was; [`Dialect::live`], also without samples, says the value
+    /// as it is.
+    fn refused(&mut self, _tag: TagId) {}
+
+    /// The goodbye, before a DISCONNECT on purpose. If there is none, the will says it: DISCONNECT with reason 0x04, and on MQTT 3.1.1
+    /// the end of the line without a DISCONNECT.
     fn death(&mut self, now: Timestamp) -> Vec<Message>;
 }

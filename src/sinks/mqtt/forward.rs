@@ -2,7 +2,7 @@
 //! no disk, no clock.
 //!
 //!     QoS 0     sent ──1.5 keep-alives later, if the connection still stands──► due
-//!     QoS 1     sent ──each of its messages acknowledged──► due
+//!     QoS 1     acknowledged ──► due at once
 //!     due ──► settled in the store          lost ──► nothing of it is; the store owes it again
 //!
 //! At QoS 0 nobody says what arrived. A line that broke is noticed 1.5 keep-alives later at the latest (MQTT 5, 3.1.2.10), so
@@ -22,94 +22,52 @@ const BURST: f64 = 0.25;
 
 /// What went out together, in one or more messages.
 #[derive(Debug)]
-pub enum Sent {
+pub(super) enum Sent {
     /// Live rows by their numbers; numbers between them that the tail did not give do no harm.
     Live(Range<u64>),
     Backlog(Token),
 }
 
-/// For the acknowledgements of what was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
-
-pub struct Forward {
-    /// `None`: there are acknowledgements.
-    window: Option<Duration>,
+pub(super) struct Forward {
+    /// From the sending to the certainty.
+    window: Duration,
     /// Rows of the backlog per second.
     rate: f64,
     credit: f64,
     refilled: Option<Instant>,
     /// In the order of sending.
-    sent: VecDeque<Entry>,
-    next: u64,
-}
-
-struct Entry {
-    ticket: Ticket,
-    what: Sent,
-    at: Instant,
-    /// Not acknowledged yet.
-    messages: usize,
+    sent: VecDeque<(Instant, Sent)>,
 }
 
 impl Forward {
-    /// With a window (1.5 keep-alives) for QoS 0, without one for QoS 1.
-    pub fn new(window: Option<Duration>, rate: u32) -> Self {
+    /// With a window (1.5 keep-alives) for QoS 0, without one for QoS 1, where what is sent is acknowledged.
+    pub(super) fn new(window: Option<Duration>, rate: u32) -> Self {
         let rate = f64::from(rate);
-        Self { window, rate, credit: (rate * BURST).max(1.0), refilled: None, sent: VecDeque::new(), next: 0 }
+        let window = window.unwrap_or_default();
+        Self { window, rate, credit: (rate * BURST).max(1.0), refilled: None, sent: VecDeque::new() }
     }
 
-    /// It went out in so many messages; none if there was nothing to say of it.
-    pub fn sent(&mut self, what: Sent, messages: usize, now: Instant) -> Ticket {
-        let ticket = Ticket(self.next);
-        self.next += 1;
-        self.sent.push_back(Entry { ticket, what, at: now, messages });
-        ticket
-    }
-
-    /// One message has arrived.
-    pub fn acknowledged(&mut self, ticket: Ticket) {
-        // In the order of sending, so it is found by halving.
-        if let Ok(at) = self.sent.binary_search_by_key(&ticket.0, |entry| entry.ticket.0) {
-            self.sent[at].messages = self.sent[at].messages.saturating_sub(1);
-        }
+    pub(super) fn sent(&mut self, what: Sent, now: Instant) {
+        self.sent.push_back((now, what));
     }
 
     /// What may be settled now. Each is said once.
-    pub fn due(&mut self, now: Instant) -> Vec<Sent> {
-        let window = self.window;
-        let is_due = |entry: &Entry| {
-            entry.messages == 0 || window.is_some_and(|window| now.saturating_duration_since(entry.at) >= window)
-        };
-        let (due, left) = std::mem::take(&mut self.sent).into_iter().partition::<VecDeque<_>, _>(is_due);
-        self.sent = left;
-        due.into_iter().map(|entry| entry.what).collect()
-    }
-
-    /// When [`Forward::due`] will have something if nothing else happens.
-    pub fn next_due(&self) -> Option<Instant> {
-        let first = self.sent.front()?;
-        if self.sent.iter().any(|entry| entry.messages == 0) {
-            return Some(first.at);
-        }
-        Some(first.at + self.window?)
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Sent> {
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= self.window;
+        let count = self.sent.iter().take_while(|(at, _)| is_due(*at)).count();
+        self.sent.drain(..count).map(|(_, what)| what).collect()
     }
 
     /// How many rows of the backlog may go now.
-    pub fn may_take(&mut self, now: Instant) -> usize {
+    pub(super) fn may_take(&mut self, now: Instant) -> usize {
         let since = self.refilled.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.credit = (self.credit + since.as_secs_f64() * self.rate).min((self.rate * BURST).max(1.0));
         self.credit as usize
     }
 
     /// So many of them go.
-    pub fn took(&mut self, rows: usize) {
+    pub(super) fn took(&mut self, rows: usize) {
         self.credit -= rows as f64;
-    }
-
-    /// The connection is lost, and what is not settled with it.
-    pub fn lost(&mut self) {
-        self.sent.clear();
     }
 }
 
@@ -118,42 +76,27 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The first numbers of what is live.
-    fn live(sent: Vec<Sent>) -> Vec<u64> {
-        let first = |sent| if let Sent::Live(range) = sent { range.start } else { panic!("{sent:?}") };
-        sent.into_iter().map(first).collect()
+    fn live(sent: Vec<Sent>) -> Vec<Range<u64>> {
+        let range = |sent| if let Sent::Live(range) = sent { range } else { panic!("{sent:?}") };
+        sent.into_iter().map(range).collect()
     }
 
     #[test]
     fn at_qos_0_what_was_sent_in_the_last_keep_alives_before_a_loss_is_not_settled() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut forward = Forward::new(Some(45 * second), 1000);
-        for n in 0..100 {
-            forward.sent(Sent::Live(n.into()..u64::from(n) + 1), 1, start + n * second);
-        }
-        assert_eq!(forward.next_due(), Some(start + 45 * second));
+        (0..100u32).for_each(|n| forward.sent(Sent::Live(n.into()..u64::from(n) + 1), start + n * second));
         let due = live(forward.due(start + 99 * second));
-        assert_eq!((due.len(), due.last()), (55, Some(&54)), "up to the 54th second");
+        assert_eq!((due.len(), due.last()), (55, Some(&(54..55))), "up to the 54th second");
         assert!(forward.due(start + 99 * second).is_empty(), "each is said once");
-        forward.lost();
-        assert!(forward.due(start + 1000 * second).is_empty());
-        assert_eq!(forward.next_due(), None);
     }
 
     #[test]
-    fn at_qos_1_all_messages_have_to_be_acknowledged_in_whatever_order() {
+    fn at_qos_1_what_was_sent_was_acknowledged() {
         let now = Instant::now();
         let mut forward = Forward::new(None, 1000);
-        let tickets = [2, 1, 0].map(|messages| forward.sent(Sent::Live(messages as u64..9), messages, now));
-        assert_eq!(live(forward.due(now)), [0], "nothing was said of it");
-        forward.acknowledged(tickets[1]);
-        assert!(forward.next_due().is_some());
-        assert_eq!(live(forward.due(now)), [1]);
-        forward.acknowledged(tickets[0]);
-        forward.acknowledged(tickets[1]);
-        assert!(forward.due(now + Duration::from_secs(3600)).is_empty(), "one is missing");
-        forward.acknowledged(tickets[0]);
-        assert_eq!(live(forward.due(now)), [2]);
+        forward.sent(Sent::Live(0..9), now);
+        assert_eq!(live(forward.due(now)), [0..9]);
     }
 
     proptest! {

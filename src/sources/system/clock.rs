@@ -9,13 +9,13 @@ use crate::model::Timestamp;
 use std::path::Path;
 
 /// Where systemd-timesyncd keeps its state while it runs.
-pub(super) const TIMESYNC: &str = "/run/systemd/timesync";
+pub const TIMESYNC: &str = "/run/systemd/timesync";
 
 /// 2026-01-01T00:00:00Z: this program is younger.
 const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 /// What is wrong, if something is.
-pub(super) fn fault(now: Timestamp, timesync: &Path) -> Option<&'static str> {
+pub fn fault(now: Timestamp, timesync: &Path) -> Option<&'static str> {
     if now < EARLIEST {
         return Some("The clock is not set: it shows a time before this program was made");
     }
@@ -23,6 +23,15 @@ pub(super) fn fault(now: Timestamp, timesync: &Path) -> Option<&'static str> {
         return Some("The clock is not set: systemd-timesyncd has not heard a time server yet");
     }
     None
+}
+
+/// `synchronized`, `not set`, or `unknown`: nothing speaks against it, and nothing for it.
+pub fn state(now: Timestamp, timesync: &Path) -> &'static str {
+    match fault(now, timesync) {
+        Some(_) => "not set",
+        None if timesync.join("synchronized").exists() => "synchronized",
+        None => "unknown",
+    }
 }
 
 #[cfg(test)]
@@ -39,5 +48,7 @@ mod tests {
         assert!(fault(EARLIEST, some).unwrap().contains("timesyncd"));
         std::fs::write(some.join("synchronized"), "").unwrap();
         assert_eq!(fault(EARLIEST, some), None);
+        let states = [(EARLIEST, some), (EARLIEST, &none), (Timestamp::UNIX_EPOCH, some)];
+        assert_eq!(states.map(|(now, folder)| state(now, folder)), ["synchronized", "unknown", "not set"]);
     }
 }

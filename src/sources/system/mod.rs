@@ -10,7 +10,7 @@
 //! It also looks after two conditions: `disk.rs` says when the disk is nearly full, `clock.rs` when the clock is not set.
 
 mod cameras;
-mod clock;
+pub mod clock;
 mod disk;
 mod found;
 mod network;
@@ -48,6 +48,13 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self { interval: Duration::from_secs(5), disk: None, disk_nearly_full: 90.0 }
+    }
+}
+
+impl Config {
+    /// What there is without a table of its own: enough to see how a device fares, at little cost.
+    pub fn seldom() -> Self {
+        Self { interval: Duration::from_secs(60), ..Self::default() }
     }
 }
 

@@ -1,69 +1,74 @@
-//! The edge node's session: birth, data, commands, rebirth and death as a state machine without I/O.
+//! The edge node's session: births, data, commands, rebirth and death as a state machine without I/O.
 //!
 //!     Offline ──connecting: will──► Connecting ──birth──► Born ──birth (seq = 0 again)──► Born
 //!        ▲                              │                  │
-//!        └──────────── lost ────────────┴── lost / death ──┘
+//!        └──────────────────────────────┴─ connecting, death
 //!
-//! Invariants: no DATA before BIRTH, and none for a tag that the last BIRTH did not have. seq is 0 in NBIRTH and one
-//! more, modulo 256, in each message after it; NDEATH has none. bdSeq is that of the will and changes only with a new
-//! CONNECT. Within one NDATA the metrics stand in the order of their times.
+//!     Device: dead ──birth, back, changed: DBIRTH──► alive ──lost, changed, death: DDEATH──► dead
 //!
-//! A birth shows each tag as it is now. What was taken in before and not yet sent is older than that, so it follows
-//! the birth marked `is_historical`: nothing is lost, and no host shows an old value as the newest.
+//! Invariants: no DATA before all births, none for a metric that the last birth did not have, none between the request for a rebirth
+//! and the birth, none for a dead device. seq is 0 in NBIRTH and one more, modulo 256, in each message after it, of node and
+//! devices; NDEATH has none. bdSeq is that of the will and changes only with a new CONNECT. A device is born again only after its
+//! death, or after an NBIRTH. No value that is older than what the last birth showed is said as the newest: it is
+//! `is_historical`.
 //!
-//! Absent on purpose: sockets, disk, the clock, aliases. The one place that knows the wire is the MQTT client.
+//! A node that was not born says no NDEATH: its birth has to be the first that it says (Sparkplug 3.0, 2.4). The will, which the
+//! broker sends, is all that there is to say then.
+//!
+//! Absent on purpose: sockets, disk, the clock.
 
-use super::metric::{self, QualityCode};
-use super::same;
-use crate::model::{DataType, Sample, Status, TagId, TagName, TagSpec, Timestamp, Value};
-use crate::mqtt::line::{Message, QoS};
-use crate::mqtt::sparkplug::SparkplugId;
-use crate::mqtt::sparkplug::codec::{self, DecodeError};
-use crate::mqtt::sparkplug::proto::payload::{Metric, metric as wire};
+use super::command::{CONTROLS, Commands, REBIRTH};
+use super::data::{self, alias_of_instance, alias_of_tag};
+use super::held::Held;
+use super::host::Host;
+use super::layout::{BD_SEQ, Layout, NODE_CONTROL, PICTURE, Place};
+use super::metric::{self, Item, QualityCode, millis};
+use super::template::{self, Templates};
+use super::{names, same};
+use crate::model::{Sample, TagId, TagName, TagSpec, Timestamp};
+use crate::mqtt::BrokerUrl;
+use crate::mqtt::line::{Message, QoS, Received};
+use crate::mqtt::sparkplug::proto::payload::{MetaData, Metric, metric as wire};
 use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
+use crate::mqtt::sparkplug::{HostState, Kind, SparkplugId, Topic};
+use crate::sinks::mqtt::config::{Config, Form};
+use crate::sinks::mqtt::dialect::{Ask, Dialect, View};
+use crate::store::Record;
 use prost::Message as _;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-
-const BD_SEQ: &str = "bdSeq";
-const REBIRTH: &str = "Node Control/Rebirth";
-
-/// An NDATA is ended when it has become this large: many brokers refuse more than 128 KiB or 256 KiB.
-const PAYLOAD: usize = 96 * 1024;
-
-/// The names under `spBv1.0`.
-#[derive(Clone, Debug)]
-pub(in crate::sinks::mqtt) struct Topics {
-    group: String,
-    node: String,
-}
-
-impl Topics {
-    pub(in crate::sinks::mqtt) fn new(group: &SparkplugId, node: &SparkplugId) -> Self {
-        Self { group: group.to_string(), node: node.to_string() }
-    }
-
-    /// NCMD: what hosts say to this node.
-    pub(in crate::sinks::mqtt) fn command(&self) -> String {
-        self.of("NCMD")
-    }
-
-    fn of(&self, kind: &str) -> String {
-        format!("spBv1.0/{}/{kind}/{}", self.group, self.node)
-    }
-}
+use tracing::{debug, warn};
 
 pub(in crate::sinks::mqtt) struct Session {
-    topics: Topics,
+    group: String,
+    node: String,
+    commands: Commands,
+    templates: Templates,
+    /// Whose pictures are metrics of their devices.
+    cameras: BTreeSet<String>,
+    host: Option<Host>,
+
     state: State,
     bd_seq: u8,
     /// Of the next message.
     seq: u8,
-    /// Those of the last birth.
+    /// Somebody asked for a birth: no DATA until then.
+    is_birth_due: bool,
+    /// Of the last birth.
+    layout: Layout,
+    /// Folders of the devices that are alive.
+    alive: BTreeSet<Arc<str>>,
+    /// The tags that were born.
     tags: HashMap<TagId, Tag>,
-    names: HashMap<TagName, TagId>,
-    /// Not yet sent, in the order of arrival.
-    pending: Vec<Pending>,
+    /// What hosts were last told about the quality of tags, in whichever session.
+    told: HashMap<TagId, QualityCode>,
+    held: Held,
+    /// Samples that could not be said, since the start.
+    unsaid: u64,
+    /// This connection has told the log of some.
+    is_told: bool,
+    /// What people were told about names.
+    noticed: HashSet<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,214 +79,54 @@ enum State {
 }
 
 struct Tag {
-    spec: Arc<TagSpec>,
-    /// What was last sent or is about to be.
-    last: (Value, Status),
-    /// What was last told about the quality.
-    told: QualityCode,
-}
-
-struct Pending {
-    sample: Sample,
-    historical: bool,
-}
-
-/// What an NCMD asks for.
-#[derive(Debug, Default, PartialEq)]
-pub(in crate::sinks::mqtt) struct Command {
-    pub(in crate::sinks::mqtt) rebirth: bool,
-    pub(in crate::sinks::mqtt) writes: Vec<(TagId, Value)>,
-    /// Metrics that no tag answers to.
-    pub(in crate::sinks::mqtt) unknown: Vec<String>,
-    pub(in crate::sinks::mqtt) faults: Vec<Fault>,
-}
-
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub(in crate::sinks::mqtt) enum Fault {
-    #[error("{metric}: {error}")]
-    Value { metric: String, error: DecodeError },
-    #[error("{metric} is read-only")]
-    ReadOnly { metric: String },
+    /// As the birth showed it.
+    born: Sample,
+    /// What was last said as the newest.
+    last: Sample,
 }
 
 impl Session {
-    pub(in crate::sinks::mqtt) fn new(topics: Topics) -> Self {
+    pub(in crate::sinks::mqtt) fn new(config: &Config, node: &SparkplugId) -> Self {
+        let pictured = config.image.iter().filter(|image| image.form == Form::Sparkplug);
         Self {
-            topics,
+            group: config.group.to_string(),
+            node: node.to_string(),
+            commands: Commands { role: config.commands.0, aliases: config.aliases },
+            templates: Templates::new(&config.template),
+            cameras: pictured.map(|image| image.camera.clone()).collect(),
+            host: config.primary_host.clone().map(Host::new),
             state: State::Offline,
             bd_seq: 0,
             seq: 0,
+            is_birth_due: false,
+            layout: Layout::default(),
+            alive: BTreeSet::new(),
             tags: HashMap::new(),
-            names: HashMap::new(),
-            pending: Vec::new(),
+            told: HashMap::new(),
+            held: Held::default(),
+            unsaid: 0,
+            is_told: false,
+            noticed: HashSet::new(),
         }
     }
 
-    /// A CONNECT is about to be made: its will. What was not sent on the last connection is dropped; the birth will
-    /// show how things are.
-    pub(in crate::sinks::mqtt) fn connecting(&mut self, bd_seq: u8, now: Timestamp) -> Message {
-        self.lost();
-        self.state = State::Connecting;
-        self.bd_seq = bd_seq;
-        self.ndeath(now)
+    fn topic(&self, kind: Kind, device: Option<&str>) -> String {
+        Topic::Message { group: &self.group, kind, node: &self.node, device }.to_string()
     }
 
-    /// NBIRTH, first or again. `current` are the newest samples of `specs`, in their order, which is that
-    /// of the ids; `queued` is what waits to be taken in, some of it perhaps older than `current`. Call only between [`Session::connecting`] and
-    /// [`Session::lost`].
-    pub(in crate::sinks::mqtt) fn birth(
-        &mut self,
-        specs: Vec<(TagId, Arc<TagSpec>)>,
-        current: &[Sample],
-        queued: &[Sample],
-        now: Timestamp,
-    ) -> Message {
-        debug_assert_ne!(self.state, State::Offline, "a birth needs a connection");
-        // The hub delivers what it stores, in that order: whatever precedes the current sample is older than the birth.
-        let is_current = |sample: &Sample| {
-            let at = current.binary_search_by_key(&sample.tag, |now| now.tag);
-            at.is_ok_and(|at| same::sample(&current[at], sample))
-        };
-        let mut born_with = HashMap::new();
-        for (at, sample) in queued.iter().enumerate().filter(|(_, sample)| is_current(sample)) {
-            born_with.insert(sample.tag, at);
-        }
-        let is_old = |at: usize, sample: &Sample| born_with.get(&sample.tag).is_some_and(|&born| at <= born);
-        for (_, sample) in queued.iter().enumerate().filter(|(at, sample)| is_old(*at, sample)) {
-            self.take(sample);
-        }
-        self.pending.retain(|pending| !is_current(&pending.sample));
-        self.pending.iter_mut().for_each(|pending| pending.historical = true);
-
-        let mut metrics = Vec::with_capacity(specs.len() + 2);
-        metrics.push(self.bd_seq_metric(now));
-        metrics.push(metric::of_node(REBIRTH, Type::Boolean, wire::Value::BooleanValue(false), now));
-        let before = std::mem::take(&mut self.tags);
-        self.names.clear();
-        // A host cannot be told of a metric whose type is to come; when it has, there is another birth.
-        let typed = |((_, spec), _): &((TagId, Arc<TagSpec>), &Sample)| spec.data_type != DataType::Variant;
-        for ((id, spec), sample) in specs.into_iter().zip(current).filter(typed) {
-            let told = before.get(&id).map_or(QualityCode::Good, |tag| tag.told);
-            let (metric, told) = metric::of_sample(&spec, sample, told, true);
-            if !is_reserved(spec.name.as_str()) {
-                metrics.push(metric);
-                self.names.insert(spec.name.clone(), id);
-            }
-            self.tags.insert(id, Tag { spec, last: (sample.value.clone(), sample.quality.status), told });
-        }
-        // Of tags that are gone, and of those whose values were of another type, nothing more is to be said.
-        let fits =
-            |Tag { spec, .. }: &Tag, value: &Value| value.data_type().is_none_or(|found| found == spec.data_type);
-        let tags = &self.tags;
-        self.pending.retain(|Pending { sample, .. }| tags.get(&sample.tag).is_some_and(|tag| fits(tag, &sample.value)));
-        self.state = State::Born;
-        self.seq = 0;
-        let birth = self.message("NBIRTH", metrics, now);
-        for (_, sample) in queued.iter().enumerate().filter(|(at, sample)| !is_old(*at, sample)) {
-            self.take(sample);
-        }
-        birth
-    }
-
-    /// Takes in what changed; before the birth nothing is, because the birth will show it.
-    pub(in crate::sinks::mqtt) fn samples(&mut self, batch: &[Sample]) {
-        batch.iter().for_each(|sample| self.take(sample));
-    }
-
-    /// NDATA with all that was taken in since the last time; several if one would be too large.
-    pub(in crate::sinks::mqtt) fn data(&mut self, now: Timestamp) -> Vec<Message> {
-        if self.state != State::Born {
-            return Vec::new();
-        }
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.sort_by_key(|pending| (!pending.historical, metric::time_of(&pending.sample)));
-        let mut messages = Vec::new();
-        let (mut metrics, mut size) = (Vec::new(), 0);
-        for Pending { sample, historical } in pending {
-            let Some(tag) = self.tags.get_mut(&sample.tag) else { continue };
-            let (mut metric, told) = metric::of_sample(&tag.spec, &sample, tag.told, false);
-            if historical {
-                metric.is_historical = Some(true);
-            } else {
-                tag.told = told;
-            }
-            let length = metric.encoded_len();
-            if size + length > PAYLOAD && !metrics.is_empty() {
-                messages.push(self.message("NDATA", std::mem::take(&mut metrics), now));
-                size = 0;
-            }
-            size += length;
-            metrics.push(metric);
-        }
-        if !metrics.is_empty() {
-            messages.push(self.message("NDATA", metrics, now));
-        }
-        messages
-    }
-
-    /// Reads an NCMD. Its time is not looked at: not every host sends one.
-    pub(in crate::sinks::mqtt) fn command(&self, payload: &[u8]) -> Result<Command, prost::DecodeError> {
-        let mut command = Command::default();
-        for metric in Payload::decode(payload)?.metrics {
-            // Births give no aliases, so an alias can only be somebody else's.
-            let name = metric.name.clone().unwrap_or_else(|| format!("alias {}", metric.alias()));
-            let known = self.names.get(name.as_str()).map(|&tag| (tag, &self.tags[&tag].spec));
-            match known {
-                _ if name == REBIRTH => match codec::decode(&metric, DataType::Boolean, false) {
-                    Ok(asked) => command.rebirth |= asked == Value::Boolean(true),
-                    Err(error) => command.faults.push(Fault::Value { metric: name, error }),
-                },
-                None => command.unknown.push(name),
-                Some((_, spec)) if !spec.writable => command.faults.push(Fault::ReadOnly { metric: name }),
-                Some((tag, spec)) => match codec::decode(&metric, spec.data_type, spec.is_array) {
-                    Ok(value) => command.writes.push((tag, value)),
-                    Err(error) => command.faults.push(Fault::Value { metric: name, error }),
-                },
-            }
-        }
-        Ok(command)
-    }
-
-    /// NDEATH for a leave on purpose, to be published before the DISCONNECT.
-    pub(in crate::sinks::mqtt) fn death(&mut self, now: Timestamp) -> Message {
-        self.lost();
-        self.ndeath(now)
-    }
-
-    /// The connection is gone.
-    pub(in crate::sinks::mqtt) fn lost(&mut self) {
-        self.state = State::Offline;
-        self.pending.clear();
-    }
-
-    fn take(&mut self, sample: &Sample) {
-        if self.state != State::Born {
-            return;
-        }
-        // A tag that is newer than the birth: the next birth is on its way.
-        let Some(tag) = self.tags.get_mut(&sample.tag) else { return };
-        if is_reserved(tag.spec.name.as_str())
-            || (tag.last.1 == sample.quality.status && same::value(&tag.last.0, &sample.value))
-        {
-            return;
-        }
-        tag.last = (sample.value.clone(), sample.quality.status);
-        self.pending.push(Pending { sample: sample.clone(), historical: false });
-    }
-
-    fn message(&mut self, kind: &str, metrics: Vec<Metric>, now: Timestamp) -> Message {
+    fn message(&mut self, kind: Kind, device: Option<&str>, metrics: Vec<Metric>, now: Timestamp) -> Message {
         let payload =
-            Payload { timestamp: Some(metric::millis(now)), metrics, seq: Some(self.seq.into()), ..Payload::default() };
+            Payload { timestamp: Some(millis(now)), metrics, seq: Some(self.seq.into()), ..Payload::default() };
         self.seq = self.seq.wrapping_add(1);
-        Message { topic: self.topics.of(kind), payload: payload.encode_to_vec().into(), ..Message::default() }
+        Message { topic: self.topic(kind, device), payload: payload.encode_to_vec().into(), ..Message::default() }
     }
 
     /// Without a seq (Sparkplug 3.0, 6.4.25), because the broker may send it at any time.
     fn ndeath(&self, now: Timestamp) -> Message {
-        let timestamp = Some(metric::millis(now));
-        let payload = Payload { timestamp, metrics: vec![self.bd_seq_metric(now)], ..Payload::default() };
+        let payload =
+            Payload { timestamp: Some(millis(now)), metrics: vec![self.bd_seq_metric(now)], ..Payload::default() };
         Message {
-            topic: self.topics.of("NDEATH"),
+            topic: self.topic(Kind::NDeath, None),
             payload: payload.encode_to_vec().into(),
             qos: QoS::AtLeastOnce,
             ..Message::default()
@@ -291,11 +136,402 @@ impl Session {
     fn bd_seq_metric(&self, now: Timestamp) -> Metric {
         metric::of_node(BD_SEQ, Type::Int64, wire::Value::LongValue(self.bd_seq.into()), now)
     }
+
+    /// Says a device dead, if it is alive.
+    fn bury(&mut self, folder: &str, now: Timestamp) -> Option<Message> {
+        let folder = self.alive.take(folder)?;
+        let id = self.layout.devices.get(&folder).cloned().expect("a device is in the layout it was born with");
+        Some(self.message(Kind::DDeath, Some(&id), Vec::new(), now))
+    }
+
+    fn bear(&mut self, place: &Place, current: &Current<'_>, now: Timestamp) -> Message {
+        let mut metrics = Vec::new();
+        let mut instances: BTreeMap<TagId, Vec<Metric>> = BTreeMap::new();
+        for (id, entry) in self.layout.of(place) {
+            let Some(sample) = current.get(&id) else { continue };
+            let told = self.told.get(&id).copied().unwrap_or(QualityCode::Good);
+            let (mut metric, told) = metric::of_item(&entry.spec, &entry.name, &Item::new(sample, false), told, true);
+            self.tags.insert(id, Tag { born: (*sample).clone(), last: (*sample).clone() });
+            self.told.insert(id, told);
+            match &entry.instance {
+                Some(instance) => instances.entry(instance.first).or_default().push(metric),
+                None => {
+                    metric.alias = self.commands.aliases.then(|| alias_of_tag(id));
+                    metrics.push(metric);
+                }
+            }
+        }
+        for (first, members) in instances {
+            let instance = self.layout.entries[&first].instance.as_ref().expect("it has members");
+            metrics.push(Metric {
+                name: Some(instance.name.clone()),
+                alias: self.commands.aliases.then(|| alias_of_instance(first)),
+                timestamp: members.iter().filter_map(|member| member.timestamp).max(),
+                datatype: Some(Type::Template as u32),
+                value: Some(template::instance(&instance.template, members)),
+                ..Metric::default()
+            });
+        }
+        let device = match place {
+            Place::Node => {
+                metrics.extend(self.own_metrics(now));
+                None
+            }
+            Place::Device(folder) => {
+                metrics.extend(self.picture_metric(folder, now));
+                self.alive.insert(folder.clone());
+                Some(self.layout.devices[folder].clone())
+            }
+        };
+        // Sparkplug 3.0, 5.16: births as well are in the order of the times.
+        metrics.sort_by_key(|metric| metric.timestamp);
+        if device.is_none() {
+            // Definitions stand before what refers to them, so they are as old as the oldest.
+            let oldest = metrics.first().and_then(|metric| metric.timestamp).unwrap_or_else(|| millis(now));
+            metrics.splice(..0, self.layout.definitions.iter().map(|definition| definition.metric(oldest)));
+        }
+        let kind = if device.is_some() { Kind::DBirth } else { Kind::NBirth };
+        self.message(kind, device.as_deref(), metrics, now)
+    }
+
+    /// Those of the node that are no tags; never with aliases (Sparkplug 3.0, 5.17).
+    fn own_metrics(&self, now: Timestamp) -> Vec<Metric> {
+        let control = |name: &str| {
+            let name = format!("{NODE_CONTROL}{name}");
+            metric::of_node(&name, Type::Boolean, wire::Value::BooleanValue(false), now)
+        };
+        let mut metrics = vec![self.bd_seq_metric(now), control(REBIRTH)];
+        metrics.extend(CONTROLS.iter().filter(|(_, role)| self.commands.allow(*role)).map(|(name, _)| control(name)));
+        metrics
+    }
+
+    fn picture_metric(&self, folder: &str, now: Timestamp) -> Option<Metric> {
+        let camera = self.cameras.iter().find(|camera| names::of_camera(camera) == folder);
+        camera.map(|_| Metric {
+            name: Some(PICTURE.to_owned()),
+            timestamp: Some(millis(now)),
+            datatype: Some(Type::Bytes as u32),
+            is_null: Some(true),
+            ..Metric::default()
+        })
+    }
+
+    /// Whether a tag was born and its place is alive.
+    fn can_say(&self, tag: TagId) -> bool {
+        let is_alive = |place: &Place| match place {
+            Place::Node => true,
+            Place::Device(folder) => self.alive.contains(folder),
+        };
+        self.tags.contains_key(&tag) && self.layout.entries.get(&tag).is_some_and(|entry| is_alive(&entry.place))
+    }
+
+    /// DATA, place by place.
+    fn say(&mut self, items: Vec<Item>, now: Timestamp) -> Vec<Message> {
+        let mut places: BTreeMap<Place, Vec<Item>> = BTreeMap::new();
+        for item in items {
+            let place = &self.layout.entries[&item.tag].place;
+            match places.get_mut(place) {
+                Some(items) => items.push(item),
+                None => drop(places.insert(place.clone(), vec![item])),
+            }
+        }
+        let mut said = Vec::new();
+        for (place, items) in places {
+            let (kind, device) = match place {
+                Place::Node => (Kind::NData, None),
+                Place::Device(folder) => (Kind::DData, Some(self.layout.devices[&folder].clone())),
+            };
+            let metrics = data::messages(items, &self.layout, self.commands.aliases, &mut self.told);
+            said.extend(metrics.into_iter().map(|metrics| self.message(kind, device.as_deref(), metrics, now)));
+        }
+        said
+    }
+
+    /// What waited and can be said now. All of it is older than the births.
+    fn say_held(&mut self, now: Timestamp) -> Vec<Message> {
+        let dropped = self.held.take_dropped();
+        self.cannot_say(dropped, || "samples of devices that are dead, of which there were too many".into());
+        let mut held = std::mem::take(&mut self.held);
+        let samples = held.take(|tag| self.can_say(tag));
+        self.held = held;
+        let (fit, misfits): (Vec<_>, Vec<_>) = samples
+            .into_iter()
+            .filter(|sample| !same::sample(sample, &self.tags[&sample.tag].born))
+            .partition(|sample| metric::fits(&self.layout.entries[&sample.tag].spec, &sample.value));
+        if let Some(first) = misfits.first() {
+            let name = self.layout.entries[&first.tag].spec.name.clone();
+            self.cannot_say(misfits.len() as u64, || format!("samples of {name}, which were of another type"));
+        }
+        self.say(fit.iter().map(|sample| Item::new(sample, true)).collect(), now)
+    }
+
+    fn cannot_say(&mut self, count: u64, what: impl FnOnce() -> String) {
+        self.unsaid += count;
+        if count > 0 && !std::mem::replace(&mut self.is_told, true) {
+            warn!(samples = count, "Not sent, now or later: {}.", what());
+        }
+    }
+
+    fn lay_out(&self, view: &View) -> Layout {
+        Layout::new(&view.tags, &self.templates, &self.cameras)
+    }
+
+    /// Takes a new layout; what was born with the old one and is another now has to be born after it.
+    fn take(&mut self, layout: Layout) {
+        for notice in layout.notices.iter().filter(|notice| !self.noticed.contains(*notice)) {
+            warn!("{notice}");
+        }
+        self.noticed = layout.notices.iter().cloned().collect();
+        self.layout = layout;
+        let known = |tag: &TagId| self.layout.entries.contains_key(tag);
+        self.tags.retain(|tag, _| known(tag));
+        self.told.retain(|tag, _| known(tag));
+    }
+
+    /// Forgets what waits of tags that are gone, after a birth.
+    fn forget_gone(&mut self, view: &View) {
+        let waiting = self.held.tags();
+        if waiting.is_empty() {
+            return;
+        }
+        let there: HashSet<TagId> = view.tags.iter().map(|(tag, _)| *tag).collect();
+        let gone = self.held.forget(|tag| !there.contains(&tag));
+        self.cannot_say(gone, || "samples of tags that are gone".into());
+    }
+
+    fn hear(&mut self, state: &[u8]) -> Vec<Ask> {
+        let Some(host) = &mut self.host else { return Vec::new() };
+        match HostState::read(state) {
+            Err(error) => vec![Ask::Refused(format!("the STATE of {}: {error}", host.id))],
+            Ok(state) if !host.hear(state) => {
+                debug!(host = %host.id, "Ignored a STATE that is older than the one before.");
+                Vec::new()
+            }
+            Ok(state) if !state.online => vec![Ask::Leave(format!("the primary host {} is offline", host.id))],
+            Ok(_) => Vec::new(),
+        }
+    }
+
+    fn command(&mut self, place: &Place, received: &Received) -> Vec<Ask> {
+        if received.retain {
+            // It may be a year old, and would be done at each connect.
+            return vec![Ask::Refused(format!("{}: commands must not be retained", received.topic))];
+        }
+        let asks = self.commands.read(&self.layout, place, &received.payload);
+        self.is_birth_due |= self.state == State::Born && asks.contains(&Ask::Birth);
+        asks
+    }
 }
 
-/// Names that Sparkplug itself uses in a birth. A tag so called stays out of the uplink.
-pub(in crate::sinks::mqtt) fn is_reserved(name: &str) -> bool {
-    name == BD_SEQ || name == REBIRTH
+type Current<'a> = HashMap<TagId, &'a Sample>;
+
+fn current(view: &View) -> Current<'_> {
+    view.tags.iter().map(|(tag, _)| *tag).zip(&view.current).collect()
+}
+
+impl Dialect for Session {
+    fn dialing(&mut self, broker: &BrokerUrl) {
+        if let Some(host) = &mut self.host {
+            host.at(broker.to_string());
+        }
+    }
+
+    fn connecting(&mut self, bd_seq: u8, now: Timestamp) -> Option<Message> {
+        self.state = State::Connecting;
+        self.bd_seq = bd_seq;
+        self.is_birth_due = false;
+        self.is_told = false;
+        self.alive.clear();
+        if let Some(host) = &mut self.host {
+            host.forget();
+        }
+        Some(self.ndeath(now))
+    }
+
+    /// NCMD, STATE if there is a primary host, and DCMD of each device if commands may write.
+    fn filters(&self, tags: &[(TagId, Arc<TagSpec>)]) -> Vec<String> {
+        let mut filters = vec![self.topic(Kind::NCmd, None)];
+        filters.extend(self.host.as_ref().map(|host| Topic::State { host: host.id.as_str() }.to_string()));
+        if self.commands.allow(crate::model::Role::Operator) {
+            let layout = Layout::new(tags, &self.templates, &self.cameras);
+            filters.extend(layout.devices.values().map(|id| self.topic(Kind::DCmd, Some(id))));
+        }
+        filters
+    }
+
+    fn may_be_born(&self) -> bool {
+        self.host.as_ref().is_none_or(Host::is_online)
+    }
+
+    fn birth(&mut self, view: &View, now: Timestamp) -> Vec<Message> {
+        debug_assert_ne!(self.state, State::Offline, "a birth needs a connection");
+        let layout = self.lay_out(view);
+        let is_lost = |folder: &Arc<str>| view.lost.contains(folder);
+        let mut said = Vec::new();
+        // Hosts may keep a device over an NBIRTH, so one that will not be born again has to die first.
+        let dying =
+            |folder: &&Arc<str>| is_lost(folder) || layout.devices.get(*folder) != self.layout.devices.get(*folder);
+        let dying: Vec<Arc<str>> = self.alive.iter().filter(dying).cloned().collect();
+        said.extend(dying.iter().filter_map(|folder| self.bury(folder, now)));
+        self.take(layout);
+        self.state = State::Born;
+        self.is_birth_due = false;
+        self.alive.clear();
+        self.seq = 0;
+        let current = current(view);
+        said.push(self.bear(&Place::Node, &current, now));
+        let devices: Vec<Arc<str>> = self.layout.devices.keys().filter(|folder| !is_lost(folder)).cloned().collect();
+        said.extend(devices.into_iter().map(|folder| self.bear(&Place::Device(folder), &current, now)));
+        self.forget_gone(view);
+        said.extend(self.say_held(now));
+        said
+    }
+
+    fn changed(&mut self, view: &View, now: Timestamp) -> Vec<Message> {
+        if self.state != State::Born {
+            return Vec::new();
+        }
+        let layout = self.lay_out(view);
+        if self.is_birth_due
+            || !layout.is_same(&self.layout, &Place::Node)
+            || layout.definitions != self.layout.definitions
+        {
+            return self.birth(view, now);
+        }
+        let is_another = |folder: &Arc<str>| !layout.is_same(&self.layout, &Place::Device(folder.clone()));
+        let is_lost = |folder: &Arc<str>| view.lost.contains(folder);
+        let dying = self.alive.iter().filter(|folder| is_lost(folder) || is_another(folder));
+        let dying: Vec<Arc<str>> = dying.cloned().collect();
+        let mut said: Vec<Message> = dying.iter().filter_map(|folder| self.bury(folder, now)).collect();
+        self.take(layout);
+        let unborn = |folder: &&Arc<str>| !is_lost(folder) && !self.alive.contains(*folder);
+        let unborn: Vec<Arc<str>> = self.layout.devices.keys().filter(unborn).cloned().collect();
+        let current = current(view);
+        said.extend(unborn.into_iter().map(|folder| self.bear(&Place::Device(folder), &current, now)));
+        self.forget_gone(view);
+        said.extend(self.say_held(now));
+        said
+    }
+
+    fn is_born(&self) -> bool {
+        self.state == State::Born
+    }
+
+    fn live(&mut self, samples: &[Sample], now: Timestamp) -> Vec<Message> {
+        if self.state != State::Born {
+            return Vec::new();
+        }
+        let mut items = Vec::new();
+        for sample in samples {
+            if self.is_birth_due || !self.can_say(sample.tag) {
+                self.held.push(sample.clone());
+                continue;
+            }
+            let tag = self.tags.get_mut(&sample.tag).expect("what can be said was born");
+            if sample.server_time < tag.born.server_time {
+                items.push(Item::new(sample, true));
+            } else if !same::says(&tag.last, sample) {
+                tag.last = sample.clone();
+                items.push(Item::new(sample, false));
+            }
+        }
+        self.say(items, now)
+    }
+
+    fn backlog(&mut self, rows: &[(TagName, Record)], now: Timestamp) -> Vec<Message> {
+        if self.state != State::Born {
+            return Vec::new();
+        }
+        let mut items = Vec::new();
+        let (mut unsaid, mut first) = (0, None);
+        for (name, record) in rows {
+            let entry = self.layout.tag(name).map(|tag| (tag, &self.layout.entries[&tag]));
+            match entry {
+                Some((tag, entry)) if metric::fits(&entry.spec, &record.value) => {
+                    if self.is_birth_due || !self.can_say(tag) {
+                        self.held.push(same::as_sample(tag, record));
+                    } else if !same::sample(&same::as_sample(tag, record), &self.tags[&tag].born) {
+                        items.push(Item::kept(tag, record));
+                    }
+                }
+                _ => {
+                    unsaid += 1;
+                    first.get_or_insert(name);
+                }
+            }
+        }
+        if let Some(name) = first {
+            self.cannot_say(unsaid, || format!("samples from before of {name}, which is gone or of another type now"));
+        }
+        self.say(items, now)
+    }
+
+    fn lost(&mut self, folder: &str, now: Timestamp) -> Vec<Message> {
+        if self.state != State::Born {
+            return Vec::new();
+        }
+        self.bury(folder, now).into_iter().collect()
+    }
+
+    fn back(&mut self, _folder: &str, view: &View, now: Timestamp) -> Vec<Message> {
+        // The view says that it is not lost any more.
+        self.changed(view, now)
+    }
+
+    fn picture(&mut self, camera: &str, jpeg: &[u8], captured: Timestamp, now: Timestamp) -> Option<Message> {
+        let folder = names::of_camera(camera);
+        if self.state != State::Born || self.is_birth_due || !self.alive.contains(folder.as_str()) {
+            return None;
+        }
+        let metadata = MetaData {
+            content_type: Some("image/jpeg".to_owned()),
+            size: Some(jpeg.len() as u64),
+            ..MetaData::default()
+        };
+        let metric = Metric {
+            metadata: Some(metadata),
+            datatype: None,
+            is_null: None,
+            value: Some(wire::Value::BytesValue(jpeg.to_vec())),
+            ..self.picture_metric(&folder, captured)?
+        };
+        let id = self.layout.devices.get(folder.as_str()).cloned()?;
+        Some(self.message(Kind::DData, Some(&id), vec![metric], now))
+    }
+
+    fn unsaid(&self) -> u64 {
+        self.unsaid
+    }
+
+    fn received(&mut self, received: &Received, _now: Timestamp) -> Vec<Ask> {
+        match Topic::parse(&received.topic) {
+            Some(Topic::State { host }) if self.host.as_ref().is_some_and(|ours| ours.id.as_str() == host) => {
+                self.hear(&received.payload)
+            }
+            Some(Topic::Message { group, kind: kind @ (Kind::NCmd | Kind::DCmd), node, device })
+                if (group, node) == (&self.group, &self.node) =>
+            {
+                match (kind, device.map(|id| self.layout.device(id).cloned())) {
+                    (Kind::NCmd, _) => self.command(&Place::Node, received),
+                    (_, Some(Some(folder))) => self.command(&Place::Device(folder), received),
+                    _ => vec![Ask::Refused(format!("{}: there is no such device", received.topic))],
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// DDEATHs and NDEATH; nothing if there was no birth.
+    fn death(&mut self, now: Timestamp) -> Vec<Message> {
+        let was_born = std::mem::replace(&mut self.state, State::Offline) == State::Born;
+        if !was_born {
+            return Vec::new();
+        }
+        let alive: Vec<Arc<str>> = self.alive.iter().cloned().collect();
+        let mut said: Vec<Message> = alive.iter().filter_map(|folder| self.bury(folder, now)).collect();
+        said.push(self.ndeath(now));
+        said
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
+use super::super::talk::DEBOUNCE;
 use super::*;
 use crate::base::{Clock, Tasks};
 use crate::hub::Registration;
-use crate::model::{DataType, TagName, TagSpec, Value};
+use crate::model::{DataType, Sample, TagName, TagSpec, Value};
+use crate::mqtt::line::Received;
 use crate::mqtt::sparkplug::proto::Payload;
 use crate::mqtt::sparkplug::proto::payload::{Metric, metric};
+use crate::sinks::mqtt::Status;
 use prost::Message as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -63,19 +66,30 @@ impl Client for Line {
         })
     }
 
-    async fn subscribe(&mut self, filter: String) -> Result<(), ClientError> {
-        self.script.seen.send(Seen::Subscribe(filter)).await.map_err(|_| gone())
+    async fn subscribe(&mut self, filters: Vec<String>) -> Result<(), ClientError> {
+        for filter in filters {
+            self.script.seen.send(Seen::Subscribe(filter)).await.map_err(|_| gone())?;
+        }
+        Ok(())
     }
 
-    async fn publish(&mut self, message: Message) -> Result<(), ClientError> {
-        let payload = Payload::decode(message.payload.as_ref()).unwrap();
-        let show = |metric: &Metric| match metric.value {
-            Some(metric::Value::IntValue(value)) => format!("{}={}", metric.name(), value as i32),
-            _ => metric.name().to_owned(),
-        };
-        let kind = message.topic.split('/').nth(2).unwrap().to_owned();
-        let metrics = payload.metrics.iter().map(show).collect();
-        self.script.seen.send(Seen::Publish { kind, seq: payload.seq, metrics }).await.map_err(|_| gone())
+    async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
+        for message in messages {
+            let payload = Payload::decode(message.payload.as_ref()).unwrap();
+            let show = |metric: &Metric| match metric.value {
+                Some(metric::Value::IntValue(value)) => format!("{}={}", metric.name(), value as i32),
+                _ => metric.name().to_owned(),
+            };
+            let kind = message.topic.split('/').nth(2).unwrap().to_owned();
+            let metrics = payload.metrics.iter().map(show).collect();
+            let seen = Seen::Publish { kind, seq: payload.seq, metrics };
+            self.script.seen.send(seen).await.map_err(|_| gone())?;
+        }
+        Ok(())
+    }
+
+    async fn disconnect(&mut self) -> Result<(), ClientError> {
+        self.disconnect_with_will().await
     }
 
     async fn disconnect_with_will(&mut self) -> Result<(), ClientError> {
@@ -99,8 +113,17 @@ impl Plant {
         let spec = |name: &str| TagSpec::new(TagName::new(name).unwrap(), DataType::Int32);
         let source = hub.register("source", vec![spec("a"), spec("set").writable()]).unwrap();
         let data_dir = tempfile::tempdir().unwrap();
-        let config = toml::from_str("broker = 'mqtt://script'\nnode = 'box'\npublish_interval = '50ms'").unwrap();
-        let setup = Arc::new(Setup { config, device_name: "unused".into(), data_dir: data_dir.path().to_owned() });
+        let config = toml::from_str(
+            "broker = 'mqtt://script'\nnode = 'box'\npublish_interval = '50ms'\ntags = ['*']\ncommands = 'none'",
+        )
+        .unwrap();
+        let setup = Arc::new(Setup {
+            config,
+            device_name: "unused".into(),
+            data_dir: data_dir.path().to_owned(),
+            store: None,
+            status: Status::register(&hub).unwrap(),
+        });
         let (seen_sender, seen) = mpsc::channel(64);
         let (line_sender, lines) = mpsc::channel(8);
         let script = Script { refusals: Arc::new(refusals.into()), seen: seen_sender, lines: line_sender };
@@ -108,7 +131,10 @@ impl Plant {
         let of_task = hub.clone();
         tasks.spawn("mqtt", move |stop| {
             let (setup, hub, script) = (setup.clone(), of_task.clone(), script.clone());
-            async move { run(&setup, &hub, &stop, script).await }
+            async move {
+                let outbox = Outbox::open(setup.data_dir.join("pictures"), 1 << 20).await;
+                run(&setup, &hub, &stop, &outbox, script).await
+            }
         });
         Self { hub, source, tasks, seen, lines, _data_dir: data_dir }
     }
@@ -126,10 +152,11 @@ fn seen(kind: &str, seq: Option<u64>, metrics: &[&str]) -> Seen {
     Seen::Publish { kind: kind.into(), seq, metrics: metrics.iter().map(|&name| name.to_owned()).collect() }
 }
 
-const OWN: [&str; 2] = ["bdSeq", "Node Control/Rebirth"];
+/// They are of the moment of the birth, and so after the tags.
+const OWN: [&str; 3] = ["bdSeq", "Node Control/Rebirth", "Node Control/Identify"];
 
 fn birth(tags: &[&str]) -> Seen {
-    seen("NBIRTH", Some(0), &[&OWN, tags].concat())
+    seen("NBIRTH", Some(0), &[tags, &OWN].concat())
 }
 
 fn subscribed() -> Seen {
@@ -174,7 +201,7 @@ async fn each_connect_has_its_own_bd_seq_and_a_lost_line_is_born_again() {
     drop(line);
     assert_eq!(plant.next().await, Seen::Connect { bd_seq: 4 });
     assert_eq!(plant.next().await, subscribed());
-    assert_eq!(plant.next().await, birth(&["a=7", "set"]), "what happened meanwhile is in the birth");
+    assert_eq!(plant.next().await, birth(&["set", "a=7"]), "what happened meanwhile is in the birth");
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +218,7 @@ async fn a_chorus_of_rebirth_requests_gets_one_answer_at_a_time() {
     let before = plant.hub.now();
     line.send(ncmd("Node Control/Rebirth", metric::Value::BooleanValue(true))).await.unwrap();
     plant.publish(1);
-    assert_eq!(plant.next().await, birth(&["a=1", "set"]), "no data between the request and the birth");
+    assert_eq!(plant.next().await, birth(&["set", "a=1"]), "no data between the request and the birth");
     assert!(plant.hub.now() >= before.saturating_add(DEBOUNCE));
     plant.publish(2);
     assert_eq!(plant.next().await, seen("NDATA", Some(1), &["a=2"]), "no third birth before it");

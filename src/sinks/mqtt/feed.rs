@@ -1,0 +1,148 @@
+//! Samples on their way to the broker: live ones as they come, and what is owed from before.
+//!
+//!     store ── tail ──► waiting ──┐
+//!        └──── backlog ───────────┴──► said ──window──► settled in the store
+//!
+//! A device without a store (a simulated one) has live samples only.
+
+use super::forward::{Forward, Sent};
+use crate::base::Selection;
+use crate::hub::{Every, Hub};
+use crate::model::{TagId, TagName};
+use crate::store::{Chunk, Live, Store, StoreError, Tail};
+use std::ops::Range;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// Live samples that wait for the end of an interval. With so many it is over.
+const MUCH: usize = 8192;
+/// Batches between the hub and a feed without a store.
+const BATCHES: usize = 8192;
+
+pub(super) struct Feed {
+    source: Source,
+    forward: Forward,
+    waiting: Vec<Live>,
+    /// The last attempt to read the backlog failed.
+    is_faulty: bool,
+}
+
+enum Source {
+    Store { store: Store, tail: Tail },
+    Hub(Direct),
+}
+
+impl Feed {
+    /// From now on. What an earlier feed has not settled is owed again.
+    pub(super) fn begin(store: Option<&Store>, hub: &Hub, tags: &Selection, forward: Forward) -> Self {
+        let source = match store {
+            Some(store) => Source::Store { tail: store.rewind(), store: store.clone() },
+            None => Source::Hub(Direct::new(hub.clone(), tags.clone())),
+        };
+        Self { source, forward, waiting: Vec::new(), is_faulty: false }
+    }
+
+    /// Waits for live samples and keeps them. Cancel safe.
+    pub(super) async fn gather(&mut self) {
+        let rows = match &mut self.source {
+            Source::Store { tail, .. } => tail.next().await,
+            Source::Hub(direct) => Some(direct.next().await),
+        };
+        match rows {
+            Some(rows) => self.waiting.extend(rows),
+            // The store has ended; so will this, in a moment.
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn has_much(&self) -> bool {
+        self.waiting.len() >= MUCH
+    }
+
+    /// What was gathered.
+    pub(super) fn take(&mut self) -> Vec<Live> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// A piece of what is owed from before, as large as the rate allows now.
+    pub(super) async fn backlog(&mut self) -> Option<Chunk> {
+        let Source::Store { store, .. } = &self.source else { return None };
+        let at_most = self.forward.may_take(Instant::now());
+        if at_most == 0 {
+            return None;
+        }
+        let reader = store.clone();
+        let read = tokio::task::spawn_blocking(move || reader.backlog(at_most)).await;
+        let chunk = match read.expect("the store does not panic") {
+            Ok(chunk) => chunk,
+            // The archive is closed while its disk is at fault, which the store says.
+            Err(StoreError::NotOpen) => None,
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_faulty, true) {
+                    warn!(%error, "What is owed to the MQTT broker cannot be read now; trying again.");
+                }
+                return None;
+            }
+        };
+        self.is_faulty = false;
+        self.forward.took(chunk.as_ref().map_or(0, |chunk| chunk.rows.len()));
+        chunk
+    }
+
+    /// These live samples are said; at QoS 1 that is acknowledged.
+    pub(super) fn said(&mut self, numbers: Range<u64>) {
+        self.forward.sent(Sent::Live(numbers), Instant::now());
+        self.settle();
+    }
+
+    /// So is this piece of the backlog.
+    pub(super) fn said_chunk(&mut self, chunk: Chunk) {
+        self.forward.sent(Sent::Backlog(chunk.token), Instant::now());
+        self.settle();
+    }
+
+    /// Forgets what has arrived, as far as one can know.
+    pub(super) fn settle(&mut self) {
+        for sent in self.forward.due(Instant::now()) {
+            match (&self.source, sent) {
+                (Source::Store { store, .. }, Sent::Live(numbers)) => store.settle(numbers),
+                (Source::Store { store, .. }, Sent::Backlog(token)) => store.settle_chunk(&token),
+                (Source::Hub(_), _) => {}
+            }
+        }
+    }
+}
+
+/// Samples straight from the hub.
+struct Direct {
+    hub: Hub,
+    tags: Selection,
+    every: Every,
+    /// Of each tag that is sent, as far as they are known.
+    names: Vec<Option<TagName>>,
+    number: u64,
+}
+
+impl Direct {
+    fn new(hub: Hub, tags: Selection) -> Self {
+        Self { every: hub.every(BATCHES), hub, tags, names: Vec::new(), number: 0 }
+    }
+
+    async fn next(&mut self) -> Vec<Live> {
+        let batch = self.every.next().await.expect("this task holds the hub");
+        let mark = self.every.mark();
+        let newest = batch.iter().map(|sample| sample.tag.0 + 1).max().unwrap_or(0);
+        // An id has one name as long as the process lives.
+        for tag in self.names.len() as u32..newest {
+            let name = self.hub.spec(TagId(tag)).name.clone();
+            self.names.push(Some(name).filter(|name| self.tags.contains(name.as_str())));
+        }
+        let mut rows = Vec::with_capacity(batch.len());
+        for sample in batch.iter() {
+            let Some(tag) = self.names[sample.tag.index()].clone() else { continue };
+            self.number += 1;
+            rows.push(Live { number: self.number, mark, tag, sample: sample.clone() });
+        }
+        rows
+    }
+}

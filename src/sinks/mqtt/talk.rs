@@ -1,0 +1,379 @@
+//! One connection to the broker, from the first subscription to its end: gives the dialect what happens, and says what it
+//! says.
+//!
+//!     subscribe ──► wait for the primary host, if there is one ──► birth ──► live, backlog, pictures, commands, rebirths
+//!
+//! Waits for the broker and for nobody else: what commands ask for runs beside it. Whatever could not be said when the
+//! connection ends is owed by the store, the outbox or the commands, and comes again with the next one.
+//!
+//! A sample is older than the birth if it came to the hub with the batch that the birth shows, or before. It goes
+//! as history, so that no host takes an old value for the newest.
+
+use super::Setup;
+use super::commands::{Commands, Out};
+use super::config::Form;
+use super::dialect::{Ask, Dialect, View};
+use super::feed::Feed;
+use super::forward::Forward;
+use super::images::{Outbox, Queued};
+use super::writes::Writes;
+use crate::base::Selection;
+use crate::hub::{Hub, Moment};
+use crate::model::{ConditionKind, Sample, TagName};
+use crate::mqtt::line::{Client, ClientError, Message, Received};
+use crate::store::{Live, Record};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, warn};
+
+/// New tags come in bursts, and hosts ask for rebirths in chorus; one birth answers all of them.
+pub(super) const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// How often a piece of the backlog goes, so that its rate is even.
+const BACKLOG: Duration = Duration::from_millis(250);
+
+/// How long to wait for the primary host at this broker while there are others.
+const HOST: Duration = Duration::from_secs(30);
+
+pub(super) enum Why {
+    Stopped,
+    /// On purpose, for this reason.
+    Left(String),
+}
+
+pub(super) struct Talk<'a> {
+    setup: &'a Setup,
+    hub: &'a Hub,
+    tags: &'a Selection,
+    dialect: &'a mut dyn Dialect,
+    commands: &'a mut Commands,
+    pictures: &'a Outbox,
+    /// Pictures that are metrics, on their way.
+    shown: VecDeque<(Instant, u64)>,
+    feed: Feed,
+    writes: Writes,
+    subscribed: BTreeSet<String>,
+    birth: Birth,
+}
+
+/// The last one.
+struct Birth {
+    at: Instant,
+    /// When the next one is to be.
+    due: Option<Instant>,
+    /// Somebody asked for it: everything anew. Else the tags have changed.
+    is_asked: bool,
+    /// The number of the newest batch of the hub that the last whole birth shows.
+    mark: u64,
+    /// Sources and cameras that hosts know to be lost.
+    lost: BTreeSet<Arc<str>>,
+}
+
+impl<'a> Talk<'a> {
+    pub(super) fn new(
+        setup: &'a Setup,
+        hub: &'a Hub,
+        tags: &'a Selection,
+        dialect: &'a mut dyn Dialect,
+        commands: &'a mut Commands,
+        pictures: &'a Outbox,
+        forward: Forward,
+    ) -> Self {
+        pictures.rewind();
+        let birth = Birth { at: Instant::now(), due: None, is_asked: false, mark: 0, lost: BTreeSet::new() };
+        Self {
+            feed: Feed::begin(setup.store.as_ref(), hub, tags, forward),
+            pictures,
+            shown: VecDeque::new(),
+            writes: Writes::default(),
+            subscribed: BTreeSet::new(),
+            setup,
+            hub,
+            tags,
+            dialect,
+            commands,
+            birth,
+        }
+    }
+
+    /// Until the connection ends. May be dropped at any await: the client is left usable, at worst with its last messages on
+    /// the way. `born` is called after the first birth.
+    pub(super) async fn hold(&mut self, client: &mut impl Client, mut born: impl FnMut()) -> Result<Why, ClientError> {
+        let hub = self.hub.clone();
+        let mut structure = hub.structure();
+        let mut events = hub.events();
+        let mut tick = tokio::time::interval(self.setup.config.publish_interval);
+        let mut backlog = tokio::time::interval(BACKLOG.min(self.setup.config.publish_interval));
+        for interval in [&mut tick, &mut backlog] {
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        self.subscribe(client).await?;
+        let patience = tokio::time::sleep(HOST);
+        tokio::pin!(patience);
+        let has_others = self.setup.config.brokers().len() > 1;
+        loop {
+            if !self.dialect.is_born() && self.dialect.may_be_born() {
+                structure.mark_unchanged();
+                self.be_born(client).await?;
+                born();
+            }
+            let is_born = self.dialect.is_born();
+            tokio::select! {
+                biased;
+                received = client.next() => {
+                    if let Some(reason) = self.hear(&received?) {
+                        return Ok(Why::Left(reason));
+                    }
+                }
+                () = &mut patience, if !is_born && has_others => {
+                    return Ok(Why::Left("the primary host is not there".into()));
+                }
+                () = tokio::time::sleep_until(self.birth.due.unwrap_or(self.birth.at)), if self.birth.due.is_some() => {
+                    structure.mark_unchanged();
+                    match self.birth.is_asked {
+                        true => self.be_born(client).await?,
+                        false => self.be_changed(client).await?,
+                    }
+                }
+                changed = structure.changed(), if is_born => {
+                    changed.expect("this task holds the hub");
+                    self.birth.due.get_or_insert(Instant::now() + DEBOUNCE);
+                }
+                _ = events.next(), if is_born => self.look_for_the_lost(client).await?,
+                (tag, outcome) = self.writes.next() => {
+                    if let Err(quality) = outcome {
+                        warn!(metric = %hub.spec(tag).name, reason = %quality, "A command was refused.");
+                        self.dialect.refused(tag);
+                        let messages = self.dialect.live(&[], hub.now());
+                        client.publish(messages).await?;
+                    }
+                }
+                out = self.commands.next() => self.answer(client, out).await?,
+                picture = self.pictures.next(), if is_born => self.send_picture(client, picture).await?,
+                _ = tick.tick(), if is_born => self.say_live(client).await?,
+                _ = backlog.tick(), if is_born => self.say_backlog(client).await?,
+                () = self.feed.gather(), if is_born => {
+                    if self.feed.has_much() {
+                        self.say_live(client).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is left to say before a goodbye on purpose, and the goodbye.
+    pub(super) fn last_words(&mut self) -> Vec<Message> {
+        let mut last = match self.birth.due {
+            None if self.dialect.is_born() => {
+                let rows = self.feed.take();
+                self.words(rows)
+            }
+            _ => Vec::new(),
+        };
+        while let Some(Out::Send(answer)) = self.commands.try_next() {
+            last.push(answer);
+        }
+        last.extend(self.dialect.death(self.hub.now()));
+        last
+    }
+
+    async fn subscribe(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let mut filters = self.dialect.filters(&self.view().1.tags);
+        filters.extend(self.commands.filters());
+        filters.retain(|filter| !self.subscribed.contains(filter));
+        if filters.is_empty() {
+            return Ok(());
+        }
+        self.subscribed.extend(filters.iter().cloned());
+        client.subscribe(filters).await
+    }
+
+    /// Everything as it is, and the number of the hub's batch that is.
+    fn view(&self) -> (u64, View) {
+        let Moment { mark, tags, current } = self.hub.read_all();
+        let all = tags.into_iter().zip(current);
+        let (tags, current) = all.filter(|((_, spec), _)| self.tags.contains(spec.name.as_str())).unzip();
+        (mark, View { tags, current, lost: self.lost().into_iter().collect() })
+    }
+
+    /// Everything as it is: the first birth of this connection, or another that somebody asked for.
+    async fn be_born(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let (mark, view) = self.view();
+        let messages = self.dialect.birth(&view, self.hub.now());
+        self.birth.mark = mark;
+        self.show(client, view, messages).await
+    }
+
+    /// The set of tags is another. What is not born anew goes on as before.
+    async fn be_changed(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let (_, view) = self.view();
+        let messages = self.dialect.changed(&view, self.hub.now());
+        self.show(client, view, messages).await
+    }
+
+    async fn show(&mut self, client: &mut impl Client, view: View, messages: Vec<Message>) -> Result<(), ClientError> {
+        self.birth = Birth {
+            at: Instant::now(),
+            due: None,
+            is_asked: false,
+            mark: self.birth.mark,
+            lost: view.lost.into_iter().collect(),
+        };
+        client.publish(messages).await?;
+        // New tags may be writable.
+        self.subscribe(client).await
+    }
+
+    /// Sources and cameras that are lost now, by the folder of their tags.
+    fn lost(&self) -> BTreeSet<Arc<str>> {
+        let sources = self.hub.lost_sources().into_iter().map(|(name, _)| name);
+        let conditions = self.hub.conditions().into_iter();
+        let cameras = conditions.filter(|condition| condition.kind == ConditionKind::CameraLost && condition.is_active);
+        sources.chain(cameras.map(|condition| condition.source.clone())).collect()
+    }
+
+    /// Sources and cameras come and go.
+    async fn look_for_the_lost(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let lost = self.lost();
+        if lost == self.birth.lost || self.birth.due.is_some() {
+            return Ok(());
+        }
+        // What they said before goes before.
+        self.say_live(client).await?;
+        let now = self.hub.now();
+        let mut messages = Vec::new();
+        for gone in lost.difference(&self.birth.lost) {
+            messages.extend(self.dialect.lost(gone, now));
+        }
+        if self.birth.lost.difference(&lost).next().is_some() {
+            let (_, view) = self.view();
+            for back in self.birth.lost.difference(&lost) {
+                messages.extend(self.dialect.back(back, &view, now));
+            }
+        }
+        self.birth.lost = lost;
+        client.publish(messages).await
+    }
+
+    /// A message from the broker; a reason to leave it, if there is one.
+    fn hear(&mut self, received: &Received) -> Option<String> {
+        if self.commands.take(received) {
+            return None;
+        }
+        let asks = self.dialect.received(received, self.hub.now());
+        asks.into_iter().find_map(|ask| self.ask(ask))
+    }
+
+    fn ask(&mut self, ask: Ask) -> Option<String> {
+        match ask {
+            Ask::Birth => {
+                let earliest = Instant::now().max(self.birth.at + DEBOUNCE);
+                self.birth.due = Some(self.birth.due.map_or(earliest, |due| due.min(earliest)));
+                self.birth.is_asked = true;
+            }
+            Ask::Write(tag, value) => {
+                let name = self.hub.spec(tag).name.clone();
+                debug!(metric = %name, "Writing for a command.");
+                if !self.writes.push(self.hub.clone(), tag, value) {
+                    warn!(metric = %name, "Ignored a command: too many of them wait for their sources.");
+                }
+            }
+            Ask::Control(name) => self.commands.control(&name),
+            Ask::Refused(what) => warn!("Ignored a command: {what}."),
+            Ask::Leave(reason) => return Some(reason),
+        }
+        None
+    }
+
+    async fn answer(&mut self, client: &mut impl Client, out: Out) -> Result<(), ClientError> {
+        match out {
+            Out::Ask(ask) => {
+                // Commands have no reason to leave.
+                let _ = self.ask(ask);
+                Ok(())
+            }
+            Out::Send(message) => {
+                let outcome = client.publish(vec![message.clone()]).await;
+                if outcome.is_err() {
+                    self.commands.give_back(message);
+                }
+                outcome
+            }
+        }
+    }
+
+    /// What was gathered. Between the request for a birth and the birth no data may go out (Sparkplug 3.0, 5.17).
+    async fn say_live(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        if self.birth.due.is_some() {
+            return Ok(());
+        }
+        let rows = self.feed.take();
+        let numbers = match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) => first.number..last.number + 1,
+            _ => return Ok(()),
+        };
+        let messages = self.words(rows);
+        client.publish(messages).await?;
+        self.feed.said(numbers);
+        Ok(())
+    }
+
+    fn words(&mut self, rows: Vec<Live>) -> Vec<Message> {
+        let now = self.hub.now();
+        let (mut new, mut old): (Vec<Sample>, Vec<(TagName, Record)>) = Default::default();
+        for row in rows {
+            if row.mark > self.birth.mark {
+                new.push(row.sample);
+            } else {
+                old.push((row.tag, (&row.sample).into()));
+            }
+        }
+        let mut messages = self.dialect.backlog(&old, now);
+        messages.extend(self.dialect.live(&new, now));
+        messages
+    }
+
+    /// A picture that is a metric has arrived when nobody has noticed a loss for so long.
+    async fn send_picture(&mut self, client: &mut impl Client, picture: Queued) -> Result<(), ClientError> {
+        let Queued { id, snap, .. } = picture;
+        match snap.form {
+            Form::Jpeg => {
+                client.publish(vec![snap.message(&self.setup.base())]).await?;
+                self.pictures.arrived(id);
+            }
+            Form::Sparkplug => {
+                // While the camera is lost its device cannot say anything; the picture waits for the next connection.
+                let message = self.dialect.picture(&snap.camera, &snap.jpeg, snap.captured, self.hub.now());
+                if let Some(message) = message {
+                    client.publish(vec![message]).await?;
+                    self.shown.push_back((Instant::now(), id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_pictures(&mut self) {
+        let window = self.setup.config.window();
+        while let Some((_, id)) = self.shown.pop_front_if(|(at, _)| at.elapsed() >= window) {
+            self.pictures.arrived(id);
+        }
+    }
+
+    async fn say_backlog(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        self.feed.settle();
+        self.settle_pictures();
+        self.setup.status.unsaid(self.dialect.unsaid());
+        if self.birth.due.is_some() {
+            return Ok(());
+        }
+        let Some(chunk) = self.feed.backlog().await else { return Ok(()) };
+        let messages = self.dialect.backlog(&chunk.rows, self.hub.now());
+        client.publish(messages).await?;
+        self.feed.said_chunk(chunk);
+        self.feed.settle();
+        Ok(())
+    }
+}
