@@ -243,7 +243,12 @@ impl Archive {
         let generations = self.generations()?;
         let mut bytes: u64 = generations.iter().map(|(_, meta)| meta.bytes).sum();
         let (mut surplus, mut dropped) = (Vec::new(), Dropped::default());
+        let newest = generations.last().map(|(number, _)| *number);
         for (number, meta) in generations {
+            // The newest says which journal was sealed, also when all of that was settled and nothing had to be kept.
+            if meta.samples == 0 && Some(number) == newest {
+                continue;
+            }
             if meta.newest < oldest {
                 dropped.by_age += meta.samples;
             } else if bytes > max_bytes {
