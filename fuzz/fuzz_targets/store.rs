@@ -17,6 +17,7 @@ mod store {
     mod block;
     pub mod examine;
     mod journal;
+    mod ranges;
     mod record;
     mod value;
     pub mod wire;
