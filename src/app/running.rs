@@ -133,8 +133,10 @@ impl Running {
         std::mem::swap(&mut self.plan, &mut plan);
         let mut problems = self.change_sources(&plan).await;
         // The uplink reads from the store, so it ends before it and begins after it.
-        let is_uplink_other =
-            is_store_other || self.plan.mqtt != plan.mqtt || self.plan.device.name != plan.device.name;
+        let is_uplink_other = is_store_other
+            || self.plan.mqtt != plan.mqtt
+            || self.plan.mqtt.is_some() != self.mqtt.is_some()
+            || self.plan.device.name != plan.device.name;
         if is_uplink_other && let Some(tasks) = self.mqtt.take() {
             tasks.stop(STOP).await;
         }
@@ -202,6 +204,7 @@ impl Running {
         let old = &self.plan;
         let tables = [
             ("[ua_server]", plan.ua_server.is_some() && plan.ua_server == old.ua_server && self.ua_server.is_none()),
+            ("[mqtt]", plan.mqtt.is_some() && plan.mqtt == old.mqtt && self.mqtt.is_none()),
             ("[store]", plan.store.is_some() && plan.store == old.store && self.recording.is_none()),
         ];
         let tables = tables.into_iter().filter(|(_, is_missing)| *is_missing).map(|(table, _)| table.to_owned());

@@ -290,6 +290,10 @@ impl<C: Client> Client for Counted<C> {
         self.client.disconnect().await
     }
 
+    async fn probe(&mut self) -> Result<(), ClientError> {
+        self.client.probe().await
+    }
+
     async fn disconnect_with_will(&mut self) -> Result<(), ClientError> {
         self.client.disconnect_with_will().await
     }

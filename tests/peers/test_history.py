@@ -10,9 +10,10 @@ from asyncua import ua
 from conftest import DEMO, ROOT, child, picture, wait_until
 
 HISTORY = """
+[store]
+commit_interval = "50ms"
 [history]
 tags = ["demo/**", "system/uptime"]
-commit_interval = "50ms"
 cameras = ["line1"]
 snapshots = 3
 """

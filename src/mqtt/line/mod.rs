@@ -43,6 +43,8 @@ const INCOMING: u32 = 4 * 1024 * 1024;
 /// Commands that wait while a publish is on its way, and the bytes of what waits. When full, further messages are dropped,
 /// which the log says.
 const COMMANDS: usize = 256;
+/// Nobody subscribes to this.
+const PROBE: &str = "vedette/probe";
 const WAITING_BYTES: usize = 2 * INCOMING as usize;
 
 /// PUBLISH packets on their way. The client has a place for each from the start, and would have 65 535, which are 16 MB.
@@ -146,6 +148,10 @@ pub trait Client: Send {
     /// [`Client::next`]. After an error some may have arrived, and after [`ClientError::Publish`] all have but that one.
     fn publish(&mut self, messages: Vec<Message>) -> impl Future<Output = Result<(), ClientError>> + Send;
 
+    /// Returns when the broker has answered; so all that was published before has arrived there. (A ping of MQTT would do as well,
+    /// if one could be sent when it is wanted; this unsubscribes from what nobody has subscribed to.)
+    fn probe(&mut self) -> impl Future<Output = Result<(), ClientError>> + Send;
+
     /// DISCONNECT with reason 0x00: the broker discards the will.
     fn disconnect(&mut self) -> impl Future<Output = Result<(), ClientError>> + Send;
 
@@ -239,6 +245,13 @@ impl Wire {
         match self {
             Wire::V5(wire) => wire.subscribe(filters).await,
             Wire::V311(wire) => wire.subscribe(filters).await,
+        }
+    }
+
+    async fn probe(&self) -> Result<(), String> {
+        match self {
+            Wire::V5(wire) => wire.probe().await,
+            Wire::V311(wire) => wire.probe().await,
         }
     }
 
@@ -487,6 +500,11 @@ impl Client for Connection {
             Some((filter, reason)) => Err(ClientError::Subscribe { broker: self.broker.clone(), filter, reason }),
             None => Ok(()),
         }
+    }
+
+    async fn probe(&mut self) -> Result<(), ClientError> {
+        let wire = self.wire.clone();
+        self.drive("a probe", async move { wire.probe().await }).await?.map_err(|reason| self.lost(reason))
     }
 
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {

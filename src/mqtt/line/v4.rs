@@ -4,7 +4,7 @@
 
 use super::socket::Socket;
 use super::{
-    Connect, Credentials, End, INCOMING, Inbox, Message, Notice, Properties, QoS, Received, UNACKNOWLEDGED, once,
+    Connect, Credentials, End, INCOMING, Inbox, Message, Notice, PROBE, Properties, QoS, Received, UNACKNOWLEDGED, once,
 };
 use bytes::Bytes;
 use rumqttc_v4::mqttbytes::Error as Garbage;
@@ -98,6 +98,11 @@ impl Wire {
             SubscribeReasonCode::Failure => Some((filter, "refused; MQTT 3.1.1 gives no reason".to_owned())),
         });
         Ok(refused.collect())
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), String> {
+        let notice = self.0.unsubscribe_tracked(PROBE).await.map_err(|error| error.to_string())?;
+        notice.wait_async().await.map(drop).map_err(|error| error.to_string())
     }
 
     pub(super) async fn disconnect(&self) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use super::socket::Socket;
 use super::{
-    Connect, Credentials, End, INCOMING, Inbox, Message, Notice, Properties, QoS, Received, UNACKNOWLEDGED, once,
+    Connect, Credentials, End, INCOMING, Inbox, Message, Notice, PROBE, Properties, QoS, Received, UNACKNOWLEDGED, once,
 };
 use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::Error as Garbage;
@@ -128,6 +128,11 @@ impl Wire {
             code => Some((filter, spaced(code))),
         });
         Ok(refused.collect())
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), String> {
+        let notice = self.0.unsubscribe_tracked(PROBE).await.map_err(|error| error.to_string())?;
+        notice.wait_async().await.map(drop).map_err(|error| error.to_string())
     }
 
     pub(super) async fn disconnect(&self, with_will: bool) -> Result<(), String> {

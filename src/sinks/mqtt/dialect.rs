@@ -66,7 +66,14 @@ pub(super) trait Dialect: Send {
     fn back(&mut self, folder: &str, view: &View, now: Timestamp) -> Vec<Message>;
 
     /// A picture of a camera whose pictures are said like samples (`as = "sparkplug"`); `None` if it cannot be said now.
-    fn picture(&mut self, _camera: &str, _jpeg: &[u8], _captured: Timestamp, _now: Timestamp) -> Option<Message> {
+    fn picture(
+        &mut self,
+        _camera: &str,
+        _jpeg: &[u8],
+        _captured: Timestamp,
+        _is_historical: bool,
+        _now: Timestamp,
+    ) -> Option<Message> {
         None
     }
 

@@ -8,7 +8,7 @@
 use super::forward::{Forward, Sent};
 use crate::base::Selection;
 use crate::hub::{Every, Hub};
-use crate::model::{TagId, TagName};
+use crate::model::{Sample, TagId, TagName};
 use crate::store::{Chunk, Live, Store, StoreError, Tail};
 use std::ops::Range;
 use tokio::time::Instant;
@@ -30,6 +30,15 @@ pub(super) struct Feed {
 enum Source {
     Store { store: Store, tail: Tail },
     Hub(Direct),
+}
+
+impl Source {
+    fn try_next(&mut self) -> Option<Vec<Live>> {
+        match self {
+            Source::Store { tail, .. } => tail.try_next(),
+            Source::Hub(direct) => direct.try_next(),
+        }
+    }
 }
 
 impl Feed {
@@ -59,8 +68,13 @@ impl Feed {
         self.waiting.len() >= MUCH
     }
 
-    /// What was gathered.
+    /// What was gathered, and what waits to be: whoever is busy with the backlog may not have gathered for long.
     pub(super) fn take(&mut self) -> Vec<Live> {
+        while !self.has_much()
+            && let Some(rows) = self.source.try_next()
+        {
+            self.waiting.extend(rows);
+        }
         std::mem::take(&mut self.waiting)
     }
 
@@ -87,6 +101,12 @@ impl Feed {
         self.is_faulty = false;
         self.forward.took(chunk.as_ref().map_or(0, |chunk| chunk.rows.len()));
         chunk
+    }
+
+    /// The broker has answered to what was sent after `at`.
+    pub(super) fn prove(&mut self, at: Instant) {
+        self.forward.prove(at);
+        self.settle();
     }
 
     /// These live samples are said; at QoS 1 that is acknowledged.
@@ -130,6 +150,15 @@ impl Direct {
 
     async fn next(&mut self) -> Vec<Live> {
         let batch = self.every.next().await.expect("this task holds the hub");
+        self.rows(&batch)
+    }
+
+    fn try_next(&mut self) -> Option<Vec<Live>> {
+        let batch = self.every.try_next()?;
+        Some(self.rows(&batch))
+    }
+
+    fn rows(&mut self, batch: &[Sample]) -> Vec<Live> {
         let mark = self.every.mark();
         let newest = batch.iter().map(|sample| sample.tag.0 + 1).max().unwrap_or(0);
         // An id has one name as long as the process lives.

@@ -1,12 +1,12 @@
 //! When what was sent counts as arrived, and how much of the backlog may go beside the live samples. Policy alone: no I/O,
 //! no disk, no clock.
 //!
-//!     QoS 0     sent ──1.5 keep-alives later, if the connection still stands──► due
+//!     QoS 0     sent ──the broker has answered to what came after it, and 1.5 keep-alives have passed──► due
 //!     QoS 1     acknowledged ──► due at once
 //!     due ──► settled in the store          lost ──► nothing of it is; the store owes it again
 //!
-//! At QoS 0 nobody says what arrived. A line that broke is noticed 1.5 keep-alives later at the latest (MQTT 5, 3.1.2.10), so
-//! what was sent before that has arrived, and what was sent since goes again, as history.
+//! At QoS 0 nobody says what arrived, and a line that is cut takes in what is sent for minutes. So the broker is asked
+//! something now and then: its answer proves that all before has arrived, because one connection keeps the order.
 //!
 //! The backlog is a bucket of a quarter of a second: bursts are no larger than that, and live samples never wait longer
 //! behind them.
@@ -29,8 +29,10 @@ pub(super) enum Sent {
 }
 
 pub(super) struct Forward {
-    /// From the sending to the certainty.
-    window: Duration,
+    /// From the sending to the settling, at least. `None`: what is sent is acknowledged.
+    window: Option<Duration>,
+    /// What was sent until then has arrived.
+    proved: Option<Instant>,
     /// Rows of the backlog per second.
     rate: f64,
     credit: f64,
@@ -43,17 +45,24 @@ impl Forward {
     /// With a window (1.5 keep-alives) for QoS 0, without one for QoS 1, where what is sent is acknowledged.
     pub(super) fn new(window: Option<Duration>, rate: u32) -> Self {
         let rate = f64::from(rate);
-        let window = window.unwrap_or_default();
-        Self { window, rate, credit: (rate * BURST).max(1.0), refilled: None, sent: VecDeque::new() }
+        Self { window, proved: None, rate, credit: (rate * BURST).max(1.0), refilled: None, sent: VecDeque::new() }
     }
 
     pub(super) fn sent(&mut self, what: Sent, now: Instant) {
         self.sent.push_back((now, what));
     }
 
+    /// The broker has answered to something that was sent after `at`.
+    pub(super) fn prove(&mut self, at: Instant) {
+        self.proved = Some(at);
+    }
+
     /// What may be settled now. Each is said once.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Sent> {
-        let is_due = |at: Instant| now.saturating_duration_since(at) >= self.window;
+        let is_due = |at: Instant| match self.window {
+            Some(window) => Some(at) <= self.proved && now.saturating_duration_since(at) >= window,
+            None => true,
+        };
         let count = self.sent.iter().take_while(|(at, _)| is_due(*at)).count();
         self.sent.drain(..count).map(|(_, what)| what).collect()
     }
@@ -86,8 +95,12 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut forward = Forward::new(Some(45 * second), 1000);
         (0..100u32).for_each(|n| forward.sent(Sent::Live(n.into()..u64::from(n) + 1), start + n * second));
+        assert!(forward.due(start + 99 * second).is_empty(), "nothing says that anything has arrived");
+        forward.prove(start + 10 * second);
+        assert_eq!(forward.due(start + 99 * second).len(), 11);
+        forward.prove(start + 99 * second);
         let due = live(forward.due(start + 99 * second));
-        assert_eq!((due.len(), due.last()), (55, Some(&(54..55))), "up to the 54th second");
+        assert_eq!((due.len(), due.last()), (44, Some(&(54..55))), "up to the 54th second");
         assert!(forward.due(start + 99 * second).is_empty(), "each is said once");
     }
 

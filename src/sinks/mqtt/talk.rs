@@ -52,6 +52,8 @@ pub(super) struct Talk<'a> {
     pictures: &'a Outbox,
     /// Pictures that are metrics, on their way.
     shown: VecDeque<(Instant, u64)>,
+    /// Those whose cameras are lost.
+    unshown: Vec<u64>,
     feed: Feed,
     writes: Writes,
     subscribed: BTreeSet<String>,
@@ -87,6 +89,7 @@ impl<'a> Talk<'a> {
             feed: Feed::begin(setup.store.as_ref(), hub, tags, forward),
             pictures,
             shown: VecDeque::new(),
+            unshown: Vec::new(),
             writes: Writes::default(),
             subscribed: BTreeSet::new(),
             setup,
@@ -106,11 +109,14 @@ impl<'a> Talk<'a> {
         let mut events = hub.events();
         let mut tick = tokio::time::interval(self.setup.config.publish_interval);
         let mut backlog = tokio::time::interval(BACKLOG.min(self.setup.config.publish_interval));
-        for interval in [&mut tick, &mut backlog] {
+        let mut probe = tokio::time::interval(self.setup.config.keep_alive / 2);
+        let is_unproved = self.setup.config.is_unacknowledged();
+        for interval in [&mut tick, &mut backlog, &mut probe] {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let (_, view) = self.view();
         self.subscribe(client, &view).await?;
+        self.subscribe_to_commands(client).await?;
         let patience = tokio::time::sleep(HOST);
         tokio::pin!(patience);
         let has_others = self.setup.config.brokers().len() > 1;
@@ -125,7 +131,8 @@ impl<'a> Talk<'a> {
                 biased;
                 received = client.next() => {
                     let (leave, is_refused) = self.hear(&received?);
-                    if let Some(reason) = leave {
+                    // With nowhere else to go it waits for the primary host where it is.
+                    if let Some(reason) = leave.filter(|_| is_born || has_others) {
                         return Ok(Why::Left(reason));
                     }
                     if is_refused {
@@ -135,7 +142,7 @@ impl<'a> Talk<'a> {
                 () = &mut patience, if !is_born && has_others => {
                     return Ok(Why::Left("the primary host is not there".into()));
                 }
-                () = tokio::time::sleep_until(self.birth.due.unwrap_or(self.birth.at)), if self.birth.due.is_some() => {
+                () = tokio::time::sleep_until(self.birth.due.unwrap_or(self.birth.at)), if is_born && self.birth.due.is_some() => {
                     structure.mark_unchanged();
                     match self.birth.is_asked {
                         true => self.be_born(client).await?,
@@ -155,8 +162,9 @@ impl<'a> Talk<'a> {
                     }
                 }
                 out = self.commands.next() => self.answer(client, out).await?,
-                picture = self.pictures.next(), if is_born => self.send_picture(client, picture).await?,
+                picture = self.pictures.next(), if is_born && self.birth.due.is_none() => self.send_picture(client, picture).await?,
                 _ = tick.tick(), if is_born => self.say_live(client).await?,
+                _ = probe.tick(), if is_born && is_unproved => self.prove(client).await?,
                 _ = backlog.tick(), if is_born => self.say_backlog(client).await?,
                 () = self.feed.gather(), if is_born => {
                     if self.feed.has_much() {
@@ -168,16 +176,19 @@ impl<'a> Talk<'a> {
     }
 
     /// What is left to say before a goodbye on purpose, and the goodbye.
-    pub(super) fn last_words(&mut self) -> Vec<Message> {
+    pub(super) fn last_words(&mut self, why: &Why) -> Vec<Message> {
         let mut last = match self.birth.due {
-            None if self.dialect.is_born() => {
+            // Who leaves because its host is not there has nobody to tell.
+            None if matches!(why, Why::Stopped) && self.dialect.is_born() => {
                 let rows = self.feed.take();
                 self.words(rows)
             }
             _ => Vec::new(),
         };
-        while let Some(Out::Send(answer)) = self.commands.try_next() {
-            last.push(answer);
+        while let Some(out) = self.commands.try_next() {
+            if let Out::Send(answer) = out {
+                last.push(answer);
+            }
         }
         last.extend(self.dialect.death(self.hub.now()));
         last
@@ -186,13 +197,23 @@ impl<'a> Talk<'a> {
     /// To what is new, before anything is said of it, so that whoever answers is heard.
     async fn subscribe(&mut self, client: &mut impl Client, view: &View) -> Result<(), ClientError> {
         let mut filters = self.dialect.filters(&view.tags);
-        filters.extend(self.commands.filters());
         filters.retain(|filter| !self.subscribed.contains(filter));
         if filters.is_empty() {
             return Ok(());
         }
         self.subscribed.extend(filters.iter().cloned());
         client.subscribe(filters).await
+    }
+
+    /// A broker that keeps Sparkplug to its own topics may refuse these.
+    async fn subscribe_to_commands(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        match client.subscribe(self.commands.filters()).await {
+            Err(error @ ClientError::Subscribe { .. }) => {
+                warn!(%error, "There are no commands as JSON from this broker.");
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     /// Everything as it is, and the number of the hub's batch that is.
@@ -228,6 +249,7 @@ impl<'a> Talk<'a> {
             mark: self.birth.mark,
             lost: view.lost.into_iter().collect(),
         };
+        self.unshown.drain(..).for_each(|id| self.pictures.release(id));
         say(client, messages).await
     }
 
@@ -259,6 +281,7 @@ impl<'a> Talk<'a> {
             }
         }
         self.birth.lost = lost;
+        self.unshown.drain(..).for_each(|id| self.pictures.release(id));
         say(client, messages).await
     }
 
@@ -283,6 +306,8 @@ impl<'a> Talk<'a> {
 
     fn ask(&mut self, ask: Ask) -> Option<String> {
         match ask {
+            // Nobody is told anything before the primary host is there; then everybody is.
+            Ask::Birth if !self.dialect.is_born() => {}
             Ask::Birth => {
                 let earliest = Instant::now().max(self.birth.at + DEBOUNCE);
                 self.birth.due = Some(self.birth.due.map_or(earliest, |due| due.min(earliest)));
@@ -350,36 +375,42 @@ impl<'a> Talk<'a> {
         messages
     }
 
-    /// A picture that is a metric has arrived when nobody has noticed a loss for so long.
+    /// A picture that is a metric has arrived when the broker has answered to something after it.
     async fn send_picture(&mut self, client: &mut impl Client, picture: Queued) -> Result<(), ClientError> {
-        let Queued { id, snap, .. } = picture;
+        let Queued { id, snap, is_historical } = picture;
         match snap.form {
             Form::Jpeg => {
                 say(client, vec![snap.message(&self.setup.base())]).await?;
                 self.pictures.arrived(id);
             }
             Form::Sparkplug => {
-                // While the camera is lost its device cannot say anything; the picture waits for the next connection.
-                let message = self.dialect.picture(&snap.camera, &snap.jpeg, snap.captured, self.hub.now());
-                if let Some(message) = message {
-                    say(client, vec![message]).await?;
-                    self.shown.push_back((Instant::now(), id));
+                let now = self.hub.now();
+                match self.dialect.picture(&snap.camera, &snap.jpeg, snap.captured, is_historical, now) {
+                    Some(message) => {
+                        say(client, vec![message]).await?;
+                        self.shown.push_back((Instant::now(), id));
+                    }
+                    // While the camera is lost its device cannot say anything.
+                    None => self.unshown.push(id),
                 }
             }
         }
         Ok(())
     }
 
-    fn settle_pictures(&mut self) {
-        let window = self.setup.config.window();
-        while let Some((_, id)) = self.shown.pop_front_if(|(at, _)| at.elapsed() >= window) {
+    /// Asks the broker something; what was sent before has arrived if it answers.
+    async fn prove(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
+        let at = Instant::now();
+        client.probe().await?;
+        self.feed.prove(at);
+        while let Some((_, id)) = self.shown.pop_front_if(|(sent, _)| *sent <= at) {
             self.pictures.arrived(id);
         }
+        Ok(())
     }
 
     async fn say_backlog(&mut self, client: &mut impl Client) -> Result<(), ClientError> {
         self.feed.settle();
-        self.settle_pictures();
         self.setup.status.unsaid(self.dialect.unsaid());
         if self.birth.due.is_some() {
             return Ok(());

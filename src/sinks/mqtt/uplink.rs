@@ -117,7 +117,8 @@ impl<'a> Uplink<'a> {
                 Ok(Why::Left(reason)) => {
                     info!(%broker, %reason, "Left the MQTT broker.");
                     self.lost(broker, &reason);
-                    NEXT
+                    // A round without a birth is no way to find the primary host fast.
+                    if connected.is_none() && is_round_over { backoff.wait() } else { NEXT }
                 }
                 Err(error) => {
                     self.complain(broker, &error, connected.is_some());
@@ -162,7 +163,7 @@ impl<'a> Uplink<'a> {
             outcome = talk.hold(&mut client, &mut born) => outcome,
         };
         let last = match &outcome {
-            Ok(_) => talk.last_words(),
+            Ok(why) => talk.last_words(why),
             Err(_) => Vec::new(),
         };
         drop(talk);

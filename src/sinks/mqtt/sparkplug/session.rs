@@ -478,7 +478,14 @@ impl Dialect for Session {
         self.changed(view, now)
     }
 
-    fn picture(&mut self, camera: &str, jpeg: &[u8], captured: Timestamp, now: Timestamp) -> Option<Message> {
+    fn picture(
+        &mut self,
+        camera: &str,
+        jpeg: &[u8],
+        captured: Timestamp,
+        is_historical: bool,
+        now: Timestamp,
+    ) -> Option<Message> {
         let folder = names::of_camera(camera);
         if self.state != State::Born || self.is_birth_due || !self.alive.contains(folder.as_str()) {
             return None;
@@ -490,6 +497,7 @@ impl Dialect for Session {
         };
         let metric = Metric {
             metadata: Some(metadata),
+            is_historical: is_historical.then_some(true),
             datatype: None,
             is_null: None,
             value: Some(wire::Value::BytesValue(jpeg.to_vec())),

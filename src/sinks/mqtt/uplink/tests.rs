@@ -93,6 +93,10 @@ impl Client for Line {
         self.disconnect_with_will().await
     }
 
+    async fn probe(&mut self) -> Result<(), ClientError> {
+        Ok(())
+    }
+
     async fn disconnect_with_will(&mut self) -> Result<(), ClientError> {
         self.script.seen.send(Seen::Disconnect).await.map_err(|_| gone())
     }

@@ -84,6 +84,13 @@ impl Index {
         self.remove_at(at)
     }
 
+    /// It could not be sent now, and may be later.
+    pub fn release(&mut self, id: u64) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.is_in_flight = false;
+        }
+    }
+
     /// Nothing is on its way any more, and what there is belongs to the past.
     pub fn rewind(&mut self) {
         for entry in &mut self.entries {
@@ -110,8 +117,10 @@ impl Index {
     pub fn make_room_in_memory(&mut self, most: u64, more: u64) -> u64 {
         let mut count = 0;
         while self.in_memory + more > most {
-            let is_next = |entry: &Entry| !entry.is_in_flight && matches!(entry.place, Place::Memory(_));
-            let Some(at) = self.entries.iter().position(is_next) else { break };
+            let is_held = |entry: &Entry| matches!(entry.place, Place::Memory(_));
+            let is_idle = |entry: &Entry| !entry.is_in_flight && is_held(entry);
+            let oldest = self.entries.iter().position(is_idle).or_else(|| self.entries.iter().position(is_held));
+            let Some(at) = oldest else { break };
             self.remove_at(at);
             count += 1;
         }

@@ -139,6 +139,10 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
+    pub fn release(&self, id: u64) {
+        lock(&self.index).release(id);
+    }
+
     pub fn rewind(&self) {
         lock(&self.index).rewind();
     }

@@ -115,6 +115,12 @@ impl Outbox {
         }
     }
 
+    /// It could not be sent now; [`Outbox::next`] gives it again.
+    pub fn release(&self, id: u64) {
+        self.0.keeper.release(id);
+        self.0.filled.notify_one();
+    }
+
     /// To be called when the line is up, before anything else is sent: what was on its way goes again, and what there is
     /// counts as history.
     pub fn rewind(&self) {

@@ -339,15 +339,15 @@ fn pictures_are_bytes_of_the_cameras_device() {
     let mut plant = born("[[image]]\ncamera = 'line1'\ninterval = '1s'\nas = 'sparkplug'");
     let image = plant.said[1].metric("Image").clone();
     assert_eq!((image.datatype, image.is_null), (Some(Type::Bytes as u32), Some(true)));
-    let said = plant.session.picture("line1", b"\xFF\xD8\xFF\xD9", at(1), at(2)).unwrap();
+    let said = plant.session.picture("line1", b"\xFF\xD8\xFF\xD9", at(1), false, at(2)).unwrap();
     let said = Said::new(said, "picture");
     let image = said.metric("Image");
     assert_eq!((said.kind, said.device.as_deref(), image.datatype), (Kind::DData, Some("line1"), None));
     assert_eq!(image.value, Some(wire::Value::BytesValue(b"\xFF\xD8\xFF\xD9".to_vec())));
     assert_eq!(image.metadata.as_ref().unwrap().content_type(), "image/jpeg");
-    assert!(plant.session.picture("line2", b"", at(1), at(2)).is_none());
+    assert!(plant.session.picture("line2", b"", at(1), false, at(2)).is_none());
     plant.lose("cameras/line1");
-    assert!(plant.session.picture("line1", b"", at(1), at(2)).is_none());
+    assert!(plant.session.picture("line1", b"", at(1), false, at(2)).is_none());
 }
 
 #[test]
