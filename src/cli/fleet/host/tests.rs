@@ -2,9 +2,10 @@ use super::metric::{Held, QualityCode};
 use super::*;
 use crate::model::Value;
 use crate::mqtt::sparkplug::codec;
-use crate::mqtt::sparkplug::proto::DataType as Type;
 use crate::mqtt::sparkplug::proto::payload::{Metric, PropertySet, PropertyValue, property_value};
+use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
 use proptest::prelude::*;
+use prost::Message as _;
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000 + millis)
@@ -275,6 +276,25 @@ fn memory_has_a_limit_and_what_is_left_out_is_counted() {
         host.receive(&format!("spBv1.0/G/DBIRTH/{node}/D"), &none, at(9));
     }
     assert_eq!(host.used(), 0, "and all of it comes back");
+}
+
+#[test]
+fn a_message_that_would_take_hundreds_of_times_its_size_is_garbage() {
+    let mut fleet = Fleet::new();
+    let tag = |number: usize| {
+        let property =
+            |value| PropertyValue { r#type: Some(Type::Double as u32), value: Some(value), ..Default::default() };
+        let range = [0.0, 1.0].map(|limit| property(property_value::Value::DoubleValue(limit)));
+        let unit = property(property_value::Value::StringValue("mm".into()));
+        let values = range.into_iter().chain([unit]).collect();
+        let keys = ["engLow", "engHigh", "engUnit"].map(str::to_owned).to_vec();
+        let properties = Some(PropertySet { keys, values });
+        Metric { properties, ..metric(&format!("tag{number:05}"), Value::Double(0.5)) }
+    };
+    fleet.say("NBIRTH", None, Some(0), (0..10_000).map(tag).collect());
+    assert_eq!((fleet.node().metrics.list().len(), fleet.node().faulty), (10_000, 0), "a large plant");
+    fleet.host.receive("spBv1.0/G/NDATA/N", &[0x12, 0x00].repeat(2_000_000), at(0));
+    assert_eq!((fleet.host.counts.garbage, fleet.node().faulty), (1, 1), "it was not even looked at");
 }
 
 /// What a fleet may say, sensible or not.
