@@ -1,5 +1,6 @@
 """`vedette fleet` at a shell: against nodes of pysparkplug and of nobody in particular, our own, and mosquitto."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from conftest import BINARY, DEMO, PATIENCE, ROOT, Broker, wait_until
+from conftest import BINARY, DEMO, PATIENCE, ROOT, Broker, picture, wait_until
 from pysparkplug import DataType, Device, EdgeNode, Metric, get_current_timestamp
 from pysparkplug import Client as SparkplugClient
 from test_tool import Tmux, Tool
@@ -233,6 +234,9 @@ class Ours:
         elif command == "snapshot":
             self.wire.client.publish(f"{self.base}/image/{args['camera']}", PICTURE, 1)
             self.answer(request, "done", result={"topic": "t", "bytes": len(PICTURE), "captured": "now"})
+        elif command == "read":
+            digest = hashlib.sha256(self.toml.encode()).hexdigest()
+            self.answer(request, "done", result=[{"name": args["tags"][0], "value": digest}])
         elif command == "config.get":
             self.answer(request, "done", result={"toml": self.toml})
         elif command == "config.apply":
@@ -322,10 +326,49 @@ def test_a_configuration_is_confirmed_only_if_it_is_reported(fleet, device, tmp_
     fleet("config confirm", "Plant/dev1", ident)
     assert one.confirmed[-1] == ident
     file.write_text("lie = 1\n")
-    assert "rolls back" in fleet("config apply", "Plant/dev1", file, code=1).stderr
+    assert "rolls back" in fleet("config apply", "Plant/dev1", file, "--timeout", "2s", code=1).stderr
     file.write_text("bad = 1\n")
     assert "bad is no key" in fleet("config apply", "Plant/dev1", file, code=1).stderr
     assert len(one.confirmed) == 2
+
+
+def steered(make, broker, config=DEMO):
+    """The real program, with an uplink that takes everything."""
+    vedette = make(config + UPLINK.format(broker=broker.port) + 'commands = "admin"\n').start()
+    wait_until("connected", lambda: vedette.says("Connected to the MQTT broker"))
+    return vedette
+
+
+SECRET = """
+[[ua_client]]
+name = "plc"
+url = "opc.tcp://127.0.0.1:1"
+user = "me"
+password = "s3cret"
+[[ua_client.tag]]
+name = "speed"
+node = "ns=2;s=speed"
+"""
+
+
+def test_a_configuration_with_a_secret_is_applied_and_confirmed(fleet, make, broker, tmp_path):
+    vedette = steered(make, broker, DEMO + SECRET)
+    before = vedette.config.read_text()
+    assert "s3cret" not in fleet("config get", "Plant/line1").stdout
+    file = tmp_path / "new.toml"
+    file.write_text(before.replace('publish_interval = "100ms"', 'publish_interval = "200ms"'))
+    assert fleet("config apply", "Plant/line1", file, "--within", "60s").stdout == "confirmed\n"
+    assert vedette.config.read_text() == file.read_text() and "s3cret" in file.read_text()
+    assert not (vedette.folder / "vedette.toml.trial").exists()
+
+
+def test_a_picture_of_a_real_camera(fleet, make, broker, tmp_path):
+    steered(make, broker)
+    file = tmp_path / "now.jpg"
+    (one,) = fleet.json("image", "Plant/line1", "line1", "-o", file)
+    assert picture(file.read_bytes()).size == (640, 480) == (one["width"], one["height"])
+    assert one["captured"] > "2026" and one["bytes"] == file.stat().st_size
+    assert "/dev/video99" in fleet("image", "Plant/line1", "absent", "-o", file, code=1).stderr
 
 
 def test_garbage_is_counted_and_breaks_nothing(fleet, wire):
