@@ -354,6 +354,8 @@ node = "ns=2;s=speed"
 def test_a_configuration_with_a_secret_is_applied_and_confirmed(fleet, make, broker, tmp_path):
     vedette = steered(make, broker, DEMO + SECRET)
     before = vedette.config.read_text()
+    # Its source was never there.
+    until_listed(fleet, lambda nodes: nodes.get("Plant/line1", {}).get("lost") == ["plc"])
     assert "s3cret" not in fleet("config get", "Plant/line1").stdout
     file = tmp_path / "new.toml"
     file.write_text(before.replace('publish_interval = "100ms"', 'publish_interval = "200ms"'))

@@ -13,11 +13,14 @@ use super::summary::{Summary, summary};
 use super::topic::Kind;
 use crate::model::{Timestamp, Value};
 use crate::mqtt::sparkplug::proto::Payload;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A node with more devices is not believed.
 const DEVICES: usize = 10_000;
+
+/// Each source of ours has a `State` below it: running or lost.
+const SOURCES: &str = "Properties/Sources/";
 
 pub struct Node {
     pub group: Arc<str>,
@@ -251,9 +254,13 @@ impl Node {
         }
     }
 
-    /// Devices that are said to be dead.
-    pub fn lost(&self) -> impl Iterator<Item = &str> {
-        self.devices.iter().filter(|(_, device)| device.life == Life::Dead).map(|(name, _)| &**name)
+    /// Devices that are said to be dead, and sources that ours says are lost: one that was lost before the first birth was
+    /// never born, and does not die.
+    pub fn lost(&self) -> BTreeSet<&str> {
+        let dead = self.devices.iter().filter(|(_, device)| device.life == Life::Dead).map(|(name, _)| &**name);
+        let lost = self.metrics.below(SOURCES).filter(|metric| metric.as_text() == Some("lost"));
+        let sources = lost.filter_map(|metric| metric.name.strip_prefix(SOURCES)?.strip_suffix("/State"));
+        dead.chain(sources).collect()
     }
 
     /// A metric of the node (`None`) or of a device by name.

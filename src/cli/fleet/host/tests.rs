@@ -125,7 +125,7 @@ fn devices_live_and_die_with_their_node() {
     fleet.say("DDATA", Some("plc"), Some(3), vec![data("a", Value::Int32(2))]);
     assert_eq!(fleet.state(), State::Online);
     fleet.say("DDEATH", Some("plc"), Some(4), vec![]);
-    assert_eq!(fleet.node().lost().collect::<Vec<_>>(), ["plc"]);
+    assert_eq!(fleet.node().lost().into_iter().collect::<Vec<_>>(), ["plc"]);
     assert_eq!(fleet.state(), State::Alarm);
     assert_eq!(fleet.node().quality(Some("plc"), QualityCode::Good), QualityCode::Stale);
     assert_eq!(fleet.node().quality(Some("cam"), QualityCode::Good), QualityCode::Good);
@@ -139,6 +139,24 @@ fn devices_live_and_die_with_their_node() {
     fleet.say("DDATA", Some("new"), Some(2), vec![data("a", Value::Int32(2))]);
     assert_eq!(fleet.state(), State::Stale, "its birth was missed");
     assert!(fleet.asked());
+}
+
+#[test]
+fn a_source_that_was_never_born_is_lost_by_its_state() {
+    let mut fleet = Fleet::new();
+    let state = |name: &str, word: &str| metric(&format!("Properties/Sources/{name}/State"), Value::string(word));
+    let born = vec![bd_seq(0), state("plc", "lost"), state("bus/unit 1", "lost"), state("demo", "running")];
+    fleet.say("NBIRTH", None, Some(0), born);
+    assert_eq!(fleet.node().lost().into_iter().collect::<Vec<_>>(), ["bus/unit 1", "plc"]);
+    assert_eq!(fleet.host.node_mut("G/N").unwrap().summary().lost, 2);
+    assert_eq!(fleet.state(), State::Alarm);
+    fleet.say("NDATA", None, Some(1), vec![state("plc", "running"), state("bus/unit 1", "running")]);
+    assert_eq!(fleet.state(), State::Online);
+    // One that has a device as well is one.
+    fleet.say("DBIRTH", Some("plc"), Some(2), vec![]);
+    fleet.say("NDATA", None, Some(3), vec![state("plc", "lost")]);
+    fleet.say("DDEATH", Some("plc"), Some(4), vec![]);
+    assert_eq!(fleet.host.node_mut("G/N").unwrap().summary().lost, 1);
 }
 
 #[test]
