@@ -307,6 +307,34 @@ def test_many_are_told_only_if_all_are_meant(fleet, device, wire):
         speaker.join()
 
 
+def test_one_that_cannot_be_told_does_not_stop_the_others(fleet, broker, tmp_path):
+    broker.kill()
+    acl = broker.folder / "acl"
+    acl.write_text("topic readwrite spBv1.0/#\ntopic readwrite vedette/Plant/dev2/#\ntopic read vedette/Plant/dev1/#\n")
+    acl.chmod(0o600)
+    broker.config.write_text(broker.config.read_text() + f"acl_file {acl}\nuser root\n")
+    broker.start()
+    device, stop = Ours(broker, "dev2"), threading.Event()
+
+    def speak():
+        while not stop.wait(0.2):
+            for name in ("dev1", "dev2"):
+                device.wire.client.publish(f"spBv1.0/Plant/NDATA/{name}", b"\x18\x01", 0)
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    try:
+        told = fleet("cmd", "Plant/dev*", "status", "--for", "2s", "--all", code=1)
+        assert "1 done, 1 failed, 0 without an answer" in told.stderr and "Plant/dev1: failed: " in told.stderr
+        assert "access list" in told.stderr and "Plant/dev2: role: viewer" in told.stdout
+        every = fleet.json("cmd", "Plant/dev*", "status", "--for", "2s", "--all", code=1)
+        assert {one["node"]: one["state"] for one in every} == {"dev1": "failed", "dev2": "done"}
+    finally:
+        stop.set()
+        speaker.join()
+        device.wire.close()
+
+
 def test_a_picture_comes_as_a_file(fleet, device, tmp_path):
     device("dev1")
     assert f"{len(PICTURE)} bytes" in fleet("image", "Plant/dev1", "line1", "-o", tmp_path / "now.jpg").stdout
