@@ -178,6 +178,7 @@ def test_metrics_have_values_types_and_times(fleet, foreign):
 def test_a_metric_is_written_with_the_type_of_its_birth(fleet, foreign, wire):
     assert "new value was reported" in fleet("cmd", "Works/press", "--metric", "count=-12").stdout
     assert fleet.json("get", "Works/press", "count")[0]["value"] == -12
+    assert "it was so already" in fleet("cmd", "Works/press", "--metric", "count=-12").stdout
     (done,) = fleet.json("cmd", "Works/press", "--device", "plc", "--metric", "speed=2.25")
     assert done["state"] == "done" and wire.topics("/DCMD/press/plc")
     for arguments, words in [
