@@ -291,18 +291,20 @@ def test_many_are_told_only_if_all_are_meant(fleet, device, wire):
     def speak():
         # So that they are heard: a payload without a metric.
         while not stop.wait(0.2):
-            for name in ("dev1", "dev2", "dev3"):
-                wire.client.publish(f"spBv1.0/Plant/NDATA/{name}", b"\x18\x01", 0)
+            for name in ("Plant/NDATA/dev1", "Plant/NDATA/dev2", "Plant/NDATA/dev3", "Works/NDATA/dev9", "Yard/NDATA/dev9"):
+                wire.client.publish(f"spBv1.0/{name}", b"\x18\x01", 0)
 
     speaker = threading.Thread(target=speak)
     speaker.start()
     try:
         assert "say --all" in fleet("cmd", "Plant/dev*", "status", "--for", "2s", code=2).stderr
-        every = fleet.json("cmd", "dev?", "status", "--for", "2s", "--all", "--timeout", "2s", code=3)
+        every = fleet.json("cmd", "Pl*/dev?", "status", "--for", "2s", "--all", "--timeout", "2s", code=3)
         assert {one["node"]: one["state"] for one in every} == {"dev1": "done", "dev2": "done", "dev3": "timeout"}
         summary = fleet("cmd", "Plant/dev*", "write", "--for", "2s", "--all", code=1).stderr
         assert "0 done, 3 failed, 0 without an answer" in summary
         assert "write GROUP/NODE" in fleet("config get", "dev?", "--for", "2s", code=2).stderr
+        # Somebody who only looks would else see whoever spoke first.
+        assert "dev9: 2 nodes are called so" in fleet("get", "dev9", "--for", "2s", code=2).stderr
     finally:
         stop.set()
         speaker.join()
