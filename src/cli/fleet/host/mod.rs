@@ -196,6 +196,13 @@ impl Host {
         }
     }
 
+    /// Who looks at all of it sees nothing that is no more.
+    pub fn forget(&mut self, now: Timestamp) {
+        for node in self.nodes.values_mut() {
+            node.forget(&mut self.store, now);
+        }
+    }
+
     /// Somebody wants to see all of this node.
     pub fn insist(&mut self, key: &str, now: Timestamp) {
         if self.nodes.get(key).is_some_and(|node| matches!(node.life, Life::Heard | Life::Missed)) {

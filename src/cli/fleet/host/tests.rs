@@ -142,6 +142,31 @@ fn devices_live_and_die_with_their_node() {
 }
 
 #[test]
+fn a_device_that_was_taken_away_is_forgotten() {
+    let mut fleet = Fleet::new();
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0)]);
+    fleet.say("DBIRTH", Some("old"), Some(1), vec![metric("a", Value::Int32(1))]);
+    fleet.say("DBIRTH", Some("plc"), Some(2), vec![]);
+    fleet.say("DDEATH", Some("old"), Some(3), vec![]);
+    fleet.say("DDEATH", Some("plc"), Some(4), vec![]);
+    fleet.now = at(60_000);
+    fleet.host.forget(fleet.now);
+    assert_eq!(fleet.node().lost().len(), 2, "no birth since then");
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0)]);
+    fleet.say("DBIRTH", Some("plc"), Some(1), vec![]);
+    fleet.now = at(61_000);
+    fleet.say("DDEATH", Some("plc"), Some(2), vec![]);
+    assert_eq!(fleet.node().lost().len(), 2, "it may come yet");
+    fleet.now = at(70_000);
+    fleet.say("NDATA", None, Some(3), vec![]);
+    assert_eq!(fleet.node().lost().into_iter().collect::<Vec<_>>(), ["plc"], "it died after the birth");
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0)]);
+    fleet.now = at(80_000);
+    fleet.host.forget(fleet.now);
+    assert_eq!(fleet.state(), State::Online);
+}
+
+#[test]
 fn a_source_that_was_never_born_is_lost_by_its_state() {
     let mut fleet = Fleet::new();
     let state = |name: &str, word: &str| metric(&format!("Properties/Sources/{name}/State"), Value::string(word));
