@@ -13,6 +13,8 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 from conftest import BINARY, DEMO, PATIENCE, ROOT, Broker, picture, wait_until
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from pysparkplug import DataType, Device, EdgeNode, Metric, get_current_timestamp
 from pysparkplug import Client as SparkplugClient
 from test_tool import Tmux, Tool
@@ -212,6 +214,11 @@ class Ours:
         self.confirmed = []
         self.wire = Wire(broker)
         self.base = f"vedette/Plant/{name}"
+        # Properties are of MQTT 5.
+        self.pictures = paho.Client("pictures" + str(id(self)), protocol=paho.MQTTv5)
+        self.pictures.connect("127.0.0.1", broker.port)
+        self.pictures.loop_start()
+        wait_until("connected", self.pictures.is_connected)
         self.wire.client.on_message = self.take
 
     def answer(self, request, state, **more):
@@ -233,7 +240,11 @@ class Ours:
         elif command == "write":
             self.answer(request, "failed", reason="there is no such tag")
         elif command == "snapshot":
-            self.wire.client.publish(f"{self.base}/image/{args['camera']}", PICTURE, 1)
+            topic = f"{self.base}/image/" + args["camera"].replace("%", "%25").replace("/", "%2F")
+            for cause, jpeg in (("interval", b"a"), ("command", PICTURE), ("trigger", b"b")):
+                properties = Properties(PacketTypes.PUBLISH)
+                properties.UserProperty = [("camera", args["camera"]), ("cause", cause)]
+                self.pictures.publish(topic, jpeg, 1, properties=properties).wait_for_publish(PATIENCE)
             self.answer(request, "done", result={"topic": "t", "bytes": len(PICTURE), "captured": "now"})
         elif command == "read":
             digest = hashlib.sha256(self.toml.encode()).hexdigest()
@@ -253,6 +264,12 @@ class Ours:
             self.answer(request, "done")
 
 
+    def close(self):
+        self.wire.close()
+        self.pictures.loop_stop()
+        self.pictures.disconnect()
+
+
 PICTURE = next(JPEG).read_bytes()
 
 
@@ -266,7 +283,7 @@ def device(broker):
 
     yield factory
     for one in made:
-        one.wire.close()
+        one.close()
 
 
 def test_commands_are_done_failed_or_not_answered(fleet, device):
@@ -335,13 +352,14 @@ def test_one_that_cannot_be_told_does_not_stop_the_others(fleet, broker, tmp_pat
     finally:
         stop.set()
         speaker.join()
-        device.wire.close()
+        device.close()
 
 
 def test_a_picture_comes_as_a_file(fleet, device, tmp_path):
     device("dev1")
     assert f"{len(PICTURE)} bytes" in fleet("image", "Plant/dev1", "line1", "-o", tmp_path / "now.jpg").stdout
     assert (tmp_path / "now.jpg").read_bytes() == PICTURE
+    assert f"{len(PICTURE)} bytes" in fleet("image", "Plant/dev1", "hall 1/50%", "-o", tmp_path / "now.jpg").stdout
 
 
 def test_a_configuration_is_confirmed_only_if_it_is_reported(fleet, device, tmp_path):
