@@ -55,8 +55,8 @@ pub(super) struct Recovered {
     pub(super) sentence: String,
 }
 
-/// SHA-256 in hexadecimal digits.
-pub(super) fn hash(text: &str) -> String {
+/// What a configuration is known by: SHA-256 in hexadecimal digits.
+pub fn hash(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -34,6 +34,7 @@ use crate::model::EventKind;
 use crate::opcua::trust;
 use crate::sinks::ua_server;
 use boot::Run;
+pub use commit::hash;
 use commit::{Files, Recovered};
 use control::Control;
 pub use control::{AskError, ask_to_reload};

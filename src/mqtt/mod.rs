@@ -2,7 +2,9 @@
 //! business of who uses this.
 
 mod broker;
+mod image;
 pub mod line;
 pub mod sparkplug;
 
 pub use broker::{Access, BrokerUrl, BrokerUrlError, Protocol};
+pub use image::image_topic;

@@ -1,5 +1,6 @@
 """`vedette fleet` at a shell: against nodes of pysparkplug and of nobody in particular, our own, and mosquitto."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from conftest import BINARY, DEMO, PATIENCE, ROOT, Broker, wait_until
+from conftest import BINARY, DEMO, PATIENCE, ROOT, Broker, picture, wait_until
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from pysparkplug import DataType, Device, EdgeNode, Metric, get_current_timestamp
 from pysparkplug import Client as SparkplugClient
 from test_tool import Tmux, Tool
@@ -177,6 +180,7 @@ def test_metrics_have_values_types_and_times(fleet, foreign):
 def test_a_metric_is_written_with_the_type_of_its_birth(fleet, foreign, wire):
     assert "new value was reported" in fleet("cmd", "Works/press", "--metric", "count=-12").stdout
     assert fleet.json("get", "Works/press", "count")[0]["value"] == -12
+    assert "it was so already" in fleet("cmd", "Works/press", "--metric", "count=-12").stdout
     (done,) = fleet.json("cmd", "Works/press", "--device", "plc", "--metric", "speed=2.25")
     assert done["state"] == "done" and wire.topics("/DCMD/press/plc")
     for arguments, words in [
@@ -210,6 +214,11 @@ class Ours:
         self.confirmed = []
         self.wire = Wire(broker)
         self.base = f"vedette/Plant/{name}"
+        # Properties are of MQTT 5.
+        self.pictures = paho.Client("pictures" + str(id(self)), protocol=paho.MQTTv5)
+        self.pictures.connect("127.0.0.1", broker.port)
+        self.pictures.loop_start()
+        wait_until("connected", self.pictures.is_connected)
         self.wire.client.on_message = self.take
 
     def answer(self, request, state, **more):
@@ -231,8 +240,15 @@ class Ours:
         elif command == "write":
             self.answer(request, "failed", reason="there is no such tag")
         elif command == "snapshot":
-            self.wire.client.publish(f"{self.base}/image/{args['camera']}", PICTURE, 1)
+            topic = f"{self.base}/image/" + args["camera"].replace("%", "%25").replace("/", "%2F")
+            for cause, jpeg in (("interval", b"a"), ("command", PICTURE), ("trigger", b"b")):
+                properties = Properties(PacketTypes.PUBLISH)
+                properties.UserProperty = [("camera", args["camera"]), ("cause", cause)]
+                self.pictures.publish(topic, jpeg, 1, properties=properties).wait_for_publish(PATIENCE)
             self.answer(request, "done", result={"topic": "t", "bytes": len(PICTURE), "captured": "now"})
+        elif command == "read":
+            digest = hashlib.sha256(self.toml.encode()).hexdigest()
+            self.answer(request, "done", result=[{"name": args["tags"][0], "value": digest}])
         elif command == "config.get":
             self.answer(request, "done", result={"toml": self.toml})
         elif command == "config.apply":
@@ -248,6 +264,12 @@ class Ours:
             self.answer(request, "done")
 
 
+    def close(self):
+        self.wire.close()
+        self.pictures.loop_stop()
+        self.pictures.disconnect()
+
+
 PICTURE = next(JPEG).read_bytes()
 
 
@@ -261,7 +283,7 @@ def device(broker):
 
     yield factory
     for one in made:
-        one.wire.close()
+        one.close()
 
 
 def test_commands_are_done_failed_or_not_answered(fleet, device):
@@ -286,27 +308,58 @@ def test_many_are_told_only_if_all_are_meant(fleet, device, wire):
     def speak():
         # So that they are heard: a payload without a metric.
         while not stop.wait(0.2):
-            for name in ("dev1", "dev2", "dev3"):
-                wire.client.publish(f"spBv1.0/Plant/NDATA/{name}", b"\x18\x01", 0)
+            for name in ("Plant/NDATA/dev1", "Plant/NDATA/dev2", "Plant/NDATA/dev3", "Works/NDATA/dev9", "Yard/NDATA/dev9"):
+                wire.client.publish(f"spBv1.0/{name}", b"\x18\x01", 0)
 
     speaker = threading.Thread(target=speak)
     speaker.start()
     try:
         assert "say --all" in fleet("cmd", "Plant/dev*", "status", "--for", "2s", code=2).stderr
-        every = fleet.json("cmd", "dev?", "status", "--for", "2s", "--all", "--timeout", "2s", code=3)
+        every = fleet.json("cmd", "Pl*/dev?", "status", "--for", "2s", "--all", "--timeout", "2s", code=3)
         assert {one["node"]: one["state"] for one in every} == {"dev1": "done", "dev2": "done", "dev3": "timeout"}
         summary = fleet("cmd", "Plant/dev*", "write", "--for", "2s", "--all", code=1).stderr
         assert "0 done, 3 failed, 0 without an answer" in summary
         assert "write GROUP/NODE" in fleet("config get", "dev?", "--for", "2s", code=2).stderr
+        # Somebody who only looks would else see whoever spoke first.
+        assert "dev9: 2 nodes are called so" in fleet("get", "dev9", "--for", "2s", code=2).stderr
     finally:
         stop.set()
         speaker.join()
+
+
+def test_one_that_cannot_be_told_does_not_stop_the_others(fleet, broker, tmp_path):
+    broker.kill()
+    acl = broker.folder / "acl"
+    acl.write_text("topic readwrite spBv1.0/#\ntopic readwrite vedette/Plant/dev2/#\ntopic read vedette/Plant/dev1/#\n")
+    acl.chmod(0o600)
+    broker.config.write_text(broker.config.read_text() + f"acl_file {acl}\nuser root\n")
+    broker.start()
+    device, stop = Ours(broker, "dev2"), threading.Event()
+
+    def speak():
+        while not stop.wait(0.2):
+            for name in ("dev1", "dev2"):
+                device.wire.client.publish(f"spBv1.0/Plant/NDATA/{name}", b"\x18\x01", 0)
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    try:
+        told = fleet("cmd", "Plant/dev*", "status", "--for", "2s", "--all", code=1)
+        assert "1 done, 1 failed, 0 without an answer" in told.stderr and "Plant/dev1: failed: " in told.stderr
+        assert "access list" in told.stderr and "Plant/dev2: role: viewer" in told.stdout
+        every = fleet.json("cmd", "Plant/dev*", "status", "--for", "2s", "--all", code=1)
+        assert {one["node"]: one["state"] for one in every} == {"dev1": "failed", "dev2": "done"}
+    finally:
+        stop.set()
+        speaker.join()
+        device.close()
 
 
 def test_a_picture_comes_as_a_file(fleet, device, tmp_path):
     device("dev1")
     assert f"{len(PICTURE)} bytes" in fleet("image", "Plant/dev1", "line1", "-o", tmp_path / "now.jpg").stdout
     assert (tmp_path / "now.jpg").read_bytes() == PICTURE
+    assert f"{len(PICTURE)} bytes" in fleet("image", "Plant/dev1", "hall 1/50%", "-o", tmp_path / "now.jpg").stdout
 
 
 def test_a_configuration_is_confirmed_only_if_it_is_reported(fleet, device, tmp_path):
@@ -322,10 +375,51 @@ def test_a_configuration_is_confirmed_only_if_it_is_reported(fleet, device, tmp_
     fleet("config confirm", "Plant/dev1", ident)
     assert one.confirmed[-1] == ident
     file.write_text("lie = 1\n")
-    assert "rolls back" in fleet("config apply", "Plant/dev1", file, code=1).stderr
+    assert "rolls back" in fleet("config apply", "Plant/dev1", file, "--timeout", "2s", code=1).stderr
     file.write_text("bad = 1\n")
     assert "bad is no key" in fleet("config apply", "Plant/dev1", file, code=1).stderr
     assert len(one.confirmed) == 2
+
+
+def steered(make, broker, config=DEMO):
+    """The real program, with an uplink that takes everything."""
+    vedette = make(config + UPLINK.format(broker=broker.port) + 'commands = "admin"\n').start()
+    wait_until("connected", lambda: vedette.says("Connected to the MQTT broker"))
+    return vedette
+
+
+SECRET = """
+[[ua_client]]
+name = "plc"
+url = "opc.tcp://127.0.0.1:1"
+user = "me"
+password = "s3cret"
+[[ua_client.tag]]
+name = "speed"
+node = "ns=2;s=speed"
+"""
+
+
+def test_a_configuration_with_a_secret_is_applied_and_confirmed(fleet, make, broker, tmp_path):
+    vedette = steered(make, broker, DEMO + SECRET)
+    before = vedette.config.read_text()
+    # Its source was never there.
+    until_listed(fleet, lambda nodes: nodes.get("Plant/line1", {}).get("lost") == ["plc"])
+    assert "s3cret" not in fleet("config get", "Plant/line1").stdout
+    file = tmp_path / "new.toml"
+    file.write_text(before.replace('publish_interval = "100ms"', 'publish_interval = "200ms"'))
+    assert fleet("config apply", "Plant/line1", file, "--within", "60s").stdout == "confirmed\n"
+    assert vedette.config.read_text() == file.read_text() and "s3cret" in file.read_text()
+    assert not (vedette.folder / "vedette.toml.trial").exists()
+
+
+def test_a_picture_of_a_real_camera(fleet, make, broker, tmp_path):
+    steered(make, broker)
+    file = tmp_path / "now.jpg"
+    (one,) = fleet.json("image", "Plant/line1", "line1", "-o", file)
+    assert picture(file.read_bytes()).size == (640, 480) == (one["width"], one["height"])
+    assert one["captured"] > "2026" and one["bytes"] == file.stat().st_size
+    assert "/dev/video99" in fleet("image", "Plant/line1", "absent", "-o", file, code=1).stderr
 
 
 def test_garbage_is_counted_and_breaks_nothing(fleet, wire):

@@ -134,7 +134,11 @@ async fn tell_all(arguments: &Arguments, order: &Order<'_>) -> Result<(), Failur
             Some(note) = notes.recv() => output.note(&note),
             ended = endings.next() => match ended {
                 Some((address, ending)) => {
-                    let ending = ending?;
+                    // One that cannot be told is no reason to say nothing of the others.
+                    let ending = match ending {
+                        Err(Failure::Failed(why)) => Ending::Failed(why),
+                        other => other?,
+                    };
                     failed += usize::from(matches!(ending, Ending::Failed(_)));
                     unanswered += usize::from(matches!(ending, Ending::Unanswered(_)));
                     print(&mut output, order, &address, &ending, count)?;
@@ -189,7 +193,7 @@ async fn tell(
             }
         }
     };
-    ended.map_err(|error| Failure::failed(format!("{address}: {}", explain(&error))))
+    ended.map_err(|error| Failure::failed(explain(&error)))
 }
 
 /// As any Sparkplug node understands it.

@@ -3,7 +3,8 @@
 //!     apply ──► device: checks, applies, may reconnect ──progress "applied"──► here: is it the new one? ──confirm──► done
 //!                  └── no confirmation in time: rolled back by itself
 //!
-//! What confirms is that the device, by its new configuration, was reached and gave that configuration back.
+//! What confirms is that the device, by its new configuration, was reached and told the SHA-256 of that configuration. The
+//! text itself it gives back without its secrets.
 
 use super::super::remote::{self, Failure, Interrupt, Output};
 use super::broker::{Broker, explain};
@@ -11,6 +12,7 @@ use super::call::{self, AnswerState, Ending, Patience, Request};
 use super::host::Limits;
 use super::node::{self, Address, Written};
 use super::session::Session;
+use crate::app;
 use crate::base::duration;
 use crate::mqtt::line::ClientError;
 use clap::Subcommand;
@@ -86,6 +88,9 @@ struct Confirm {
 
 /// Between two questions to a device that is on its way back.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// Where a device tells the SHA-256 of the configuration that runs.
+const HASH: &str = "device/Configuration/Hash";
 
 const ADMIN: &str = "admin";
 
@@ -199,23 +204,26 @@ async fn apply(arguments: &Apply) -> Result<(), Failure> {
         return say_done(who, &address, &request.id, "applied");
     }
     let until = Instant::now() + arguments.within;
-    check(&mut session, &address, who, &toml, until).await?;
+    check(&mut session, &address, who, &app::hash(&toml), until).await?;
     let confirm = Request::new("config.confirm", json!({ "id": request.id }), ADMIN);
     let confirmed = call::call(&mut session, &address, &confirm, who.patience(), |_, _| None).await;
     done(&address, confirmed)?;
     say_done(who, &address, &request.id, "confirmed")
 }
 
-/// Waits until the device gives back the configuration that it was given.
-async fn check(session: &mut Session, address: &Address, who: &Who, toml: &str, until: Instant) -> Result<(), Failure> {
+/// Waits until the device tells that it runs the configuration that it was given.
+async fn check(session: &mut Session, address: &Address, who: &Who, hash: &str, until: Instant) -> Result<(), Failure> {
+    // It says that it is applied, and a moment later it is among its tags.
+    let shown = Instant::now() + who.timeout;
     loop {
-        let request = Request::new("config.get", json!({}), ADMIN);
+        let request = Request::new("read", json!({ "tags": [HASH] }), ADMIN);
         let patience = Patience { answer: AGAIN, end: who.timeout };
         let ending = call::call(session, address, &request, patience, |_, _| None).await;
         match ending.map_err(|error| Failure::failed(explain(&error)))? {
-            Ending::Done(result) if text_of(&result).map(str::trim_end) == Some(toml.trim_end()) => return Ok(()),
+            Ending::Done(rows) if rows[0]["value"] == hash => return Ok(()),
+            Ending::Done(_) if Instant::now() < shown.min(until) => tokio::time::sleep(AGAIN / 4).await,
             Ending::Done(_) => {
-                let what = "it reports another configuration than the one it was given; not confirmed, so it rolls back by itself";
+                let what = "it runs another configuration than the one it was given; not confirmed, so it rolls back by itself";
                 return Err(Failure::failed(format!("{address}: {what}")));
             }
             Ending::Failed(reason) => return Err(Failure::failed(format!("{address}: {reason}; not confirmed"))),

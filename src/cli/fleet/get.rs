@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     /// Metrics, as NAME or DEVICE/NAME, with * and ?. Default: all.
     #[arg(value_name = "METRIC")]
     metrics: Vec<Glob>,
-    /// How long to wait for the node.
+    /// How long to wait for the node; before that, if it is not written in full, how long to listen for it.
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     time: Duration,
     /// Long texts and arrays as a whole.
@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 async fn get(arguments: &Arguments) -> Result<(), Failure> {
     let mut interrupt = Interrupt::new()?;
     let address = tokio::select! {
-        found = node::find_first(&arguments.broker, &arguments.node, arguments.time) => found?,
+        found = node::find_one(&arguments.broker, &arguments.node, arguments.time) => found?,
         () = interrupt.received() => return Err(Failure::failed("interrupted".into())),
     };
     let filters = session::node(Some(&address.group), &address.node);

@@ -7,7 +7,8 @@ use super::call::{self, Ending, Patience, Request};
 use super::host::Limits;
 use super::node::{self, Written};
 use crate::base::{bytes, duration};
-use crate::mqtt::sparkplug::SparkplugId;
+use crate::mqtt::image_topic;
+use crate::mqtt::line::Received;
 use ::bytes::Bytes;
 use serde_json::json;
 use std::io::Write as _;
@@ -23,7 +24,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "NODE", value_parser = node::parse)]
     node: Written,
     /// The camera's name.
-    #[arg(value_name = "CAMERA", value_parser = camera)]
+    #[arg(value_name = "CAMERA")]
     camera: String,
     /// Where the JPEG is written to; "-" is the standard output.
     #[arg(short, long, value_name = "FILE", required = true)]
@@ -42,12 +43,6 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-fn camera(text: &str) -> Result<String, String> {
-    SparkplugId::new(text)
-        .map(|camera| camera.to_string())
-        .map_err(|_| "a camera's name is one level of a topic".into())
-}
-
 fn size(text: &str) -> Result<u64, String> {
     bytes::parse(text).ok_or_else(|| "write a whole number and a unit, as in 256KiB".into())
 }
@@ -64,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 async fn image(arguments: &Arguments) -> Result<(), Failure> {
     let address = node::find_one(&arguments.broker, &arguments.node, arguments.time).await?;
-    let topic = format!("vedette/{address}/image/{}", arguments.camera);
+    let topic = image_topic(&format!("vedette/{address}"), &arguments.camera);
     let mut session = arguments.broker.open_quietly(Limits::FEW, vec![topic.clone()]).await?;
     let mut args = json!({ "camera": arguments.camera });
     if let Some(most) = arguments.max_bytes {
@@ -72,10 +67,10 @@ async fn image(arguments: &Arguments) -> Result<(), Failure> {
     }
     let request = Request::new("snapshot", args, "viewer");
     let patience = Patience { answer: arguments.timeout, end: arguments.timeout };
-    // The one that was taken for this comes before the answer that it is done; others are of a schedule.
+    // The one that was taken for this comes before the answer that it is done.
     let mut picture: Option<Bytes> = None;
     let ending = call::call(&mut session, &address, &request, patience, |received, _| {
-        if received.topic == topic && !received.retain {
+        if received.topic == topic && !received.retain && is_asked_for(received) {
             picture = Some(received.payload.clone());
         }
         None
@@ -105,6 +100,12 @@ async fn image(arguments: &Arguments) -> Result<(), Failure> {
         output.line(&format!("{}: {size}{} bytes", arguments.output.display(), picture.len()))?;
     }
     Ok(())
+}
+
+/// Others are of a schedule or a trigger. MQTT 3.1.1 does not tell them apart.
+fn is_asked_for(received: &Received) -> bool {
+    let user = &received.properties.user;
+    user.iter().find(|(key, _)| key == "cause").is_none_or(|(_, cause)| cause == "command")
 }
 
 fn write(path: &Path, picture: &[u8]) -> Result<(), Failure> {

@@ -81,11 +81,6 @@ impl Written {
 
 /// All nodes that are meant. Those that are not written in full have to be heard, for which there is `time`.
 pub(super) async fn find(broker: &Broker, written: &Written, time: Duration) -> Result<Vec<Address>, Failure> {
-    look(broker, written, time, usize::MAX).await
-}
-
-/// Ends when `enough` are found.
-async fn look(broker: &Broker, written: &Written, time: Duration, enough: usize) -> Result<Vec<Address>, Failure> {
     if let Some(address) = written.address() {
         return Ok(vec![address]);
     }
@@ -93,9 +88,7 @@ async fn look(broker: &Broker, written: &Written, time: Duration, enough: usize)
     let mut session = broker.open_quietly(Limits::FLEET, written.filters()).await?;
     let until = Instant::now() + time;
     let mut found = BTreeSet::new();
-    while found.len() < enough
-        && let Some(received) = session.next_until(until).await.map_err(|error| Failure::failed(explain(&error)))?
-    {
+    while let Some(received) = session.next_until(until).await.map_err(|error| Failure::failed(explain(&error)))? {
         if let Some((group, node)) = Host::speaker(&received.topic)
             && written.fits(group, node)
         {
@@ -110,12 +103,6 @@ async fn look(broker: &Broker, written: &Written, time: Duration, enough: usize)
         )));
     }
     Ok(found.into_iter().collect())
-}
-
-/// The first node that is called so; for who only looks.
-pub(super) async fn find_first(broker: &Broker, written: &Written, time: Duration) -> Result<Address, Failure> {
-    let found = look(broker, written, time, 1).await?;
-    Ok(found.into_iter().next().expect("none is an error"))
 }
 
 /// The one node that is meant.

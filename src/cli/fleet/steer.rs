@@ -1,7 +1,8 @@
 //! Writing metrics of any Sparkplug node: NCMD for the node, DCMD for a device of it.
 //!
 //! A value needs the metric's type, which only the birth tells; so a birth is asked for. That a command arrived is nothing
-//! Sparkplug says: the answer is the new value among the data.
+//! Sparkplug says: the answer is the new value among the data. Where the value was so before, nothing can answer, and that
+//! is said.
 
 use super::super::typed::Wanted;
 use super::call::Ending;
@@ -80,24 +81,28 @@ pub(super) async fn steer(
             Err(what) => return Ok(Ending::Failed(format!("{}: {what}", assignment.name))),
         }
     }
+    let is_so = |host: &Host| {
+        metrics.iter().all(|(name, _, value)| {
+            metric(host, to, device, name).is_some_and(|metric| metric.held == Held::Value(value.clone()))
+        })
+    };
+    let was_so = is_so(&session.host);
     let command = say::command(&to.group, &to.node, device, metrics.clone(), session.now());
     session.publish(command).await?;
     if metrics.iter().all(|(name, ..)| name.starts_with("Node Control/")) {
         return Ok(Ending::Done(json!("sent; a node does not answer this")));
     }
+    if was_so {
+        return Ok(Ending::Done(json!("sent; it was so already")));
+    }
     let until = Instant::now() + timeout;
-    loop {
-        let is_so = |(name, _, value): &(String, Type, Value)| {
-            metric(&session.host, to, device, name).is_some_and(|metric| metric.held == Held::Value(value.clone()))
-        };
-        if metrics.iter().all(is_so) {
+    while session.next_until(until).await?.is_some() {
+        if is_so(&session.host) {
             return Ok(Ending::Done(json!("the new value was reported")));
         }
-        if session.next_until(until).await?.is_none() {
-            let seconds = timeout.as_secs_f64();
-            return Ok(Ending::Unanswered(format!("sent, and the new value was not reported within {seconds} s")));
-        }
     }
+    let seconds = timeout.as_secs_f64();
+    Ok(Ending::Unanswered(format!("sent, and the new value was not reported within {seconds} s")))
 }
 
 /// Asks for a birth, and waits for it.

@@ -99,7 +99,7 @@ pub(super) fn metric_json(node: &Node, device: Option<&str>, metric: &Metric) ->
 pub(super) fn node_json(node: &mut Node) -> Json {
     let state: State = node.state();
     let summary = node.summary().clone();
-    let lost: Vec<&str> = node.lost().collect();
+    let lost = node.lost();
     json!({
         "group": &*node.group,
         "node": &*node.name,

@@ -71,6 +71,12 @@ impl Metrics {
         self.place(name).ok().map(|at| &self.list[at])
     }
 
+    /// Those whose names begin so.
+    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Metric> {
+        let first = self.list.partition_point(|metric| *metric.name < *prefix);
+        self.list[first..].iter().take_while(move |metric| metric.name.starts_with(prefix))
+    }
+
     fn place(&self, name: &str) -> Result<usize, usize> {
         self.list.binary_search_by(|metric| (*metric.name).cmp(name))
     }

@@ -13,11 +13,18 @@ use super::summary::{Summary, summary};
 use super::topic::Kind;
 use crate::model::{Timestamp, Value};
 use crate::mqtt::sparkplug::proto::Payload;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A node with more devices is not believed.
 const DEVICES: usize = 10_000;
+
+/// After a birth of the node come those of its devices.
+const BIRTHS: Duration = Duration::from_secs(10);
+
+/// Each source of ours has a `State` below it: running or lost.
+const SOURCES: &str = "Properties/Sources/";
 
 pub struct Node {
     pub group: Arc<str>,
@@ -33,6 +40,8 @@ pub struct Node {
     pub missed: u64,
     /// Messages and metrics that make no sense.
     pub faulty: u64,
+    /// When devices that were dead before the last birth are no more, unless they come again.
+    forget: Option<Timestamp>,
     bd_seq: Option<u64>,
     /// Of the last message.
     seq: Option<u64>,
@@ -100,6 +109,7 @@ impl Node {
             born: None,
             missed: 0,
             faulty: 0,
+            forget: None,
             bd_seq: None,
             seq: None,
             summary: None,
@@ -123,6 +133,7 @@ impl Node {
         if kind == Kind::Death && device.is_none() {
             return self.died(&payload, now);
         }
+        self.forget(store, now);
         self.heard = now;
         if kind == Kind::Birth && device.is_none() {
             self.was_born(payload, store, now);
@@ -150,7 +161,8 @@ impl Node {
         let misfits = self.metrics.birth(payload.metrics, payload.timestamp, store);
         self.faulty += misfits.faulty;
         self.bd_seq = self.metrics.get("bdSeq").and_then(|metric| whole(&metric.held));
-        // Those that do not come again are no more, but for those that were said to be lost.
+        self.forget = Some(now.saturating_add(BIRTHS));
+        // Those that do not come again are no more; for those that were said to be lost there is time yet.
         self.devices.retain(|_, device| match device.life {
             Life::Missed | Life::Heard => {
                 device.metrics.clear(store);
@@ -161,6 +173,20 @@ impl Node {
                 true
             }
             Life::Dead => true,
+        });
+    }
+
+    /// Lets go of devices that were dead before the last birth and did not come with it: they were taken away.
+    pub fn forget(&mut self, store: &mut Store, now: Timestamp) {
+        let Some(born) = self.born.filter(|_| self.forget.is_some_and(|at| now >= at)) else { return };
+        self.forget = None;
+        self.summary = None;
+        self.devices.retain(|_, device| {
+            let is_gone = device.life == Life::Dead && device.heard < born;
+            if is_gone {
+                device.metrics.clear(store);
+            }
+            !is_gone
         });
     }
 
@@ -251,9 +277,13 @@ impl Node {
         }
     }
 
-    /// Devices that are said to be dead.
-    pub fn lost(&self) -> impl Iterator<Item = &str> {
-        self.devices.iter().filter(|(_, device)| device.life == Life::Dead).map(|(name, _)| &**name)
+    /// Devices that are said to be dead, and sources that ours says are lost: one that was lost before the first birth was
+    /// never born, and does not die.
+    pub fn lost(&self) -> BTreeSet<&str> {
+        let dead = self.devices.iter().filter(|(_, device)| device.life == Life::Dead).map(|(name, _)| &**name);
+        let lost = self.metrics.below(SOURCES).filter(|metric| metric.as_text() == Some("lost"));
+        let sources = lost.filter_map(|metric| metric.name.strip_prefix(SOURCES)?.strip_suffix("/State"));
+        dead.chain(sources).collect()
     }
 
     /// A metric of the node (`None`) or of a device by name.

@@ -17,7 +17,7 @@ pub struct Summary {
     pub cameras: usize,
     /// Cameras that cannot deliver.
     pub cameras_lost: usize,
-    /// Devices that are said to be dead.
+    /// Devices that are said to be dead, and sources that are lost.
     pub lost: usize,
     /// Metrics whose quality is bad.
     pub bad: usize,
@@ -63,7 +63,7 @@ const FRAMES: &str = "FramesCaptured";
 const WELL: [&str; 2] = ["idle", "streaming"];
 
 pub fn summary(node: &Node) -> Summary {
-    let mut summary = Summary::default();
+    let mut summary = Summary { lost: node.lost().len(), ..Summary::default() };
     // Ours counts its cameras itself: one that was never there is not born.
     let (mut counted, mut counted_lost) = (0, 0);
     for metric in node.metrics.list() {
@@ -89,7 +89,6 @@ pub fn summary(node: &Node) -> Summary {
         summary.bad += usize::from(!is_property && metric.quality == QualityCode::Bad);
     }
     for device in node.devices.values() {
-        summary.lost += usize::from(device.life == Life::Dead);
         if device.metrics.get(FRAMES).is_some() {
             camera(device.metrics.get("State"), &mut summary);
         }

@@ -2,9 +2,10 @@ use super::metric::{Held, QualityCode};
 use super::*;
 use crate::model::Value;
 use crate::mqtt::sparkplug::codec;
-use crate::mqtt::sparkplug::proto::DataType as Type;
 use crate::mqtt::sparkplug::proto::payload::{Metric, PropertySet, PropertyValue, property_value};
+use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
 use proptest::prelude::*;
+use prost::Message as _;
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000 + millis)
@@ -124,7 +125,7 @@ fn devices_live_and_die_with_their_node() {
     fleet.say("DDATA", Some("plc"), Some(3), vec![data("a", Value::Int32(2))]);
     assert_eq!(fleet.state(), State::Online);
     fleet.say("DDEATH", Some("plc"), Some(4), vec![]);
-    assert_eq!(fleet.node().lost().collect::<Vec<_>>(), ["plc"]);
+    assert_eq!(fleet.node().lost().into_iter().collect::<Vec<_>>(), ["plc"]);
     assert_eq!(fleet.state(), State::Alarm);
     assert_eq!(fleet.node().quality(Some("plc"), QualityCode::Good), QualityCode::Stale);
     assert_eq!(fleet.node().quality(Some("cam"), QualityCode::Good), QualityCode::Good);
@@ -138,6 +139,49 @@ fn devices_live_and_die_with_their_node() {
     fleet.say("DDATA", Some("new"), Some(2), vec![data("a", Value::Int32(2))]);
     assert_eq!(fleet.state(), State::Stale, "its birth was missed");
     assert!(fleet.asked());
+}
+
+#[test]
+fn a_device_that_was_taken_away_is_forgotten() {
+    let mut fleet = Fleet::new();
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0)]);
+    fleet.say("DBIRTH", Some("old"), Some(1), vec![metric("a", Value::Int32(1))]);
+    fleet.say("DBIRTH", Some("plc"), Some(2), vec![]);
+    fleet.say("DDEATH", Some("old"), Some(3), vec![]);
+    fleet.say("DDEATH", Some("plc"), Some(4), vec![]);
+    fleet.now = at(60_000);
+    fleet.host.forget(fleet.now);
+    assert_eq!(fleet.node().lost().len(), 2, "no birth since then");
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0)]);
+    fleet.say("DBIRTH", Some("plc"), Some(1), vec![]);
+    fleet.now = at(61_000);
+    fleet.say("DDEATH", Some("plc"), Some(2), vec![]);
+    assert_eq!(fleet.node().lost().len(), 2, "it may come yet");
+    fleet.now = at(70_000);
+    fleet.say("NDATA", None, Some(3), vec![]);
+    assert_eq!(fleet.node().lost().into_iter().collect::<Vec<_>>(), ["plc"], "it died after the birth");
+    fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0)]);
+    fleet.now = at(80_000);
+    fleet.host.forget(fleet.now);
+    assert_eq!(fleet.state(), State::Online);
+}
+
+#[test]
+fn a_source_that_was_never_born_is_lost_by_its_state() {
+    let mut fleet = Fleet::new();
+    let state = |name: &str, word: &str| metric(&format!("Properties/Sources/{name}/State"), Value::string(word));
+    let born = vec![bd_seq(0), state("plc", "lost"), state("bus/unit 1", "lost"), state("demo", "running")];
+    fleet.say("NBIRTH", None, Some(0), born);
+    assert_eq!(fleet.node().lost().into_iter().collect::<Vec<_>>(), ["bus/unit 1", "plc"]);
+    assert_eq!(fleet.host.node_mut("G/N").unwrap().summary().lost, 2);
+    assert_eq!(fleet.state(), State::Alarm);
+    fleet.say("NDATA", None, Some(1), vec![state("plc", "running"), state("bus/unit 1", "running")]);
+    assert_eq!(fleet.state(), State::Online);
+    // One that has a device as well is one.
+    fleet.say("DBIRTH", Some("plc"), Some(2), vec![]);
+    fleet.say("NDATA", None, Some(3), vec![state("plc", "lost")]);
+    fleet.say("DDEATH", Some("plc"), Some(4), vec![]);
+    assert_eq!(fleet.host.node_mut("G/N").unwrap().summary().lost, 1);
 }
 
 #[test]
@@ -275,6 +319,25 @@ fn memory_has_a_limit_and_what_is_left_out_is_counted() {
         host.receive(&format!("spBv1.0/G/DBIRTH/{node}/D"), &none, at(9));
     }
     assert_eq!(host.used(), 0, "and all of it comes back");
+}
+
+#[test]
+fn a_message_that_would_take_hundreds_of_times_its_size_is_garbage() {
+    let mut fleet = Fleet::new();
+    let tag = |number: usize| {
+        let property =
+            |value| PropertyValue { r#type: Some(Type::Double as u32), value: Some(value), ..Default::default() };
+        let range = [0.0, 1.0].map(|limit| property(property_value::Value::DoubleValue(limit)));
+        let unit = property(property_value::Value::StringValue("mm".into()));
+        let values = range.into_iter().chain([unit]).collect();
+        let keys = ["engLow", "engHigh", "engUnit"].map(str::to_owned).to_vec();
+        let properties = Some(PropertySet { keys, values });
+        Metric { properties, ..metric(&format!("tag{number:05}"), Value::Double(0.5)) }
+    };
+    fleet.say("NBIRTH", None, Some(0), (0..10_000).map(tag).collect());
+    assert_eq!((fleet.node().metrics.list().len(), fleet.node().faulty), (10_000, 0), "a large plant");
+    fleet.host.receive("spBv1.0/G/NDATA/N", &[0x12, 0x00].repeat(2_000_000), at(0));
+    assert_eq!((fleet.host.counts.garbage, fleet.node().faulty), (1, 1), "it was not even looked at");
 }
 
 /// What a fleet may say, sensible or not.

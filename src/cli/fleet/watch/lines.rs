@@ -21,7 +21,7 @@ impl Lines {
     /// After a message about this node.
     pub(super) fn tell(&mut self, host: &mut Host, key: &str, now: Timestamp) -> Result<(), Failure> {
         let Some(node) = host.node_mut(key) else { return Ok(()) };
-        let lost: Vec<String> = node.lost().map(str::to_owned).collect();
+        let lost: Vec<String> = node.lost().into_iter().map(str::to_owned).collect();
         let is_now = (node.state(), lost, node.summary().cameras_lost);
         if self.told.get(key) == Some(&is_now) {
             return Ok(());

@@ -95,6 +95,7 @@ pub(in super::super) struct Rows {
 impl Rows {
     /// Those whose name, version or state has `filter` in it.
     pub(in super::super) fn new(host: &mut Host, order: &Order, filter: &str, now: Timestamp) -> Self {
+        host.forget(now);
         let filter = filter.to_lowercase();
         let mut counts = [0; 4];
         let mut rows = Vec::new();

@@ -162,7 +162,7 @@ fn inside(
         (node.missed, "messages missed"),
         (node.faulty, "faulty"),
         (node.left_out(), "metrics left out: no memory"),
-        (node.lost().count() as u64, "devices lost"),
+        (node.lost().len() as u64, "devices or sources lost"),
     ] {
         if count > 0 {
             about.push_str(&format!(", {count} {what}"));

@@ -21,7 +21,7 @@ mod taker;
 mod trigger;
 
 pub(super) use outbox::{Outbox, Queued, State};
-pub(super) use picture::{Cause, Snap, topic};
+pub(super) use picture::{Cause, Snap};
 pub(super) use taker::Taker;
 
 use super::config::Form;

@@ -9,11 +9,11 @@
 //! not at all.
 
 use crate::model::{Picture, Timestamp};
+use crate::mqtt::image_topic;
 use crate::mqtt::line::{Message, Properties, QoS};
 use crate::sinks::mqtt::config::Form;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write;
 
 /// Cheap to clone: the bytes are shared.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +74,7 @@ impl Snap {
             user.extend([("trigger", tag.to_string()), ("index", index.to_string()), ("of", of.to_string())]);
         }
         Message {
-            topic: topic(prefix, &self.camera),
+            topic: image_topic(prefix, &self.camera),
             payload: self.jpeg.clone(),
             qos: QoS::AtLeastOnce,
             retain: false,
@@ -87,26 +87,9 @@ impl Snap {
     }
 }
 
-/// Where the JPEGs of a camera go. The name is one level: `/`, `+`, `#`, `%` and control characters are written as `%` and
-/// two hexadecimal digits for each of their bytes, as in a URL, so that the name can be had back.
-pub fn topic(prefix: &str, camera: &str) -> String {
-    let mut topic = format!("{prefix}/image/");
-    for c in camera.chars() {
-        if matches!(c, '/' | '+' | '#' | '%') || c.is_control() {
-            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                write!(topic, "%{byte:02X}").expect("a String takes everything");
-            }
-        } else {
-            topic.push(c);
-        }
-    }
-    topic
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn a_message_says_what_it_is() {
@@ -136,31 +119,5 @@ mod tests {
         assert_eq!(said, wanted);
         let message = Snap::new("line 1", picture, Cause::Change, Form::Jpeg).message("p");
         assert_eq!((message.properties.user.len(), message.properties.user[2].1.as_str()), (5, "change"));
-    }
-
-    #[test]
-    fn a_name_is_one_level() {
-        assert_eq!(topic("p", "Linie 1 (süd)"), "p/image/Linie 1 (süd)");
-        assert_eq!(topic("p", "a/b+c#d%e\0\u{85}"), "p/image/a%2Fb%2Bc%23d%25e%00%C2%85");
-    }
-
-    fn back(level: &str) -> String {
-        let mut parts = level.split('%');
-        let mut bytes = parts.next().unwrap().as_bytes().to_vec();
-        for part in parts {
-            bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
-            bytes.extend(&part.as_bytes()[2..]);
-        }
-        String::from_utf8(bytes).unwrap()
-    }
-
-    proptest! {
-        #[test]
-        fn any_name_comes_back_from_its_level(name in "(\\PC|[/+#%\\x00-\\x1f\\x7f-\\x9f]){0,20}") {
-            let topic = topic("", &name);
-            let level = topic.strip_prefix("/image/").unwrap();
-            prop_assert!(!level.contains(['/', '+', '#', '\0']));
-            prop_assert_eq!(back(level), name);
-        }
     }
 }

@@ -21,9 +21,9 @@ mod topic;
 
 use super::config::{Config, Form, Json as JsonConfig, Layout};
 use super::dialect::{Ask, Dialect, View};
-use super::images;
 use super::value::from_json;
 use crate::model::{Role, Sample, TagId, TagName, TagSpec, Timestamp};
+use crate::mqtt::image_topic;
 use crate::mqtt::line::{Message, Properties, QoS, Received};
 use crate::mqtt::sparkplug::SparkplugId;
 use crate::store::Record;
@@ -79,7 +79,7 @@ impl Json {
         let group = &config.group;
         let cameras = config.image.iter().filter(|image| image.form == Form::Jpeg);
         let cameras: BTreeSet<_> = cameras
-            .map(|image| (image.camera.clone(), images::topic(&format!("vedette/{group}/{node}"), &image.camera)))
+            .map(|image| (image.camera.clone(), image_topic(&format!("vedette/{group}/{node}"), &image.camera)))
             .collect();
         let prefix = config.json.home_assistant.as_deref();
         Self {
