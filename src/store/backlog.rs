@@ -3,7 +3,7 @@
 //!
 //! A generation is read at once and given out in pieces: it is what one journal had, a few megabytes in memory.
 
-use super::queue::Token;
+use super::queue::{Next, Token};
 use super::ranges::Ranges;
 use super::record::{Record, Row};
 use super::{Shared, StoreError, lock};
@@ -57,15 +57,20 @@ pub(super) fn take(shared: &Shared, at_most: usize) -> Result<Option<Chunk>, Sto
             }
             (queue.epoch(), queue.next(), queue.next_unwritten())
         };
-        let generation = next.as_ref().map(|(generation, ..)| *generation);
+        let generation = next.as_ref().map(|next| next.generation);
         let mut rows = match next {
-            Some((generation, base, wanted)) => {
+            Some(Next { generation, base, is_sealed, wanted }) => {
                 let found = written(shared, generation, base, &wanted)?;
                 let there = found.iter().map(|row| row.number..row.number + 1).collect();
                 let missing = wanted.without(&there);
                 if !missing.is_empty() {
+                    let mut queue = shared.queue();
+                    // Whatever was read while it was moved is read again.
+                    if queue.is_sealed(generation) != is_sealed {
+                        continue;
+                    }
                     tracing::error!(samples = missing.count(), "Samples that were to be sent are damaged.");
-                    shared.queue().lose(&missing);
+                    queue.lose(&missing);
                 }
                 found
             }
@@ -81,15 +86,16 @@ pub(super) fn take(shared: &Shared, at_most: usize) -> Result<Option<Chunk>, Sto
 
 /// Rows of a generation, which is in the archive, or else in the journal.
 fn written(shared: &Shared, generation: u64, base: u64, wanted: &Ranges) -> Result<Vec<Owed>, StoreError> {
-    let archive = shared.archive()?;
     let wanted = wanted.relative_to(base);
-    let view = archive.view()?;
-    let in_journal = {
+    let (view, in_journal) = {
+        // First: once it is cleared the archive has what it had.
         let recent = shared.recent();
+        let view = shared.archive()?.view()?;
         let is_sealed = view.newest()?.is_some_and(|newest| newest >= generation);
         let is_wanted = |row: &Row| row.owed.is_some_and(|number| wanted.contains(number));
         let rows = |series| recent.rows(series, is_wanted).into_iter().map(move |row| (series, row));
-        (!is_sealed).then(|| recent.series().into_iter().flat_map(rows).collect())
+        let in_journal = (!is_sealed).then(|| recent.series().into_iter().flat_map(rows).collect());
+        (view, in_journal)
     };
     let found: Vec<(u32, Row)> = match in_journal {
         Some(found) => found,

@@ -102,6 +102,15 @@ pub(super) struct Found {
     pub(super) is_changed: bool,
 }
 
+/// What is to be read next for the uplink.
+pub(super) struct Next {
+    pub(super) generation: u64,
+    pub(super) base: u64,
+    pub(super) is_sealed: bool,
+    /// The numbers of rows.
+    pub(super) wanted: Ranges,
+}
+
 impl Default for Queue {
     fn default() -> Self {
         Self {
@@ -335,12 +344,17 @@ impl Queue {
         self.epoch
     }
 
-    /// The first generation of which the uplink does not have everything: its number, its base, and those rows' numbers.
-    pub(super) fn next(&self) -> Option<(u64, u64, Ranges)> {
-        self.generations.iter().find_map(|(generation, owed)| {
+    /// The first generation of which the uplink does not have everything.
+    pub(super) fn next(&self) -> Option<Next> {
+        self.generations.iter().find_map(|(&generation, owed)| {
             let wanted = self.not_with_the_uplink(&owed.numbers);
-            (!wanted.is_empty()).then_some((*generation, owed.base, wanted))
+            let next = Next { generation, base: owed.base, is_sealed: owed.is_sealed, wanted };
+            (!next.wanted.is_empty()).then_some(next)
         })
+    }
+
+    pub(super) fn is_sealed(&self, generation: u64) -> bool {
+        self.generations.get(&generation).is_some_and(|owed| owed.is_sealed)
     }
 
     /// Rows on no disk that the uplink does not have.

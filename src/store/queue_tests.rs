@@ -527,3 +527,24 @@ fn what_is_damaged_is_counted_as_lost_and_the_rest_is_given() {
     let (store, _writer) = open(folder.path());
     assert_eq!(backlog(&store), [7], "the journal is there");
 }
+
+#[test]
+fn a_generation_that_is_sealed_while_it_is_being_read_is_given_and_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    store.append(owed(0, 0..100));
+    writer.tick();
+    std::thread::scope(|scope| {
+        let mut recent = store.0.recent();
+        let reader = scope.spawn(|| backlog(&store));
+        // It comes as far as it does without what is recent.
+        std::thread::sleep(Duration::from_millis(200));
+        let debts = store.0.queue().debts(0);
+        let rows = |series| recent.rows(series, |_| true);
+        store.0.archive().unwrap().seal(0, &[(0, "t/0")], rows, &debts).unwrap();
+        recent.clear(1);
+        drop(recent);
+        assert_eq!(reader.join().unwrap(), (0..100).collect::<Vec<_>>());
+    });
+    assert_eq!((store.queue().waiting, store.queue().lost), (100, 0));
+}
