@@ -364,6 +364,14 @@ impl Queue {
         self.generations.retain(|_, owed| !owed.is_sealed || owed.is_changed || !owed.numbers.is_empty());
     }
 
+    /// A sealing that was said to have failed reached the disk. What was settled since is not in the archive.
+    pub(super) fn found_sealed(&mut self, generation: u64) {
+        if let Some(owed) = self.generations.get_mut(&generation) {
+            owed.is_sealed = true;
+            owed.is_changed = true;
+        }
+    }
+
     /// Takes out generations that are about to be removed; returns how many rows they owe.
     pub(super) fn withdraw(&mut self, gone: &[u64]) -> Withdrawn {
         Withdrawn(gone.iter().filter_map(|number| Some((*number, self.generations.remove(number)?))).collect())

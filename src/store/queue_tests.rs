@@ -636,3 +636,28 @@ fn an_uplink_that_has_ended_takes_nothing() {
     assert!(store.backlog(before.epoch(), 10, &|_| true).unwrap().is_none());
     assert_eq!(backlog(&store), [0, 1, 2]);
 }
+
+#[test]
+fn a_sealing_that_failed_and_reached_the_disk_all_the_same_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    store.append(owed(0, 0..10));
+    writer.tick();
+    // All of `Writer::seal` but that it knows.
+    let debts = store.0.queue().debts(0);
+    let rows = |series| store.0.recent().rows(series, |_| true);
+    store.0.archive().unwrap().seal(0, &[(0, "t/0")], rows, &debts).unwrap();
+    store.0.set_archive(None);
+    writer.tick();
+    assert_eq!(store.queue().waiting, 10);
+    drop(store.rewind());
+    let Chunk { rows, token } = chunk(&store, 10, |_| true).unwrap();
+    assert_eq!(rows.len(), 10);
+    store.settle_chunk(&token);
+    store.append(owed(0, [10]));
+    writer.tick();
+    writer.seal().unwrap();
+    store.0.set_archive(None);
+    let (store, _writer) = open(folder.path());
+    assert_eq!(backlog(&store), [10], "what was settled does not come again");
+}

@@ -136,8 +136,9 @@ impl Writer {
             drop(recent);
             // A sealing that was said to have failed may yet have reached the disk.
             let newest = archive.view().and_then(|view| view.newest()).map_err(opened)?;
-            self.journal =
-                self.journal.take().filter(|journal| newest.is_none_or(|newest| newest < journal.generation));
+            if let Some(sealed) = self.journal.take_if(|journal| newest >= Some(journal.generation)) {
+                self.shared.queue().found_sealed(sealed.generation);
+            }
             self.shared.set_archive(Some(archive));
             self.debts = debts;
             self.retained = None;
