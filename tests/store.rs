@@ -155,7 +155,7 @@ async fn uplink() {
         eprintln!("synced {next}");
         // Rows that were appended after a settling are synced, so that is, too.
         say("over", &std::mem::take(&mut settled));
-        if let Some(chunk) = store.backlog(fastrand::usize(1..3000)).unwrap() {
+        if let Some(chunk) = store.backlog(tail.epoch(), fastrand::usize(1..3000), &|_| true).unwrap() {
             let rows: Vec<_> = chunk.rows.iter().map(|(_, record)| number(&record.value)).collect();
             say("got", &rows);
             chunks.push((chunk.token, rows));
@@ -200,10 +200,10 @@ async fn what_is_owed_is_given_over_any_number_of_kills_and_not_again_once_it_is
     }
     let (store, tasks) = open(folder.path());
     until(|| store.state().is_writing == Some(true)).await;
-    let _tail = store.rewind();
+    let tail = store.rewind();
     let waiting = store.queue().waiting;
     let mut left = 0;
-    while let Some(chunk) = store.backlog(1000).unwrap() {
+    while let Some(chunk) = store.backlog(tail.epoch(), 1000, &|_| true).unwrap() {
         let rows: Vec<_> = chunk.rows.iter().map(|(_, record)| number(&record.value)).collect();
         assert!(rows.iter().all(|row| !over.contains(row)));
         left += rows.len() as u64;

@@ -55,7 +55,7 @@ mod writer;
 pub use backlog::Chunk;
 pub use config::Config;
 pub use history::History;
-pub use queue::{QueueState, Token};
+pub use queue::{Epoch, QueueState, Token};
 pub use record::Record;
 pub use scan::{Direction, Scan};
 pub use tail::{Live, Tail};
@@ -205,9 +205,25 @@ impl Store {
     }
 
     /// Owed rows that the uplink does not have yet, the oldest generation first, and in that in the order of their times.
-    /// `None` if it has all. Waits for the disk.
-    pub fn backlog(&self, at_most: usize) -> Result<Option<Chunk>, StoreError> {
-        backlog::take(&self.0, at_most)
+    /// `None` if it has all, or there was a rewind since the one that made this epoch. Rows of tags that are not wanted are
+    /// parked; a call looks at one generation at most. Waits for the disk.
+    pub fn backlog(
+        &self,
+        epoch: Epoch,
+        at_most: usize,
+        is_wanted: &dyn Fn(&TagName) -> bool,
+    ) -> Result<Option<Chunk>, StoreError> {
+        backlog::take(&self.0, epoch, at_most, is_wanted)
+    }
+
+    /// Live rows cannot be said now: they stay owed, and come with the backlog after [`Store::unpark`].
+    pub fn park(&self, numbers: impl Iterator<Item = u64>) {
+        self.0.queue().park(numbers);
+    }
+
+    /// What was parked may be said now, perhaps.
+    pub fn unpark(&self) {
+        self.0.queue().unpark();
     }
 
     /// The rows of a chunk have arrived. Does nothing if there was a rewind since.

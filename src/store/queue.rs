@@ -10,11 +10,14 @@
 //! What is settled is remembered in `unsaved` and goes with the next frame of the journal; what a sealed generation owes
 //! stands in the archive as of the last sealing, and the journal after it has the rest.
 //!
+//! What the uplink cannot say now (its device is dead) is `parked`: owed, not with the uplink and not given to it, until
+//! [`Queue::unpark`] or a rewind. So it waits here, on the disk, and not in the uplink's memory.
+//!
 //! While the disk takes nothing, rows are owed that are on no disk (`unwritten`); they wait in memory with those that
 //! are pending. If one of these is dropped for want of room while the uplink has it, it is an orphan: lost if the
 //! connection is, too.
 //!
-//! Invariants: a number is owed in one place at most. `live` and `taken` exclude each other. Settling what is not with the
+//! Invariants: a number is owed in one place at most. `live`, `taken` and `parked` exclude each other. Settling what is not with the
 //! uplink does nothing, so nothing is forgotten that was never sent.
 
 use super::archive::Debt;
@@ -36,8 +39,10 @@ pub(super) struct Queue {
     orphans: Ranges,
     live: Ranges,
     taken: Ranges,
-    /// Counts rewinds.
-    epoch: u64,
+    parked: Ranges,
+    epoch: Epoch,
+    /// Counts what makes void what was read of the backlog.
+    round: u64,
     /// Numbers below have been offered to the tail, or there was none.
     offered: u64,
     /// Numbers from here up are in use.
@@ -83,10 +88,14 @@ pub struct QueueState {
     pub lost: u64,
 }
 
+/// Whose turn it is: counts rewinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epoch(u64);
+
 /// A piece of the backlog on its way.
 #[derive(Clone, Debug)]
 pub struct Token {
-    epoch: u64,
+    epoch: Epoch,
     numbers: Ranges,
 }
 
@@ -102,6 +111,15 @@ pub(super) struct Found {
     pub(super) is_changed: bool,
 }
 
+/// What is to be read next for the uplink.
+pub(super) struct Next {
+    pub(super) generation: u64,
+    pub(super) base: u64,
+    pub(super) is_sealed: bool,
+    /// The numbers of rows.
+    pub(super) wanted: Ranges,
+}
+
 impl Default for Queue {
     fn default() -> Self {
         Self {
@@ -110,7 +128,9 @@ impl Default for Queue {
             orphans: Ranges::default(),
             live: Ranges::default(),
             taken: Ranges::default(),
-            epoch: 0,
+            parked: Ranges::default(),
+            epoch: Epoch::default(),
+            round: 0,
             offered: NUMBERED_FROM,
             floor: NUMBERED_FROM,
             unsaved: Settled::new(),
@@ -172,6 +192,7 @@ impl Queue {
             self.counts.lost += owed.numbers.count();
             self.live = self.live.without(&owed.numbers);
             self.taken = self.taken.without(&owed.numbers);
+            self.parked = self.parked.without(&owed.numbers);
         }
     }
 
@@ -229,6 +250,7 @@ impl Queue {
             } else if self.live.contains(number) || self.taken.contains(number) {
                 self.orphans.insert(number..number + 1);
             } else if !self.unwritten.remove(number..number + 1).is_empty() {
+                self.parked.remove(number..number + 1);
                 self.counts.lost += 1;
             }
         }
@@ -241,10 +263,40 @@ impl Queue {
         }
         self.live = Ranges::default();
         self.taken = Ranges::default();
-        self.epoch += 1;
-        let (outlet, tail) = Outlet::new();
+        self.parked = Ranges::default();
+        self.epoch.0 += 1;
+        self.round += 1;
+        let (outlet, tail) = Outlet::new(self.epoch);
         self.outlet = Some(outlet);
         tail
+    }
+
+    /// Live rows that the uplink cannot say now.
+    pub(super) fn park(&mut self, numbers: impl Iterator<Item = u64>) {
+        for number in numbers {
+            let run = number..number + 1;
+            if self.live.remove(run.clone()).is_empty() {
+                continue;
+            }
+            // Nobody but the uplink had it.
+            match self.orphans.remove(run.clone()).is_empty() {
+                true => self.parked.insert(run),
+                false => self.counts.lost += self.unwritten.remove(run).count(),
+            }
+        }
+    }
+
+    /// A row of the backlog that the uplink cannot say now.
+    pub(super) fn park_waiting(&mut self, number: u64) {
+        self.parked.insert(number..number + 1);
+    }
+
+    /// All of it may be given again.
+    pub(super) fn unpark(&mut self) {
+        if !self.parked.is_empty() {
+            self.parked = Ranges::default();
+            self.round += 1;
+        }
     }
 
     /// Live rows have arrived.
@@ -312,6 +364,14 @@ impl Queue {
         self.generations.retain(|_, owed| !owed.is_sealed || owed.is_changed || !owed.numbers.is_empty());
     }
 
+    /// A sealing that was said to have failed reached the disk. What was settled since is not in the archive.
+    pub(super) fn found_sealed(&mut self, generation: u64) {
+        if let Some(owed) = self.generations.get_mut(&generation) {
+            owed.is_sealed = true;
+            owed.is_changed = true;
+        }
+    }
+
     /// Takes out generations that are about to be removed; returns how many rows they owe.
     pub(super) fn withdraw(&mut self, gone: &[u64]) -> Withdrawn {
         Withdrawn(gone.iter().filter_map(|number| Some((*number, self.generations.remove(number)?))).collect())
@@ -328,28 +388,38 @@ impl Queue {
             self.counts.dropped += owed.numbers.count();
             self.live = self.live.without(&owed.numbers);
             self.taken = self.taken.without(&owed.numbers);
+            self.parked = self.parked.without(&owed.numbers);
         }
     }
 
-    pub(super) fn epoch(&self) -> u64 {
+    pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// The first generation of which the uplink does not have everything: its number, its base, and those rows' numbers.
-    pub(super) fn next(&self) -> Option<(u64, u64, Ranges)> {
-        self.generations.iter().find_map(|(generation, owed)| {
-            let wanted = self.not_with_the_uplink(&owed.numbers);
-            (!wanted.is_empty()).then_some((*generation, owed.base, wanted))
+    pub(super) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The first generation of which the uplink does not have everything.
+    pub(super) fn next(&self) -> Option<Next> {
+        self.generations.iter().find_map(|(&generation, owed)| {
+            let wanted = self.to_be_given(&owed.numbers);
+            let next = Next { generation, base: owed.base, is_sealed: owed.is_sealed, wanted };
+            (!next.wanted.is_empty()).then_some(next)
         })
+    }
+
+    pub(super) fn is_sealed(&self, generation: u64) -> bool {
+        self.generations.get(&generation).is_some_and(|owed| owed.is_sealed)
     }
 
     /// Rows on no disk that the uplink does not have.
     pub(super) fn next_unwritten(&self) -> Ranges {
-        self.not_with_the_uplink(&self.unwritten.numbers)
+        self.to_be_given(&self.unwritten.numbers)
     }
 
-    fn not_with_the_uplink(&self, numbers: &Ranges) -> Ranges {
-        numbers.without(&self.live).without(&self.taken)
+    fn to_be_given(&self, numbers: &Ranges) -> Ranges {
+        numbers.without(&self.live).without(&self.taken).without(&self.parked)
     }
 
     /// Whether a row may be given to the uplink as backlog. It is of this generation, or was on no disk.
@@ -360,7 +430,7 @@ impl Queue {
             // It may have been written since.
             None => is_owed(&self.unwritten) || self.generations.values().any(is_owed),
         };
-        is_owed && !self.live.contains(number) && !self.taken.contains(number)
+        is_owed && ![&self.live, &self.taken, &self.parked].iter().any(|numbers| numbers.contains(number))
     }
 
     pub(super) fn take(&mut self, numbers: Ranges) -> Token {

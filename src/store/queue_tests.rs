@@ -24,7 +24,11 @@ enum Step {
     Live,
     /// So many of the live rows that have not been settled.
     Settle(usize),
-    Backlog(usize),
+    /// So many; and a tag that cannot be said now, if it is one of the tags.
+    Backlog(usize, u8),
+    /// Of the live rows that have not been settled those of a tag.
+    Park(u8),
+    Unpark,
     /// One of the chunks that have not been settled.
     SettleChunk(prop::sample::Index),
     Seal,
@@ -46,7 +50,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Rewind),
         5 => Just(Step::Live),
         4 => (1..10usize).prop_map(Step::Settle),
-        5 => (1..10usize).prop_map(Step::Backlog),
+        5 => (1..10usize, 0..12u8).prop_map(|(at_most, unwanted)| Step::Backlog(at_most, unwanted)),
+        3 => (0..4u8).prop_map(Step::Park),
+        1 => Just(Step::Unpark),
         4 => any::<prop::sample::Index>().prop_map(Step::SettleChunk),
         3 => Just(Step::Seal),
         1 => Just(Step::SealAndCut),
@@ -85,6 +91,11 @@ struct World {
     /// By the store's numbers.
     live: BTreeMap<u64, i64>,
     chunks: Vec<(Token, Vec<i64>)>,
+    parked: BTreeSet<i64>,
+    /// The backlog may have parked these.
+    passed: BTreeSet<i64>,
+    /// Of each row.
+    tags: BTreeMap<i64, u8>,
     settled: u64,
     dropped: u64,
 }
@@ -95,6 +106,12 @@ fn open(folder: &std::path::Path) -> (Store, Writer) {
     let mut writer = Writer::new(store.0.clone());
     writer.tick();
     (store, writer)
+}
+
+/// For whoever has the turn.
+fn chunk(store: &Store, at_most: usize, is_wanted: impl Fn(&TagName) -> bool) -> Option<Chunk> {
+    let epoch = store.0.queue().epoch();
+    store.backlog(epoch, at_most, &is_wanted).unwrap()
 }
 
 fn name(tag: u8) -> TagName {
@@ -123,6 +140,9 @@ impl World {
             coming: Vec::new(),
             live: BTreeMap::new(),
             chunks: Vec::new(),
+            parked: BTreeSet::new(),
+            passed: BTreeSet::new(),
+            tags: BTreeMap::new(),
             settled: 0,
             dropped: 0,
         };
@@ -149,7 +169,19 @@ impl World {
             Step::Rewind => self.rewind(),
             Step::Live => self.take_live(),
             Step::Settle(count) => self.settle(count),
-            Step::Backlog(at_most) => drop(self.backlog(at_most)),
+            Step::Backlog(at_most, unwanted) => drop(self.backlog(at_most, unwanted)),
+            Step::Park(tag) => {
+                let numbers = self.live.iter().filter(|(_, row)| self.tags[row] == tag).map(|(number, _)| *number);
+                let numbers: Vec<u64> = numbers.collect();
+                self.store.park(numbers.iter().copied());
+                self.parked.extend(numbers.iter().filter_map(|number| self.live.remove(number)));
+            }
+            Step::Unpark => {
+                self.store.unpark();
+                self.parked.clear();
+                self.passed.clear();
+        self.passed.clear();
+            }
             Step::SettleChunk(index) if !self.chunks.is_empty() => {
                 let (token, rows) = self.chunks.remove(index.index(self.chunks.len()));
                 self.store.settle_chunk(&token);
@@ -179,10 +211,11 @@ impl World {
     }
 
     fn append(&mut self, rows: Vec<(u8, i64, bool, bool)>) {
-        let (next, appended) = (&mut self.next, &mut self.appended);
+        let (next, appended, tags) = (&mut self.next, &mut self.appended, &mut self.tags);
         self.store.append(rows.into_iter().map(|(tag, time, is_owed, is_kept)| {
             *next += 1;
             appended.push((*next, is_owed, is_kept));
+            tags.insert(*next, tag);
             let sample = Sample::good(TagId(tag.into()), Value::Int64(*next), Timestamp::from_ticks(time));
             Arrival { tag: name(tag), sample, mark: *next as u64, is_owed, is_kept }
         }));
@@ -231,6 +264,8 @@ impl World {
         self.coming.clear();
         self.live.clear();
         self.chunks.clear();
+        self.parked.clear();
+        self.passed.clear();
     }
 
     fn take_live(&mut self) {
@@ -262,8 +297,10 @@ impl World {
         }
     }
 
-    fn backlog(&mut self, at_most: usize) -> Vec<i64> {
+    /// Without rows of a tag. `None` if there is nothing; perhaps nothing if there was only what is unwanted.
+    fn backlog(&mut self, at_most: usize, unwanted: u8) -> Option<Vec<i64>> {
         let with_the_uplink: BTreeSet<i64> = (self.live.values().copied())
+            .chain(self.parked.iter().copied())
             .chain(self.coming.iter().copied())
             .chain(self.chunks.iter().flat_map(|(_, rows)| rows.iter().copied()))
             .collect();
@@ -276,20 +313,29 @@ impl World {
             .map(|(row, generation)| (*row, *generation))
             .collect();
         let unwritten: BTreeSet<i64> = self.refused.iter().filter(waiting).copied().collect();
-        let Some(Chunk { rows, token }) = self.store.backlog(at_most).unwrap() else {
-            assert!(written.is_empty() && unwritten.is_empty(), "{written:?} and {unwritten:?} were not given");
-            return Vec::new();
+        let is_passed = |row: &&i64| self.tags[*row] == unwanted || self.passed.contains(*row);
+        let given = chunk(&self.store, at_most, |tag| *tag != name(unwanted));
+        let left = || written.keys().chain(&unwritten).find(|row| !is_passed(row));
+        let Some(Chunk { rows, token }) = given else {
+            assert_eq!(left(), None, "{written:?} and {unwritten:?} were not given");
+            return None;
         };
-        assert!((1..=at_most).contains(&rows.len()));
+        assert!(rows.len() <= at_most && rows.iter().all(|(tag, _)| *tag != name(unwanted)));
         assert!(rows.is_sorted_by_key(|(_, record)| record.time()));
         let rows: Vec<i64> = rows.iter().map(|(_, record)| content(&record.value)).collect();
-        match written.values().min() {
-            Some(oldest) => assert!(rows.iter().all(|row| written.get(row) == Some(oldest)), "{rows:?} of {written:?}"),
-            None => assert!(rows.iter().all(|row| unwritten.contains(row)), "{rows:?} of {unwritten:?}"),
+        if let Some(first) = rows.first() {
+            let oldest = written.get(first);
+            let is_there = |row: &i64| written.get(row) == oldest && (oldest.is_some() || unwritten.contains(row));
+            assert!(rows.iter().all(is_there), "{rows:?} of {written:?} and {unwritten:?}");
+            let older = written.iter().filter(|(_, generation)| oldest.is_none_or(|oldest| *generation < oldest));
+            assert_eq!(older.map(|(row, _)| row).find(|row| !is_passed(row)), None, "before {rows:?}");
         }
+        let passed = written.keys().chain(&unwritten).copied().filter(|row| self.tags[row] == unwanted);
+        self.passed.extend(passed);
+        self.passed.retain(|row| !rows.contains(row));
         assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "once");
         self.chunks.push((token, rows.clone()));
-        rows
+        Some(rows)
     }
 
     fn seal(&mut self) {
@@ -332,6 +378,8 @@ impl World {
         self.coming.clear();
         self.live.clear();
         self.chunks.clear();
+        self.parked.clear();
+        self.passed.clear();
         self.note();
     }
 
@@ -341,11 +389,7 @@ impl World {
         self.rewind();
         let owed: BTreeSet<i64> = self.disk.owed.keys().copied().collect();
         let mut got = Vec::new();
-        loop {
-            let rows = self.backlog(7);
-            if rows.is_empty() {
-                break;
-            }
+        while let Some(rows) = self.backlog(7, u8::MAX) {
             got.extend(rows);
         }
         assert_eq!(got.len(), owed.len());
@@ -361,7 +405,7 @@ impl World {
         assert_eq!(self.store.queue().waiting, 0);
         self.commit();
         self.reopen(None);
-        assert_eq!((self.store.queue().waiting, self.store.backlog(1).unwrap().is_none()), (0, true));
+        assert_eq!((self.store.queue().waiting, chunk(&self.store, 1, |_| true).is_none()), (0, true));
         assert_eq!(self.store.queue().dropped, self.dropped, "counted over restarts");
     }
 }
@@ -388,7 +432,7 @@ fn owed(tag: u8, contents: impl IntoIterator<Item = i64>) -> impl Iterator<Item 
 
 /// The whole backlog, not settled.
 fn backlog(store: &Store) -> Vec<i64> {
-    let chunks = std::iter::from_fn(|| store.backlog(1000).unwrap());
+    let chunks = std::iter::from_fn(|| chunk(store, 1000, |_| true));
     chunks.flat_map(|chunk| chunk.rows).map(|(_, record)| content(&record.value)).collect()
 }
 
@@ -417,7 +461,7 @@ fn what_the_tail_has_no_room_for_is_in_the_backlog_and_settling_around_it_does_n
     store.settle(live[0].number..live[live.len() - 1].number + 1);
     let left = 121 - live.len() as u64;
     assert_eq!(store.queue().waiting, left);
-    let chunks = std::iter::from_fn(|| store.backlog(1000).unwrap());
+    let chunks = std::iter::from_fn(|| chunk(&store, 1000, |_| true));
     let rows: Vec<_> = chunks.flat_map(|chunk| chunk.rows).collect();
     assert_eq!(rows.len() as u64, left);
     let times: BTreeSet<i64> = rows.iter().map(|(_, record)| record.time().ticks()).collect();
@@ -445,7 +489,7 @@ fn what_the_disk_does_not_take_goes_to_the_uplink_and_is_lost_only_when_it_is_ne
     store.settle(live[40].number..live[60].number);
     let mut tail = store.rewind();
     assert_eq!((store.queue().waiting, store.queue().lost), (65_536, 40));
-    assert_eq!(store.backlog(10).unwrap().unwrap().rows.len(), 10, "out of memory");
+    assert_eq!(chunk(&store, 10, |_| true).unwrap().rows.len(), 10, "out of memory");
     assert!(tail.try_next().is_none());
     std::mem::swap(&mut writer.journal.as_mut().unwrap().file, &mut full);
     writer.tick();
@@ -516,7 +560,7 @@ fn what_is_damaged_is_counted_as_lost_and_the_rest_is_given() {
     places.iter().for_each(|&at| bytes[at] = b'T');
     fs::write(&path, bytes).unwrap();
     let (store, writer) = open(folder.path());
-    let rows: Vec<_> = std::iter::from_fn(|| store.backlog(2).unwrap()).flat_map(|chunk| chunk.rows).collect();
+    let rows: Vec<_> = std::iter::from_fn(|| chunk(&store, 2, |_| true)).flat_map(|chunk| chunk.rows).collect();
     assert_eq!(rows.len(), 6);
     assert_eq!((store.queue().waiting, store.queue().lost), (6, 1));
 
@@ -526,4 +570,94 @@ fn what_is_damaged_is_counted_as_lost_and_the_rest_is_given() {
     fs::write(&path, "this is no database").unwrap();
     let (store, _writer) = open(folder.path());
     assert_eq!(backlog(&store), [7], "the journal is there");
+}
+
+#[test]
+fn a_generation_that_is_sealed_while_it_is_being_read_is_given_and_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    store.append(owed(0, 0..100));
+    writer.tick();
+    std::thread::scope(|scope| {
+        let mut recent = store.0.recent();
+        let reader = scope.spawn(|| backlog(&store));
+        // It comes as far as it does without what is recent.
+        std::thread::sleep(Duration::from_millis(200));
+        let debts = store.0.queue().debts(0);
+        let rows = |series| recent.rows(series, |_| true);
+        store.0.archive().unwrap().seal(0, &[(0, "t/0")], rows, &debts).unwrap();
+        recent.clear(1);
+        drop(recent);
+        assert_eq!(reader.join().unwrap(), (0..100).collect::<Vec<_>>());
+    });
+    assert_eq!((store.queue().waiting, store.queue().lost), (100, 0));
+}
+
+#[test]
+fn what_cannot_be_said_waits_on_the_disk_and_lets_the_rest_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    for group in 0..3 {
+        store.append(owed(0, [group * 10]).chain(owed(1, [group * 10 + 1])));
+        writer.tick();
+        writer.seal().unwrap();
+    }
+    let mut tail = store.rewind();
+    store.append(owed(0, [30]).chain(owed(1, [31])).chain(owed(0, [32])));
+    writer.tick();
+    let live = tail.try_next().unwrap();
+    store.park([live[0].number, live[2].number].into_iter());
+    store.settle(live[0].number..live[2].number + 1);
+    assert_eq!((store.queue().settled, store.queue().waiting), (1, 8), "what is parked is not settled with the rest");
+    let others = || {
+        let chunks = std::iter::from_fn(|| chunk(&store, 10, |tag| *tag != name(0)));
+        chunks.flat_map(|chunk| chunk.rows).map(|(_, record)| content(&record.value)).collect::<Vec<_>>()
+    };
+    assert_eq!(others(), [1, 11, 21]);
+    assert!(others().is_empty() && backlog(&store).is_empty(), "it is not asked for again and again");
+    store.unpark();
+    assert_eq!(backlog(&store), [0, 10, 20, 30, 32], "from the oldest");
+    store.rewind();
+    assert_eq!(others(), [1, 11, 21]);
+    // Nor does a restart lose it.
+    store.0.set_archive(None);
+    let (store, _writer) = open(folder.path());
+    assert_eq!(store.queue().waiting, 8);
+}
+
+#[test]
+fn an_uplink_that_has_ended_takes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    store.append(owed(0, 0..3));
+    writer.tick();
+    let before = store.rewind();
+    let _tail = store.rewind();
+    assert!(store.backlog(before.epoch(), 10, &|_| true).unwrap().is_none());
+    assert_eq!(backlog(&store), [0, 1, 2]);
+}
+
+#[test]
+fn a_sealing_that_failed_and_reached_the_disk_all_the_same_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = open(folder.path());
+    store.append(owed(0, 0..10));
+    writer.tick();
+    // All of `Writer::seal` but that it knows.
+    let debts = store.0.queue().debts(0);
+    let rows = |series| store.0.recent().rows(series, |_| true);
+    store.0.archive().unwrap().seal(0, &[(0, "t/0")], rows, &debts).unwrap();
+    store.0.set_archive(None);
+    writer.tick();
+    assert_eq!(store.queue().waiting, 10);
+    drop(store.rewind());
+    let Chunk { rows, token } = chunk(&store, 10, |_| true).unwrap();
+    assert_eq!(rows.len(), 10);
+    store.settle_chunk(&token);
+    store.append(owed(0, [10]));
+    writer.tick();
+    writer.seal().unwrap();
+    store.0.set_archive(None);
+    let (store, _writer) = open(folder.path());
+    assert_eq!(backlog(&store), [10], "what was settled does not come again");
 }

@@ -3,6 +3,7 @@
 //! Bounded by what its rows weigh. What does not fit is not given and stays owed, so the uplink finds it in the backlog.
 
 use super::pending::weight;
+use super::queue::Epoch;
 use super::ranges::Ranges;
 use crate::model::{Sample, TagName};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct Live {
 
 /// Where owed rows come out, since the rewind that made it.
 pub struct Tail {
+    epoch: Epoch,
     batches: mpsc::Receiver<Vec<Live>>,
     waiting: Arc<AtomicUsize>,
 }
@@ -39,6 +41,11 @@ pub(super) struct Outlet {
 }
 
 impl Tail {
+    /// To take the backlog with.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// What came with the next commit, in the order of arrival. `None` if the store has ended, or there is a newer tail.
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<Vec<Live>> {
@@ -58,10 +65,10 @@ impl Tail {
 }
 
 impl Outlet {
-    pub(super) fn new() -> (Self, Tail) {
+    pub(super) fn new(epoch: Epoch) -> (Self, Tail) {
         let (sender, batches) = mpsc::channel(BATCHES);
         let waiting = Arc::<AtomicUsize>::default();
-        (Self { batches: sender, waiting: waiting.clone() }, Tail { batches, waiting })
+        (Self { batches: sender, waiting: waiting.clone() }, Tail { epoch, batches, waiting })
     }
 
     /// Gives what fits, and says what that was.

@@ -592,7 +592,7 @@ fn a_power_cut_at_any_moment_leaves_whole_generations() {
             (copy.synced, copy.seen) = (disk.synced.clone(), disk.seen.clone());
         }
         drop(archive);
-        let stopping = Stopping { inner: half.clone(), writes_left: Mutex::new(fastrand::u32(0..40)) };
+        let stopping = Stopping { inner: half.clone(), writes_left: Arc::new(Mutex::new(fastrand::u32(0..40))) };
         if let Ok(archive) = Archive::open(Counted { inner: stopping, written: Arc::default() }) {
             match archive.seal(sealed, &[(0, "a"), (1, "b"), (2, "c")], records, &[]) {
                 Ok(()) => sealed += 1,
@@ -608,7 +608,7 @@ fn a_power_cut_at_any_moment_leaves_whole_generations() {
 #[derive(Debug)]
 struct Stopping {
     inner: Cuttable,
-    writes_left: Mutex<u32>,
+    writes_left: Arc<Mutex<u32>>,
 }
 
 impl Stopping {
@@ -642,4 +642,47 @@ impl redb::StorageBackend for Stopping {
         self.spend()?;
         redb::StorageBackend::write(&self.inner, offset, data)
     }
+}
+
+#[test]
+fn an_archive_that_takes_nothing_for_ever_does_not_let_the_journal_grow_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_with(folder.path(), Config { max_age: Duration::MAX, ..Config::default() });
+    let mut writer = Writer::new(store.0.clone());
+    writer.tick();
+    let writes_left = Arc::new(Mutex::new(u32::MAX));
+    let disk = Cuttable(Arc::default());
+    let open = || {
+        *lock(&writes_left) = u32::MAX;
+        let inner = Stopping { inner: disk.clone(), writes_left: writes_left.clone() };
+        let archive = Archive::open(Counted { inner, written: Arc::default() }).unwrap();
+        *lock(&writes_left) = 0;
+        store.0.set_archive(Some(archive));
+    };
+    let (name, mut appended) = (tag("a"), 0);
+    let mut append = || {
+        let samples: Vec<_> = (0..16_000).map(|n| sample(appended + n, Value::Int64(n))).collect();
+        appended += 16_000;
+        store.append(kept(&name, &samples));
+        appended as u64
+    };
+    for _ in 0..20 {
+        append();
+        store.0.set_archive(None);
+        open();
+        writer.tick();
+        assert!(store.0.recent().samples < 4 * 32_768 + 16_000);
+    }
+    assert_eq!(store.state().is_writing, Some(false));
+    let lost = store.state().lost;
+    assert!(lost > 0, "what does not fit in memory is counted");
+    // It takes data again.
+    *lock(&writes_left) = u32::MAX;
+    let appended = append();
+    store.0.set_archive(None);
+    open();
+    *lock(&writes_left) = u32::MAX;
+    writer.tick();
+    assert_eq!(store.state().is_writing, Some(true), "{:?}", store.state());
+    assert_eq!(all(&store, "a").len() as u64 + store.state().lost, appended);
 }

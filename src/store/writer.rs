@@ -28,6 +28,8 @@ use tracing::{error, info, warn};
 const SEAL_BYTES: u64 = 1 << 20;
 const SEAL_SAMPLES: u64 = 32_768;
 const SEAL_AFTER: Duration = Duration::from_secs(3600);
+/// While sealing fails a journal becomes so many times as large, and no larger.
+const MOST_OVERDUE: u64 = 4;
 /// How often it is looked for what is too old.
 const RETAIN: Duration = Duration::from_secs(60);
 /// A stop is noticed after this at the latest.
@@ -104,16 +106,28 @@ impl Writer {
 
     fn write(&mut self) -> Result<(), StoreError> {
         self.open()?;
+        // First, because what follows may fail again and again.
+        let mut outcome = match self.retained.is_none_or(|at| at.elapsed() >= RETAIN) {
+            true => self.retain(),
+            false => Ok(()),
+        };
+        if self.is_full(MOST_OVERDUE) {
+            outcome = outcome.and_then(|()| self.seal());
+            if self.is_full(MOST_OVERDUE) {
+                // What comes waits in memory, as if the disk were full.
+                return outcome;
+            }
+        }
         self.append()?;
-        let is_full = self.journal.as_ref().is_some_and(|journal| journal.len() >= SEAL_BYTES);
-        let samples = self.shared.recent().samples;
-        if is_full || samples >= SEAL_SAMPLES || (samples > 0 && self.began.elapsed() >= SEAL_AFTER) {
-            self.seal()?;
-        }
-        if self.retained.is_none_or(|at| at.elapsed() >= RETAIN) {
-            self.retain()?;
-        }
-        Ok(())
+        outcome?;
+        let is_old = self.began.elapsed() >= SEAL_AFTER && self.shared.recent().samples > 0;
+        if self.is_full(1) || is_old { self.seal() } else { Ok(()) }
+    }
+
+    /// Whether the journal has so many times what it should have at most.
+    fn is_full(&self, times: u64) -> bool {
+        let has_bytes = self.journal.as_ref().is_some_and(|journal| journal.len() >= times * SEAL_BYTES);
+        has_bytes || self.shared.recent().samples >= times * SEAL_SAMPLES
     }
 
     fn file_error(&self, source: io::Error) -> StoreError {
@@ -136,8 +150,9 @@ impl Writer {
             drop(recent);
             // A sealing that was said to have failed may yet have reached the disk.
             let newest = archive.view().and_then(|view| view.newest()).map_err(opened)?;
-            self.journal =
-                self.journal.take().filter(|journal| newest.is_none_or(|newest| newest < journal.generation));
+            if let Some(sealed) = self.journal.take_if(|journal| newest >= Some(journal.generation)) {
+                self.shared.queue().found_sealed(sealed.generation);
+            }
             self.shared.set_archive(Some(archive));
             self.debts = debts;
             self.retained = None;

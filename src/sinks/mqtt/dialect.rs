@@ -30,6 +30,9 @@ pub(super) enum Ask {
     Refused(String),
 }
 
+/// Whether samples of a tag can be said, as things are.
+pub(super) type CanSay = Box<dyn Fn(&TagName) -> bool + Send>;
+
 pub(super) trait Dialect: Send {
     /// The next CONNECT goes to this broker; said before [`Dialect::connecting`]. (Sparkplug's primary host has a session, with times
     /// of its own, at each broker.)
@@ -54,6 +57,12 @@ pub(super) trait Dialect: Send {
     }
 
     fn is_born(&self) -> bool;
+
+    /// Which tags can be said until the next birth, change, loss or return. Samples of others stay with whoever keeps them, and are
+    /// not given here. Tags that are gone can be "said": there is nothing to wait for, and they are counted as unsaid.
+    fn can_say(&self) -> CanSay {
+        Box::new(|_| true)
+    }
 
     /// Samples that are newer than the birth, in the order of the hub.
     fn live(&mut self, samples: &[Sample], now: Timestamp) -> Vec<Message>;

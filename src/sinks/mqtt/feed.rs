@@ -3,8 +3,11 @@
 //!     store ── tail ──► waiting ──┐
 //!        └──── backlog ───────────┴──► said ──window──► settled in the store
 //!
+//! What cannot be said now is parked in the store: it stays owed, and comes with the backlog.
+//!
 //! A device without a store (a simulated one) has live samples only.
 
+use super::dialect::CanSay;
 use super::forward::{Forward, Sent};
 use crate::base::Selection;
 use crate::hub::{Every, Hub};
@@ -78,15 +81,15 @@ impl Feed {
         std::mem::take(&mut self.waiting)
     }
 
-    /// A piece of what is owed from before, as large as the rate allows now.
-    pub(super) async fn backlog(&mut self) -> Option<Chunk> {
-        let Source::Store { store, .. } = &self.source else { return None };
+    /// A piece of what is owed from before, as large as the rate allows now. What cannot be said is parked.
+    pub(super) async fn backlog(&mut self, can_say: CanSay) -> Option<Chunk> {
+        let Source::Store { store, tail } = &self.source else { return None };
         let at_most = self.forward.may_take(Instant::now());
         if at_most == 0 {
             return None;
         }
-        let reader = store.clone();
-        let read = tokio::task::spawn_blocking(move || reader.backlog(at_most)).await;
+        let (reader, epoch) = (store.clone(), tail.epoch());
+        let read = tokio::task::spawn_blocking(move || reader.backlog(epoch, at_most, &can_say)).await;
         let chunk = match read.expect("the store does not panic") {
             Ok(chunk) => chunk,
             // The archive is closed while its disk is at fault, which the store says.
@@ -100,7 +103,21 @@ impl Feed {
         };
         self.is_faulty = false;
         self.forward.took(chunk.as_ref().map_or(0, |chunk| chunk.rows.len()));
-        chunk
+        chunk.filter(|chunk| !chunk.rows.is_empty())
+    }
+
+    /// These live samples cannot be said now; they stay owed.
+    pub(super) fn park(&self, numbers: impl Iterator<Item = u64>) {
+        if let Source::Store { store, .. } = &self.source {
+            store.park(numbers);
+        }
+    }
+
+    /// What was parked may be said now, perhaps.
+    pub(super) fn unpark(&self) {
+        if let Source::Store { store, .. } = &self.source {
+            store.unpark();
+        }
     }
 
     /// The broker has answered to what was sent after `at`.

@@ -180,7 +180,7 @@ impl<'a> Talk<'a> {
         let mut last = match self.birth.due {
             // Who leaves because its host is not there has nobody to tell.
             None if matches!(why, Why::Stopped) && self.dialect.is_born() => {
-                let rows = self.feed.take();
+                let rows = self.sayable();
                 self.words(rows)
             }
             _ => Vec::new(),
@@ -250,6 +250,7 @@ impl<'a> Talk<'a> {
             lost: view.lost.into_iter().collect(),
         };
         self.unshown.drain(..).for_each(|id| self.pictures.release(id));
+        self.feed.unpark();
         say(client, messages).await
     }
 
@@ -279,6 +280,7 @@ impl<'a> Talk<'a> {
             for back in self.birth.lost.difference(&lost) {
                 messages.extend(self.dialect.back(back, &view, now));
             }
+            self.feed.unpark();
         }
         self.birth.lost = lost;
         self.unshown.drain(..).for_each(|id| self.pictures.release(id));
@@ -349,7 +351,7 @@ impl<'a> Talk<'a> {
         if self.birth.due.is_some() {
             return Ok(());
         }
-        let rows = self.feed.take();
+        let rows = self.sayable();
         let numbers = match (rows.first(), rows.last()) {
             (Some(first), Some(last)) => first.number..last.number + 1,
             _ => return Ok(()),
@@ -358,6 +360,14 @@ impl<'a> Talk<'a> {
         say(client, messages).await?;
         self.feed.said(numbers);
         Ok(())
+    }
+
+    /// What was gathered and can be said now. The rest is the store's again; without a store it is gone.
+    fn sayable(&mut self) -> Vec<Live> {
+        let can_say = self.dialect.can_say();
+        let (rows, others): (Vec<Live>, Vec<Live>) = self.feed.take().into_iter().partition(|row| can_say(&row.tag));
+        self.feed.park(others.iter().map(|row| row.number));
+        rows
     }
 
     fn words(&mut self, rows: Vec<Live>) -> Vec<Message> {
@@ -415,7 +425,7 @@ impl<'a> Talk<'a> {
         if self.birth.due.is_some() {
             return Ok(());
         }
-        let Some(chunk) = self.feed.backlog().await else { return Ok(()) };
+        let Some(chunk) = self.feed.backlog(self.dialect.can_say()).await else { return Ok(()) };
         let messages = self.dialect.backlog(&chunk.rows, self.hub.now());
         say(client, messages).await?;
         self.feed.said_chunk(chunk);

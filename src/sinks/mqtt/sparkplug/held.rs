@@ -1,5 +1,6 @@
-//! Samples that cannot be said yet: of a device that is dead, of a tag that is newer than the birth, or between the request
-//! for a rebirth and the birth.
+//! Samples that were given here and cannot be said yet: of a tag that is newer than the birth or whose type is to come, or between
+//! the request for a rebirth and the birth. Those of a dead device wait in the store (`can_say`); one that comes all the same waits
+//! here.
 //!
 //! They are kept over connections, because whoever gave them here takes them for said. When there are too many the oldest goes, and
 //! is counted.

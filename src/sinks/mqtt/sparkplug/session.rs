@@ -32,7 +32,7 @@ use crate::mqtt::sparkplug::proto::payload::{MetaData, Metric, metric as wire};
 use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
 use crate::mqtt::sparkplug::{HostState, Kind, SparkplugId, Topic};
 use crate::sinks::mqtt::config::{Config, Form};
-use crate::sinks::mqtt::dialect::{Ask, Dialect, View};
+use crate::sinks::mqtt::dialect::{Ask, CanSay, Dialect, View};
 use crate::store::Record;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -55,7 +55,7 @@ pub(in crate::sinks::mqtt) struct Session {
     /// Somebody asked for a birth: no DATA until then.
     is_birth_due: bool,
     /// Of the last birth.
-    layout: Layout,
+    layout: Arc<Layout>,
     /// Folders of the devices that are alive.
     alive: BTreeSet<Arc<str>>,
     /// The tags that were born.
@@ -99,7 +99,7 @@ impl Session {
             bd_seq: 0,
             seq: 0,
             is_birth_due: false,
-            layout: Layout::default(),
+            layout: Arc::default(),
             alive: BTreeSet::new(),
             tags: HashMap::new(),
             told: HashMap::new(),
@@ -217,7 +217,7 @@ impl Session {
     }
 
     /// Whether a tag was born and its place is alive.
-    fn can_say(&self, tag: TagId) -> bool {
+    fn is_born_and_alive(&self, tag: TagId) -> bool {
         let is_alive = |place: &Place| match place {
             Place::Node => true,
             Place::Device(folder) => self.alive.contains(folder),
@@ -252,7 +252,7 @@ impl Session {
         let dropped = self.held.take_dropped();
         self.cannot_say(dropped, || "samples of devices that are dead, of which there were too many".into());
         let mut held = std::mem::take(&mut self.held);
-        let samples = held.take(|tag| self.can_say(tag));
+        let samples = held.take(|tag| self.is_born_and_alive(tag));
         self.held = held;
         let (fit, misfits): (Vec<_>, Vec<_>) = samples
             .into_iter()
@@ -282,7 +282,7 @@ impl Session {
             warn!("{notice}");
         }
         self.noticed = layout.notices.iter().cloned().collect();
-        self.layout = layout;
+        self.layout = Arc::new(layout);
         let known = |tag: &TagId| self.layout.entries.contains_key(tag);
         self.tags.retain(|tag, _| known(tag));
         self.told.retain(|tag, _| known(tag));
@@ -417,13 +417,22 @@ impl Dialect for Session {
         self.state == State::Born
     }
 
+    /// Not those of devices that are dead.
+    fn can_say(&self) -> CanSay {
+        let (layout, alive) = (self.layout.clone(), self.alive.clone());
+        Box::new(move |name| match layout.tag(name).map(|tag| &layout.entries[&tag].place) {
+            Some(Place::Device(folder)) => alive.contains(folder),
+            Some(Place::Node) | None => true,
+        })
+    }
+
     fn live(&mut self, samples: &[Sample], now: Timestamp) -> Vec<Message> {
         if self.state != State::Born {
             return Vec::new();
         }
         let mut items = Vec::new();
         for sample in samples {
-            if self.is_birth_due || !self.can_say(sample.tag) {
+            if self.is_birth_due || !self.is_born_and_alive(sample.tag) {
                 self.held.push(sample.clone());
                 continue;
             }
@@ -448,7 +457,7 @@ impl Dialect for Session {
             let entry = self.layout.tag(name).map(|tag| (tag, &self.layout.entries[&tag]));
             match entry {
                 Some((tag, entry)) if metric::fits(&entry.spec, &record.value) => {
-                    if self.is_birth_due || !self.can_say(tag) {
+                    if self.is_birth_due || !self.is_born_and_alive(tag) {
                         self.held.push(same::as_sample(tag, record));
                     } else if !same::sample(&same::as_sample(tag, record), &self.tags[&tag].born) {
                         items.push(Item::kept(tag, record));

@@ -359,3 +359,20 @@ fn hosts_read_each_birth() {
         }
     }
 }
+
+#[test]
+fn tags_of_a_dead_device_cannot_be_said_until_it_is_back() {
+    let mut plant = born("");
+    let can_say = |plant: &Plant| {
+        let can_say = plant.session.can_say();
+        ["plc/a", "press/speed", "alone", "gone/a"].map(|name| can_say(&TagName::new(name).unwrap()))
+    };
+    assert_eq!(can_say(&plant), [true; 4]);
+    plant.lose("plc");
+    assert_eq!(can_say(&plant), [false, true, true, true], "nothing will come back for a tag that is gone");
+    plant.connect();
+    plant.birth();
+    assert_eq!(can_say(&plant), [false, true, true, true], "nor does a new connection bring it back");
+    plant.back("plc");
+    assert_eq!(can_say(&plant), [true; 4]);
+}
