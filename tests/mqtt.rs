@@ -175,7 +175,8 @@ impl Device {
         ];
         let source = hub.register("line", specs).unwrap();
         let data_dir = tempfile::tempdir().unwrap();
-        let config = format!("{config}\ngroup = 'Plant 1'\npublish_interval = '50ms'\nkeep_alive = '5s'\ntags = ['line/**']");
+        let config =
+            format!("{config}\ngroup = 'Plant 1'\npublish_interval = '50ms'\nkeep_alive = '5s'\ntags = ['line/**']");
         let setup = Arc::new(Setup {
             config: toml::from_str(&config).unwrap(),
             device_name: "press/4".into(),

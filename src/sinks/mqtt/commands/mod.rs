@@ -15,10 +15,11 @@
 //!
 //! - Which role a request has is said by its topic, so the broker's access list decides who may; `[mqtt] commands` is the
 //!   most that this device takes.
-//! - A retained request is ignored: as a reboot it would be a boot loop. A request whose id was seen lately is answered
-//!   again and not done again, because at QoS 1 it may come twice.
+//! - A retained request is ignored: as a reboot it would be a boot loop. A request that was seen lately is answered again and
+//!   not done again, because at QoS 1 it may come twice. It is the same one if id, role, command and arguments are: else
+//!   whoever sends the id of somebody else would get what that one may see.
 //! - An answer is no request (it has keys that none may have), and no answer goes to where devices take commands or
-//!   Sparkplug talks, whatever the response topic says: else somebody who may only look could have this device say things
+//!   Sparkplug talks, or where another role hears its answers, whatever the response topic says: else somebody who may only look could have this device say things
 //!   in its own name.
 
 mod act;
@@ -33,7 +34,7 @@ use crate::hub::{Apply, Demand, Hub, News, Report};
 use crate::model::{EventKind, Role, Timestamp};
 use crate::mqtt::line::{Message, Received};
 use act::Doer;
-use answer::{Address, Answer, State};
+use answer::{Address, Answer, Asked, State};
 use async_trait::async_trait;
 use catalog::Command;
 use futures_util::future::BoxFuture;
@@ -198,12 +199,20 @@ impl Commands {
             Err(request::Fault { id: None, what }) => return self.complain(&what),
         };
         let name = request.as_ref().map_or("", |request| &request.command);
-        let address = match Address::of(&self.base, &id, name, received) {
+        let asked = Asked::new(role, request.as_ref().map_err(|_| &received.payload[..]));
+        let address = match Address::of(&self.base, &id, name, asked, received) {
             Ok(address) => address,
             Err(what) => return self.complain(&what),
         };
-        if let Some(answer) = self.memory.seen(&id) {
-            return self.send(address.message(answer));
+        match self.memory.seen(&id) {
+            Some(answer) if answer.is_to(&address) => return self.send(address.message(answer)),
+            // It says nothing of the other one, and what is known of that stays.
+            Some(_) => {
+                let what = "this id was used for another command; a new one is needed for each";
+                let answer = Answer::new(&address, State::Failed, self.hub.now(), Some(what.into()), None);
+                return self.send(address.message(&answer));
+            }
+            None => {}
         }
         match request.and_then(|request| self.judge(role, &request)) {
             Err(what) => self.say(&address, State::Failed, Some(what), None),

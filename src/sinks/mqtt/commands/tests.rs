@@ -66,7 +66,9 @@ impl Desk {
         let message = self.message().await;
         assert!(message.qos == QoS::AtLeastOnce && !message.retain);
         let answer: Json = serde_json::from_slice(&message.payload).unwrap();
-        assert_eq!(message.topic, format!("{BASE}/answer/{}", answer["id"].as_str().unwrap()));
+        let (above, id) = message.topic.rsplit_once('/').unwrap();
+        assert_eq!(id, answer["id"]);
+        assert!(["viewer", "operator", "admin"].contains(&above.strip_prefix(&format!("{BASE}/answer/")).unwrap()));
         answer
     }
 
@@ -248,9 +250,35 @@ async fn a_request_that_comes_twice_is_done_once_and_answered_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_id_of_somebody_else_opens_nothing() {
+    let mut desk = Desk::open(Some(Role::Admin));
+    let _demands = desk.hub.demands();
+    desk.ask("admin", "1", "config.get", json!({}));
+    assert_eq!(desk.answer().await["state"], "accepted");
+    for (role, command, args) in
+        [("viewer", "config.get", json!({})), ("admin", "status", json!({})), ("admin", "config.get", json!({"a": 1}))]
+    {
+        desk.ask(role, "1", command, args);
+        let message = desk.message().await;
+        assert_eq!(message.topic, format!("{BASE}/answer/{role}/1"));
+        let answer: Json = serde_json::from_slice(&message.payload).unwrap();
+        assert_eq!((&answer["state"], &answer["command"]), (&json!("failed"), &json!(command)));
+        assert!(answer["reason"].as_str().unwrap().contains("this id was used for another command"), "{answer}");
+    }
+    desk.send("admin", r#"{"args": {}, "command": "config.get", "id": "1"}"#);
+    assert_eq!(desk.answer().await["state"], "accepted", "the same again, and what is known of it has stayed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_answer_is_a_command_for_others() {
     let mut desk = Desk::open(Some(Role::Admin));
-    for topic in ["vedette/G/n/command/admin", "vedette/G/other/command/admin", "spBv1.0/G/NCMD/other", "$share/x"] {
+    for topic in [
+        "vedette/G/n/command/admin",
+        "vedette/G/other/command/admin",
+        "vedette/G/n/answer/admin/1",
+        "spBv1.0/G/NCMD/other",
+        "$share/x",
+    ] {
         let properties = Properties { response_topic: Some(topic.into()), ..Properties::default() };
         desk.send_with("viewer", json!({"id": "1", "command": "status"}).to_string(), properties);
     }
