@@ -153,10 +153,9 @@ impl Commands {
         self.waiting.push_front(Out::Send(message));
     }
 
-    /// A command of Sparkplug's `Node Control/`: `Reboot`, `Identify`. It gets no answer.
+    /// A command of Sparkplug's `Node Control/`: `Identify`. It gets no answer.
     pub(in crate::sinks::mqtt) fn control(&mut self, name: &str) {
         let command = match name {
-            "Reboot" => Command::Reboot,
             "Identify" => Command::Identify { seconds: None },
             _ => return self.complain(&format!("there is no Node Control/{name}")),
         };

@@ -333,8 +333,11 @@ async fn the_device_itself_answers_through_the_hub() {
     };
     assert_eq!(request.demand, Demand::Identify { lasts: Duration::from_secs(30) });
     let mut low = Desk::open(Some(Role::Viewer));
-    low.commands.control("Reboot");
+    low.commands.control("Identify");
     assert!(low.commands.running.is_empty());
+    let mut high = Desk::open(Some(Role::Admin));
+    high.commands.control("Reboot");
+    assert!(high.commands.running.is_empty(), "nobody can say who may");
 }
 
 #[tokio::test(start_paused = true)]
