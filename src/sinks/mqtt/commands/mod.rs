@@ -47,10 +47,11 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// Commands that are being done. People and fleets have few open at a time; the next one is told to come again.
-const RUNNING: usize = 16;
+/// Commands that are being done. People and fleets have few open at a time; the next one is told to come again. Who may
+/// more finds room when who may less has taken all of theirs.
+const RUNNING: [(Role, usize); 3] = [(Role::Viewer, 8), (Role::Operator, 12), (Role::Admin, 16)];
 /// Answers that wait for the line, and their bytes. When there are more no request is taken, so a sender who does not
-/// listen cannot fill the memory.
+/// listen cannot fill the memory. For admins twice as many, so that others cannot keep their requests from being heard.
 const WAITING: usize = 128;
 const WAITING_BYTES: usize = 4 << 20;
 /// Requests that cannot even be answered are said in the log no more often than this.
@@ -163,6 +164,9 @@ impl Commands {
         if self.limit < Some(needed) {
             return self.complain(&self.beyond_limit(needed));
         }
+        if self.running.len() >= room(needed) {
+            return self.complain("there are too many that are being done already");
+        }
         self.start(None, "NCMD", command);
     }
 
@@ -183,7 +187,7 @@ impl Commands {
             self.complain("a retained request is ignored, because it would be done again at each connect");
             return true;
         }
-        if self.is_full() {
+        if self.is_full(role) {
             self.complain("answers wait for the line; no request is taken until they are gone");
             return true;
         }
@@ -215,8 +219,10 @@ impl Commands {
         }
         match request.and_then(|request| self.judge(role, &request)) {
             Err(what) => self.say(&address, State::Failed, Some(what), None),
-            Ok(_) if self.running.len() >= RUNNING => {
-                let what = format!("{RUNNING} commands are being done already; try again when one of them has ended");
+            // A device that could not hear this would roll back although all is well. It takes no time.
+            Ok(command) if self.running.len() >= room(role) && !matches!(command, Command::ConfigConfirm { .. }) => {
+                let running = self.running.len();
+                let what = format!("{running} commands are being done already; try again when one of them has ended");
                 self.say(&address, State::Failed, Some(what), None);
             }
             Ok(command) => {
@@ -318,12 +324,13 @@ impl Commands {
         self.waiting.push_back(Out::Send(message));
     }
 
-    fn is_full(&self) -> bool {
+    fn is_full(&self, role: Role) -> bool {
+        let times = if role == Role::Admin { 2 } else { 1 };
         let bytes = |out: &Out| match out {
             Out::Send(message) => message.payload.len(),
             Out::Ask(_) => 0,
         };
-        self.waiting.len() >= WAITING || self.waiting.iter().map(bytes).sum::<usize>() >= WAITING_BYTES
+        self.waiting.len() >= times * WAITING || self.waiting.iter().map(bytes).sum::<usize>() >= times * WAITING_BYTES
     }
 
     /// About a request to which no answer can go.
@@ -333,6 +340,11 @@ impl Commands {
             warn!("Ignored a command: {what}.");
         }
     }
+}
+
+/// Commands that may be being done when another of this role comes.
+fn room(role: Role) -> usize {
+    RUNNING.iter().find(|(of, _)| *of == role).map_or(0, |(_, room)| *room)
 }
 
 #[cfg(test)]

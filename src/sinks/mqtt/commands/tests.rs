@@ -17,6 +17,9 @@ struct Pictures;
 #[async_trait]
 impl TakePicture for Pictures {
     async fn take(&self, camera: &str, max_bytes: Option<u64>) -> Result<Snapshot, String> {
+        if camera == "slow" {
+            std::future::pending::<()>().await;
+        }
         if camera != "line1" {
             return Err(format!("there is no camera {camera:?}"));
         }
@@ -177,18 +180,69 @@ async fn a_write_is_answered_by_the_source_and_written_down() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_command_holds_up_nobody_and_there_is_an_end_to_how_many() {
     let mut desk = Desk::open(Some(Role::Operator));
-    for id in 0..RUNNING {
+    for id in 0..room(Role::Operator) {
         desk.ask("operator", &id.to_string(), "write", json!({"tag": "demo/set_point", "value": id}));
         assert_eq!(desk.answer().await["state"], "accepted");
     }
-    desk.ask("viewer", "more", "status", json!({}));
-    desk.failed("16 commands are being done already").await;
+    for (role, command) in [("viewer", "status"), ("operator", "rebirth")] {
+        desk.ask(role, &format!("more-{role}"), command, json!({}));
+        desk.failed("12 commands are being done already").await;
+    }
     // Nobody answers the writes.
-    for _ in 0..RUNNING {
+    for _ in 0..room(Role::Operator) {
         assert!(desk.answer().await["reason"].as_str().unwrap().contains("BadTimeout"));
     }
     desk.ask("viewer", "again", "status", json!({}));
     assert_eq!(desk.end().await["state"], "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_keeps_a_configuration_from_being_confirmed() {
+    let mut desk = Desk::open(Some(Role::Admin));
+    let mut demands = desk.hub.demands();
+    let mut number = 0;
+    for (role, command, args, most) in [
+        ("viewer", "snapshot", json!({"camera": "slow"}), 8),
+        ("operator", "write", json!({"tag": "demo/set_point", "value": 1}), 12),
+        ("admin", "reboot", json!({}), 16),
+    ] {
+        while desk.commands.running.len() < most {
+            number += 1;
+            desk.ask(role, &number.to_string(), command, args.clone());
+            assert_eq!(desk.answer().await["state"], "accepted", "{role}, {number}");
+        }
+        desk.ask(role, &format!("{role}-more"), command, args);
+        desk.failed(&format!("{most} commands are being done already")).await;
+    }
+    desk.commands.control("Identify");
+    assert_eq!(desk.commands.running.len(), 16);
+    desk.ask("admin", "confirm", "config.confirm", json!({"id": "1"}));
+    assert_eq!(desk.answer().await["state"], "accepted");
+    let device = async {
+        loop {
+            let request = demands.recv().await.unwrap();
+            if matches!(request.demand, Demand::Confirm { .. }) {
+                return request.reply.send(Ok("confirmed".into())).unwrap();
+            }
+        }
+    };
+    let says = async {
+        loop {
+            let answer = desk.answer().await;
+            if answer["id"] == "confirm" {
+                return answer;
+            }
+        }
+    };
+    let (answer, ()) = tokio::join!(says, device);
+    assert_eq!(answer["state"], "done", "{answer}");
+    // Nor do answers that wait.
+    for id in 0..2 * WAITING {
+        desk.ask("viewer", &format!("x{id}"), "nonsense", json!({}));
+    }
+    desk.ask("admin", "again", "config.confirm", json!({"id": "1"}));
+    let waits = |out: &Out| matches!(out, Out::Send(message) if message.topic.ends_with("/admin/again"));
+    assert!(desk.commands.waiting.iter().any(waits));
 }
 
 #[tokio::test(start_paused = true)]
