@@ -106,6 +106,10 @@ impl Steward {
 
     pub(super) async fn answer(&mut self, request: DeviceRequest) {
         let DeviceRequest { demand, reply } = request;
+        if reply.is_closed() {
+            // Whoever asked was told that it failed while something else was being done. It must not happen after that.
+            return warn!("Nobody waits for a command any more, so it is not done.");
+        }
         let outcome = match demand {
             Demand::Reload => return self.reload(Some(reply)).await,
             Demand::Apply(apply) => return self.apply(apply, reply).await,

@@ -69,7 +69,8 @@ pub struct Apply {
     pub address: String,
 }
 
-/// A demand on its way. Dropping it unanswered counts as a refusal.
+/// A demand on its way. Dropping it unanswered counts as a refusal. When `reply` is closed whoever asked has been told that it
+/// failed, and it must not be done.
 #[derive(Debug)]
 pub struct DeviceRequest {
     pub demand: Demand,

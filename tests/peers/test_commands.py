@@ -313,12 +313,12 @@ def test_a_clean_restart_during_a_trial_does_so_too(vedette, fleet):
 
 
 def test_the_brokers_access_list_decides_who_has_which_role(make, broker, tmp_path):
-    """The list is the one of docs/uplink.md."""
-    text = (ROOT / "docs/uplink.md").read_text()
-    acl = re.search(r"```mosquitto-acl\n(.*?)```", text, re.S)[1].replace("GROUP", "Plant").replace("NODE", "line1")
+    """The list is the one of docs/fleet.md."""
+    text = (ROOT / "docs/fleet.md").read_text()
+    acl = re.search(r"```\n(# mosquitto: .*?)```", text, re.S)[1]
     (broker.folder / "acl").write_text(acl)
     passwords = broker.folder / "passwords"
-    names = ["line1", "viewer", "operator", "admin"]
+    names = ["line1", "anna", "omar", "ada"]
     passwords.write_text("".join(f"{name}:{name}\n" for name in names))
     subprocess.run(["mosquitto_passwd", "-U", passwords], check=True)
     config = broker.config.read_text().replace("allow_anonymous true", "allow_anonymous false")
@@ -340,9 +340,13 @@ def test_the_brokers_access_list_decides_who_has_which_role(make, broker, tmp_pa
                 id = fleet.send(command, role, id=f"{person}-{role}", **args)
                 if may:
                     assert fleet.end(id)["state"] == "done"
-        people["admin"].done("status", "viewer")
-        for refused in ["viewer-operator", "viewer-admin", "operator-admin"]:
-            assert people["admin"].of(refused) == [] and f"id {refused}" not in vedette.text()
+        for fleet in people.values():
+            fleet.done("status", "viewer")
+        for refused in ["anna-operator", "anna-admin", "omar-admin"]:
+            assert people["ada"].of(refused) == [] and f"id {refused}" not in vedette.text()
+        assert people["ada"].states("anna-viewer") == ["accepted", "done"]
+        for person, secret in [("anna", "omar-operator"), ("anna", "ada-admin"), ("omar", "ada-admin")]:
+            assert people[person].of(secret) == [], "answers to another role"
     finally:
         for fleet in people.values():
             fleet.close()

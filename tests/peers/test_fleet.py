@@ -223,16 +223,17 @@ class Ours:
 
     def answer(self, request, state, **more):
         answer = {"id": request["id"], "command": request["command"], "state": state, "time": "2026-11-21T03:42:49.123Z"}
-        self.wire.client.publish(f"{self.base}/answer/{request['id']}", json.dumps({**answer, **more}), 1)
+        self.wire.client.publish(f"{self.base}/answer/{request['role']}/{request['id']}", json.dumps({**answer, **more}), 1)
 
     def take(self, _client, _data, message):
         if not message.topic.startswith(f"{self.base}/command/"):
             return
         request, role = json.loads(message.payload), message.topic.rsplit("/", 1)[1]
         command, args = request["command"], request["args"]
+        request["role"] = role
         if command in self.silent:
             return
-        self.wire.client.publish(f"{self.base}/answer/{request['id']}", "no JSON", 1)
+        self.wire.client.publish(f"{self.base}/answer/{role}/{request['id']}", "no JSON", 1)
         self.answer(request, "accepted")
         if command == "status":
             self.answer(request, "progress", progress=50, reason="half")
@@ -600,9 +601,10 @@ def test_the_access_list_of_the_documentation_holds(tmp_path):
             for role in ("viewer", "operator", "admin"):
                 expected = {"press-4"} if role in roles else set()
                 assert hears(user, f"vedette/Plant 1/press-4/command/{role}") == expected, (user, role)
-        assert hears("press-4", "vedette/Plant 1/press-4/answer/7") == people
+        for role, users in [("viewer", people), ("operator", {"omar", "ada"}), ("admin", {"ada"})]:
+            assert hears("press-4", f"vedette/Plant 1/press-4/answer/{role}/7") == users, role
         assert hears("press-4", "vedette/Plant 1/press-4/image/line1") == people
-        assert hears("press-5", "vedette/Plant 1/press-4/answer/7") == set()
+        assert hears("press-5", "vedette/Plant 1/press-4/answer/viewer/7") == set()
         assert hears("anna", "spBv1.0/STATE/fake") == set()
     finally:
         for wire in wires.values():

@@ -223,3 +223,15 @@ async fn the_led_goes_out_and_the_log_comes_back_by_themselves() {
     assert_eq!(device.ask(Demand::Configuration).await.as_deref(), Ok(OLD));
     device.steward.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_answered_failed_meanwhile_is_not_done_later() {
+    let mut device = Device::start();
+    let (reply, answer) = oneshot::channel();
+    drop(answer);
+    let confirm_within = Duration::from_secs(120);
+    let apply = Apply { id: "1".into(), toml: NEW.into(), confirm_within, address: "to 1".into() };
+    passing(device.steward.answer(DeviceRequest { demand: Demand::Apply(apply), reply })).await;
+    assert_eq!((device.text().as_str(), device.files()), (OLD, 1));
+    assert!(device.runs("demo") && device.steward.trial.is_none());
+}

@@ -1,7 +1,7 @@
 //! A command to a device of ours and its answers: JSON over MQTT (docs/uplink.md).
 //!
 //!     vedette/GROUP/NODE/command/ROLE   {"id", "command", "args"}
-//!     vedette/GROUP/NODE/answer/ID      accepted, any number of progress, then done or failed
+//!     vedette/GROUP/NODE/answer/ROLE/ID accepted, any number of progress, then done or failed
 //!
 //! The answers are subscribed to before the request goes out. One that is not to be understood is passed over: what
 //! counts is the end.
@@ -88,7 +88,7 @@ impl Request {
     }
 
     fn topic(&self, of: &Address) -> String {
-        format!("vedette/{of}/answer/{}", self.id)
+        format!("vedette/{of}/answer/{}/{}", self.role, self.id)
     }
 
     fn answer(&self, received: &Received, from: &Address) -> Option<Answer> {
@@ -176,12 +176,12 @@ mod tests {
             request.answer(&received, &to)
         };
         let done = r#"{"id":"7","command":"status","state":"done","time":"2026-11-21T03:42:49.123Z","result":{"a":1}}"#;
-        assert_eq!(answer("vedette/G/N/answer/7", done).unwrap().result, json!({ "a": 1 }));
-        assert_eq!(answer("vedette/G/M/answer/7", done), None);
+        assert_eq!(answer("vedette/G/N/answer/viewer/7", done).unwrap().result, json!({ "a": 1 }));
+        assert_eq!(answer("vedette/G/M/answer/viewer/7", done), None);
         for wrong in [r#"{"id":"8","state":"done"}"#, r#"{"id":"7","state":"perhaps"}"#, "[]", "\u{0}"] {
-            assert_eq!(answer("vedette/G/N/answer/7", wrong), None, "{wrong}");
+            assert_eq!(answer("vedette/G/N/answer/viewer/7", wrong), None, "{wrong}");
         }
-        let said = |text: &str| progress(&answer("vedette/G/N/answer/7", text).unwrap());
+        let said = |text: &str| progress(&answer("vedette/G/N/answer/viewer/7", text).unwrap());
         let half = r#"{"id":"7","state":"progress","progress":50,"reason":"writing"}"#;
         assert_eq!(said(half).as_deref(), Some("50 %: writing"));
         assert_eq!(said(r#"{"id":"7","state":"accepted"}"#).as_deref(), Some("accepted"));

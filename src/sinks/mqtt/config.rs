@@ -83,8 +83,8 @@ pub struct Config {
     /// 1 000 000. Default: 5000.
     #[serde(default = "default_backlog_rate")]
     pub backlog_rate: u32,
-    /// What commands over MQTT may do at most: `"viewer"` (look), `"operator"` (write tags, take pictures), `"admin"`
-    /// (reboot, firmware, configuration), or `"none"` for no commands but Sparkplug's own rebirth. Whoever may publish to the
+    /// What commands over MQTT may do at most: `"viewer"` (look, take pictures), `"operator"` (write tags, ask for births, identify),
+    /// `"admin"` (reboot, firmware, configuration: whatever the user of this service may do), or `"none"` for no commands but Sparkplug's own rebirth. Whoever may publish to the
     /// topic of a role has it, so the broker's access list decides. Default: `"operator"`.
     #[serde(default)]
     pub commands: Commands,
@@ -350,7 +350,10 @@ impl Config {
             Format::Sparkplug => {}
         }
         self.json.validate().into_iter().for_each(|what| fault("json", what));
-        for template in &self.template {
+        for (at, template) in self.template.iter().enumerate() {
+            if self.template[..at].iter().any(|other| other.name == template.name) {
+                fault("template", format!("there are two templates {:?}; write all folders into one", template.name));
+            }
             if template.name.is_empty() || template.folders.is_empty() {
                 fault("template", "a template needs a name, and patterns of folders".into());
             }
@@ -365,6 +368,11 @@ impl Config {
                 .validate(self.format)
                 .into_iter()
                 .for_each(|what| fault("image", format!("{}: {what}", image.camera)));
+            if image.max_bytes > self.image_bytes {
+                let what =
+                    "max_bytes is more than image_bytes, so such a picture could not be kept; make one of them fit";
+                fault("image", format!("{}: {what}", image.camera));
+            }
         }
         faults
     }
@@ -398,6 +406,9 @@ impl Config {
                     fault(key, &format!("{key} has no effect without TLS: write broker = \"mqtts://...\""));
                 }
             }
+        }
+        if self.protocol == Protocol::V311 && self.password_file.is_some() && self.username.is_none() {
+            fault("password_file", "password_file needs a username with protocol = \"3.1.1\": add username");
         }
         let keep_alive = self.keep_alive;
         if keep_alive.subsec_nanos() != 0 || !(1..=u64::from(u16::MAX)).contains(&keep_alive.as_secs()) {
@@ -437,6 +448,9 @@ impl Image {
         }
         if [self.interval, Some(self.every)].into_iter().flatten().any(|time| time < Duration::from_millis(10)) {
             fault("interval and every must be \"10ms\" or more");
+        }
+        if self.interval.is_none() && self.on_change.is_none() && self.trigger.is_none() {
+            fault("it sends nothing: add interval, on_change or trigger");
         }
         if self.max_bytes < 4 << 10 {
             fault("max_bytes must be \"4KiB\" or more");
@@ -488,6 +502,44 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_file_has_each_key_with_its_default() {
+        let text = include_str!("../../../config/vedette.toml");
+        let table = text.split_once("#[mqtt]\n").unwrap().1.split("\n\n").next().unwrap();
+        let keys = table.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' '));
+        let toml = keys.collect::<Vec<_>>().join("\n").replace("[mqtt.", "[");
+        let shown = read(&toml).unwrap();
+        let written: toml::Table = toml::from_str(&toml).unwrap();
+        for key in [
+            "broker brokers protocol format group node primary_host aliases template tags username password_file ca_file",
+            "client_cert_file client_key_file keep_alive publish_interval backlog_rate commands json image_bytes image",
+        ] {
+            key.split(' ').for_each(|key| assert!(written.contains_key(key), "{key}"));
+        }
+        let default = read("").unwrap();
+        let home_assistant = shown.json.home_assistant.clone();
+        assert_eq!(shown.json, Json { home_assistant, ..default.json.clone() });
+        let given = Config {
+            broker: shown.broker.clone(),
+            brokers: shown.brokers.clone(),
+            node: shown.node.clone(),
+            primary_host: shown.primary_host.clone(),
+            template: shown.template.clone(),
+            username: shown.username.clone(),
+            password_file: shown.password_file.clone(),
+            ca_file: shown.ca_file.clone(),
+            client_cert_file: shown.client_cert_file.clone(),
+            client_key_file: shown.client_key_file.clone(),
+            json: shown.json.clone(),
+            image: shown.image.clone(),
+            ..default
+        };
+        assert_eq!(shown, given, "all else is what it is without being written");
+        let image =
+            toml::from_str("camera = 'line1'\ninterval = '10m'\non_change = 5.0\ntrigger = { tag = 'line1/stopped' }");
+        assert_eq!(shown.image, [image.unwrap()]);
+    }
+
+    #[test]
     fn what_keys_get_wrong_together_names_the_key() {
         fn keys(toml: &str) -> Vec<&'static str> {
             faults(toml).into_iter().map(|(key, _)| key).collect()
@@ -503,6 +555,21 @@ mod tests {
             let toml = format!("broker = 'mqtt://b'\npublish_interval = '{wrong}'");
             assert_eq!(keys(&toml), ["publish_interval"], "{wrong}");
         }
+        for (wrong, key, words) in [
+            (
+                "template = [{name = 'M', folders = ['a']}, {name = 'M', folders = ['b']}]",
+                "template",
+                "two templates \"M\"",
+            ),
+            ("image = [{camera = 'c'}]", "image", "c: it sends nothing"),
+            ("image = [{camera = 'c', interval = '1s', max_bytes = '65MiB'}]", "image", "more than image_bytes"),
+            ("protocol = '3.1.1'\npassword_file = 'p'", "password_file", "needs a username"),
+        ] {
+            let found = faults(&format!("broker = 'mqtt://b'\n{wrong}"));
+            let [(at, message)] = &found[..] else { panic!("{wrong}: {found:?}") };
+            assert!(*at == key && message.contains(words), "{wrong}: {message}");
+        }
+        assert!(keys("broker = 'mqtt://b'\npassword_file = 'p'").is_empty(), "MQTT 5 can");
         let (_, message) = &faults("broker = 'mqtt://b'\nca_file = 'c'")[0];
         assert_eq!(message, r#"ca_file has no effect without TLS: write broker = "mqtts://...""#);
     }

@@ -6,6 +6,19 @@ use crate::mqtt::BrokerUrl;
 use crate::mqtt::line::{Message, Received};
 use crate::store::Record;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// By how much a sample that [`Dialect::live`] is given can be older than what a birth showed. All of them are newer than
+/// the first birth of the connection; only a part that was born again by itself may have shown more than waits here, which is for
+/// one `publish_interval` and one slow message. What seems to be older by more was measured after the clock was set back, and it
+/// is the newest all the same: as history nobody would see it until the clock has caught up.
+const OVERTAKEN: Duration = Duration::from_secs(60);
+
+/// Whether a birth that showed `born` has shown something newer than this sample, which is for [`Dialect::live`].
+pub(super) fn is_overtaken(sample: &Sample, born: &Sample) -> bool {
+    let (at, birth) = (sample.server_time, born.server_time);
+    at < birth && birth <= at.saturating_add(OVERTAKEN)
+}
 
 /// Everything as it is at one moment. Only tags that are to be sent, in the order of their ids.
 pub(super) struct View {

@@ -113,6 +113,17 @@ impl Feed {
         }
     }
 
+    /// Makes live samples part of the backlog; `false` without a store, which has none.
+    pub(super) fn give_back(&self, numbers: impl Iterator<Item = u64>) -> bool {
+        let Source::Store { store, .. } = &self.source else { return false };
+        let mut numbers = numbers.peekable();
+        if numbers.peek().is_some() {
+            store.park(numbers);
+            store.unpark();
+        }
+        true
+    }
+
     /// What was parked may be said now, perhaps.
     pub(super) fn unpark(&self) {
         if let Source::Store { store, .. } = &self.source {

@@ -366,8 +366,11 @@ impl<'a> Talk<'a> {
     fn sayable(&mut self) -> Vec<Live> {
         let can_say = self.dialect.can_say();
         let (rows, others): (Vec<Live>, Vec<Live>) = self.feed.take().into_iter().partition(|row| can_say(&row.tag));
+        let (new, old): (Vec<Live>, Vec<Live>) = rows.into_iter().partition(|row| row.mark > self.birth.mark);
+        // What is older than the birth stands in the backlog among its like, in the order of the times.
+        let is_given_back = self.feed.give_back(old.iter().map(|row| row.number));
         self.feed.park(others.iter().map(|row| row.number));
-        rows
+        if is_given_back { new } else { old.into_iter().chain(new).collect() }
     }
 
     fn words(&mut self, rows: Vec<Live>) -> Vec<Message> {

@@ -1,12 +1,15 @@
 //! Where answers go, and what they say.
 //!
 //! To the response topic of the request with its correlation data, if it has one (MQTT 5), else to
-//! `<base>/answer/<id>`. QoS 1, never retained.
+//! `<base>/answer/<role>/<id>`, so that the broker's access list can keep the answers to one role from another. QoS 1, never
+//! retained.
 
-use crate::model::Timestamp;
+use super::request::Request;
+use crate::model::{Role, Timestamp};
 use crate::mqtt::line::{Message, Properties, QoS, Received};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Longer ones are of nobody who only wants an answer.
 const LONGEST_TOPIC: usize = 1024;
@@ -17,8 +20,17 @@ const LONGEST_CORRELATION: usize = 1024;
 pub(super) struct Address {
     pub(super) id: String,
     pub(super) command: String,
+    asked: Asked,
     topic: String,
     correlation: Option<Vec<u8>>,
+}
+
+/// What was asked and by which role: another request with the same id is another one, of somebody else or about something
+/// else, and must not get the answer to this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Asked {
+    role: Role,
+    hash: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -40,14 +52,30 @@ pub(super) struct Answer {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<Json>,
+    #[serde(skip)]
+    asked: Asked,
+}
+
+impl Asked {
+    /// Of a request as it was read, or of the payload that is none.
+    pub(super) fn new(role: Role, request: Result<&Request, &[u8]>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        match request {
+            // Members are sorted, so who writes them in another order asks for the same.
+            Ok(Request { command, args, .. }) => (command, Json::Object(args.clone()).to_string()).hash(&mut hasher),
+            Err(payload) => payload.hash(&mut hasher),
+        }
+        Self { role, hash: hasher.finish() }
+    }
 }
 
 impl Address {
     /// Of a request with this id for this command.
-    pub(super) fn of(base: &str, id: &str, command: &str, received: &Received) -> Result<Self, String> {
+    pub(super) fn of(base: &str, id: &str, command: &str, asked: Asked, received: &Received) -> Result<Self, String> {
+        let role = asked.role;
         let topic = match &received.properties.response_topic {
-            Some(topic) => check(topic).map(|()| topic.clone())?,
-            None => format!("{base}/answer/{id}"),
+            Some(topic) => check(topic, role).map(|()| topic.clone())?,
+            None => format!("{base}/answer/{role}/{id}"),
         };
         let correlation = received.properties.correlation_data.as_ref().map(|bytes| bytes.to_vec());
         if correlation.as_ref().is_some_and(|bytes| bytes.len() > LONGEST_CORRELATION) {
@@ -55,7 +83,7 @@ impl Address {
         }
         // A name that is none is not worth keeping.
         let command = command.chars().take(32).collect();
-        Ok(Self { id: id.to_owned(), command, topic, correlation })
+        Ok(Self { id: id.to_owned(), command, asked, topic, correlation })
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -81,13 +109,15 @@ impl Address {
     }
 }
 
-/// A response topic comes from whoever may send a request. It must not make this device command others in its own name.
-fn check(topic: &str) -> Result<(), String> {
+/// A response topic comes from whoever may send a request. It must not make this device command others in its own name, or
+/// answer in the place where another role listens.
+fn check(topic: &str, role: Role) -> Result<(), String> {
     let levels: Vec<&str> = topic.split('/').collect();
     let is_topic = (1..=LONGEST_TOPIC).contains(&topic.len()) && !topic.contains(['+', '#', '\0']);
-    let is_command = levels.first() == Some(&"vedette") && levels.get(3) == Some(&"command");
+    let is_ours = |kind: &str| levels.first() == Some(&"vedette") && levels.get(3) == Some(&kind);
+    let is_of_others = is_ours("answer") && levels.get(4) != Some(&role.to_string().as_str());
     let is_sparkplug = levels[0].starts_with("spBv");
-    if !is_topic || is_command || is_sparkplug || topic.starts_with('$') {
+    if !is_topic || is_ours("command") || is_of_others || is_sparkplug || topic.starts_with('$') {
         return Err(format!("{topic:?} is no topic for answers"));
     }
     Ok(())
@@ -102,7 +132,13 @@ impl Answer {
         result: Option<Json>,
     ) -> Self {
         let (id, command) = (address.id.clone(), address.command.clone());
-        Self { id, command, state, time: now.to_string(), reason, result: result.filter(|result| !result.is_null()) }
+        let (time, result) = (now.to_string(), result.filter(|result| !result.is_null()));
+        Self { id, command, state, time, reason, result, asked: address.asked }
+    }
+
+    /// Whether it is one to that request.
+    pub(super) fn is_to(&self, address: &Address) -> bool {
+        self.asked == address.asked
     }
 
     /// About as many bytes as it takes.
@@ -127,8 +163,9 @@ mod tests {
     fn an_address_survives_as_text_and_a_bad_one_is_none() {
         let properties = Properties { correlation_data: Some(vec![0, 255, 7].into()), ..Properties::default() };
         let received = Received { topic: String::new(), payload: Default::default(), retain: false, properties };
-        let address = Address::of("vedette/G/n", "a", "status", &received).unwrap();
-        assert_eq!(address.topic, "vedette/G/n/answer/a");
+        let asked = Asked::new(Role::Viewer, Err(b""));
+        let address = Address::of("vedette/G/n", "a", "status", asked, &received).unwrap();
+        assert_eq!(address.topic, "vedette/G/n/answer/viewer/a");
         assert_eq!(Address::from_text(&address.to_text()), Some(address));
         assert_eq!(Address::from_text("x"), None);
     }
@@ -138,10 +175,13 @@ mod tests {
         for topic in
             ["", "a/+", "#", "$SYS/x", "spBv1.0/G/NCMD/n", "vedette/G/n/command/admin", "vedette/G/other/command"]
         {
-            assert!(check(topic).is_err(), "{topic}");
+            assert!(check(topic, Role::Admin).is_err(), "{topic}");
         }
-        for topic in ["answers/7", "vedette/G/n/answer/a", "vedette/command", "hosts/vedette/a/command"] {
-            assert!(check(topic).is_ok(), "{topic}");
+        for topic in ["answers/7", "vedette/G/n/answer/viewer/a", "vedette/command", "hosts/vedette/a/command"] {
+            assert!(check(topic, Role::Viewer).is_ok(), "{topic}");
+        }
+        for topic in ["vedette/G/n/answer/admin/a", "vedette/G/n/answer/a", "vedette/G/n/answer"] {
+            assert!(check(topic, Role::Viewer).is_err(), "{topic}");
         }
     }
 }

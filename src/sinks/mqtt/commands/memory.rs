@@ -30,9 +30,9 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use super::super::answer::{Address, State};
+    use super::super::answer::{Address, Asked, State};
     use super::*;
-    use crate::model::Timestamp;
+    use crate::model::{Role, Timestamp};
     use crate::mqtt::line::Received;
 
     fn answer(id: &str, state: State, reason: &str) -> Answer {
@@ -42,7 +42,8 @@ mod tests {
             retain: false,
             properties: Default::default(),
         };
-        let address = Address::of("b", id, "list", &received).unwrap();
+        let asked = Asked::new(Role::Viewer, Err(b""));
+        let address = Address::of("b", id, "list", asked, &received).unwrap();
         Answer::new(&address, state, Timestamp::UNIX_EPOCH, Some(reason.into()), None)
     }
 

@@ -15,10 +15,11 @@
 //!
 //! - Which role a request has is said by its topic, so the broker's access list decides who may; `[mqtt] commands` is the
 //!   most that this device takes.
-//! - A retained request is ignored: as a reboot it would be a boot loop. A request whose id was seen lately is answered
-//!   again and not done again, because at QoS 1 it may come twice.
+//! - A retained request is ignored: as a reboot it would be a boot loop. A request that was seen lately is answered again and
+//!   not done again, because at QoS 1 it may come twice. It is the same one if id, role, command and arguments are: else
+//!   whoever sends the id of somebody else would get what that one may see.
 //! - An answer is no request (it has keys that none may have), and no answer goes to where devices take commands or
-//!   Sparkplug talks, whatever the response topic says: else somebody who may only look could have this device say things
+//!   Sparkplug talks, or where another role hears its answers, whatever the response topic says: else somebody who may only look could have this device say things
 //!   in its own name.
 
 mod act;
@@ -33,7 +34,7 @@ use crate::hub::{Apply, Demand, Hub, News, Report};
 use crate::model::{EventKind, Role, Timestamp};
 use crate::mqtt::line::{Message, Received};
 use act::Doer;
-use answer::{Address, Answer, State};
+use answer::{Address, Answer, Asked, State};
 use async_trait::async_trait;
 use catalog::Command;
 use futures_util::future::BoxFuture;
@@ -46,10 +47,11 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// Commands that are being done. People and fleets have few open at a time; the next one is told to come again.
-const RUNNING: usize = 16;
+/// Commands that are being done. People and fleets have few open at a time; the next one is told to come again. Who may
+/// more finds room when who may less has taken all of theirs.
+const RUNNING: [(Role, usize); 3] = [(Role::Viewer, 8), (Role::Operator, 12), (Role::Admin, 16)];
 /// Answers that wait for the line, and their bytes. When there are more no request is taken, so a sender who does not
-/// listen cannot fill the memory.
+/// listen cannot fill the memory. For admins twice as many, so that others cannot keep their requests from being heard.
 const WAITING: usize = 128;
 const WAITING_BYTES: usize = 4 << 20;
 /// Requests that cannot even be answered are said in the log no more often than this.
@@ -152,16 +154,18 @@ impl Commands {
         self.waiting.push_front(Out::Send(message));
     }
 
-    /// A command of Sparkplug's `Node Control/`: `Reboot`, `Identify`. It gets no answer.
+    /// A command of Sparkplug's `Node Control/`: `Identify`. It gets no answer.
     pub(in crate::sinks::mqtt) fn control(&mut self, name: &str) {
         let command = match name {
-            "Reboot" => Command::Reboot,
             "Identify" => Command::Identify { seconds: None },
             _ => return self.complain(&format!("there is no Node Control/{name}")),
         };
         let needed = catalog::role(&command);
         if self.limit < Some(needed) {
             return self.complain(&self.beyond_limit(needed));
+        }
+        if self.running.len() >= room(needed) {
+            return self.complain("there are too many that are being done already");
         }
         self.start(None, "NCMD", command);
     }
@@ -183,7 +187,7 @@ impl Commands {
             self.complain("a retained request is ignored, because it would be done again at each connect");
             return true;
         }
-        if self.is_full() {
+        if self.is_full(role) {
             self.complain("answers wait for the line; no request is taken until they are gone");
             return true;
         }
@@ -198,17 +202,27 @@ impl Commands {
             Err(request::Fault { id: None, what }) => return self.complain(&what),
         };
         let name = request.as_ref().map_or("", |request| &request.command);
-        let address = match Address::of(&self.base, &id, name, received) {
+        let asked = Asked::new(role, request.as_ref().map_err(|_| &received.payload[..]));
+        let address = match Address::of(&self.base, &id, name, asked, received) {
             Ok(address) => address,
             Err(what) => return self.complain(&what),
         };
-        if let Some(answer) = self.memory.seen(&id) {
-            return self.send(address.message(answer));
+        match self.memory.seen(&id) {
+            Some(answer) if answer.is_to(&address) => return self.send(address.message(answer)),
+            // It says nothing of the other one, and what is known of that stays.
+            Some(_) => {
+                let what = "this id was used for another command; a new one is needed for each";
+                let answer = Answer::new(&address, State::Failed, self.hub.now(), Some(what.into()), None);
+                return self.send(address.message(&answer));
+            }
+            None => {}
         }
         match request.and_then(|request| self.judge(role, &request)) {
             Err(what) => self.say(&address, State::Failed, Some(what), None),
-            Ok(_) if self.running.len() >= RUNNING => {
-                let what = format!("{RUNNING} commands are being done already; try again when one of them has ended");
+            // A device that could not hear this would roll back although all is well. It takes no time.
+            Ok(command) if self.running.len() >= room(role) && !matches!(command, Command::ConfigConfirm { .. }) => {
+                let running = self.running.len();
+                let what = format!("{running} commands are being done already; try again when one of them has ended");
                 self.say(&address, State::Failed, Some(what), None);
             }
             Ok(command) => {
@@ -310,12 +324,13 @@ impl Commands {
         self.waiting.push_back(Out::Send(message));
     }
 
-    fn is_full(&self) -> bool {
+    fn is_full(&self, role: Role) -> bool {
+        let times = if role == Role::Admin { 2 } else { 1 };
         let bytes = |out: &Out| match out {
             Out::Send(message) => message.payload.len(),
             Out::Ask(_) => 0,
         };
-        self.waiting.len() >= WAITING || self.waiting.iter().map(bytes).sum::<usize>() >= WAITING_BYTES
+        self.waiting.len() >= times * WAITING || self.waiting.iter().map(bytes).sum::<usize>() >= times * WAITING_BYTES
     }
 
     /// About a request to which no answer can go.
@@ -325,6 +340,11 @@ impl Commands {
             warn!("Ignored a command: {what}.");
         }
     }
+}
+
+/// Commands that may be being done when another of this role comes.
+fn room(role: Role) -> usize {
+    RUNNING.iter().find(|(of, _)| *of == role).map_or(0, |(_, room)| *room)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ struct Pictures;
 #[async_trait]
 impl TakePicture for Pictures {
     async fn take(&self, camera: &str, max_bytes: Option<u64>) -> Result<Snapshot, String> {
+        if camera == "slow" {
+            std::future::pending::<()>().await;
+        }
         if camera != "line1" {
             return Err(format!("there is no camera {camera:?}"));
         }
@@ -66,7 +69,9 @@ impl Desk {
         let message = self.message().await;
         assert!(message.qos == QoS::AtLeastOnce && !message.retain);
         let answer: Json = serde_json::from_slice(&message.payload).unwrap();
-        assert_eq!(message.topic, format!("{BASE}/answer/{}", answer["id"].as_str().unwrap()));
+        let (above, id) = message.topic.rsplit_once('/').unwrap();
+        assert_eq!(id, answer["id"]);
+        assert!(["viewer", "operator", "admin"].contains(&above.strip_prefix(&format!("{BASE}/answer/")).unwrap()));
         answer
     }
 
@@ -175,18 +180,69 @@ async fn a_write_is_answered_by_the_source_and_written_down() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_command_holds_up_nobody_and_there_is_an_end_to_how_many() {
     let mut desk = Desk::open(Some(Role::Operator));
-    for id in 0..RUNNING {
+    for id in 0..room(Role::Operator) {
         desk.ask("operator", &id.to_string(), "write", json!({"tag": "demo/set_point", "value": id}));
         assert_eq!(desk.answer().await["state"], "accepted");
     }
-    desk.ask("viewer", "more", "status", json!({}));
-    desk.failed("16 commands are being done already").await;
+    for (role, command) in [("viewer", "status"), ("operator", "rebirth")] {
+        desk.ask(role, &format!("more-{role}"), command, json!({}));
+        desk.failed("12 commands are being done already").await;
+    }
     // Nobody answers the writes.
-    for _ in 0..RUNNING {
+    for _ in 0..room(Role::Operator) {
         assert!(desk.answer().await["reason"].as_str().unwrap().contains("BadTimeout"));
     }
     desk.ask("viewer", "again", "status", json!({}));
     assert_eq!(desk.end().await["state"], "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_keeps_a_configuration_from_being_confirmed() {
+    let mut desk = Desk::open(Some(Role::Admin));
+    let mut demands = desk.hub.demands();
+    let mut number = 0;
+    for (role, command, args, most) in [
+        ("viewer", "snapshot", json!({"camera": "slow"}), 8),
+        ("operator", "write", json!({"tag": "demo/set_point", "value": 1}), 12),
+        ("admin", "reboot", json!({}), 16),
+    ] {
+        while desk.commands.running.len() < most {
+            number += 1;
+            desk.ask(role, &number.to_string(), command, args.clone());
+            assert_eq!(desk.answer().await["state"], "accepted", "{role}, {number}");
+        }
+        desk.ask(role, &format!("{role}-more"), command, args);
+        desk.failed(&format!("{most} commands are being done already")).await;
+    }
+    desk.commands.control("Identify");
+    assert_eq!(desk.commands.running.len(), 16);
+    desk.ask("admin", "confirm", "config.confirm", json!({"id": "1"}));
+    assert_eq!(desk.answer().await["state"], "accepted");
+    let device = async {
+        loop {
+            let request = demands.recv().await.unwrap();
+            if matches!(request.demand, Demand::Confirm { .. }) {
+                return request.reply.send(Ok("confirmed".into())).unwrap();
+            }
+        }
+    };
+    let says = async {
+        loop {
+            let answer = desk.answer().await;
+            if answer["id"] == "confirm" {
+                return answer;
+            }
+        }
+    };
+    let (answer, ()) = tokio::join!(says, device);
+    assert_eq!(answer["state"], "done", "{answer}");
+    // Nor do answers that wait.
+    for id in 0..2 * WAITING {
+        desk.ask("viewer", &format!("x{id}"), "nonsense", json!({}));
+    }
+    desk.ask("admin", "again", "config.confirm", json!({"id": "1"}));
+    let waits = |out: &Out| matches!(out, Out::Send(message) if message.topic.ends_with("/admin/again"));
+    assert!(desk.commands.waiting.iter().any(waits));
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,9 +304,35 @@ async fn a_request_that_comes_twice_is_done_once_and_answered_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_id_of_somebody_else_opens_nothing() {
+    let mut desk = Desk::open(Some(Role::Admin));
+    let _demands = desk.hub.demands();
+    desk.ask("admin", "1", "config.get", json!({}));
+    assert_eq!(desk.answer().await["state"], "accepted");
+    for (role, command, args) in
+        [("viewer", "config.get", json!({})), ("admin", "status", json!({})), ("admin", "config.get", json!({"a": 1}))]
+    {
+        desk.ask(role, "1", command, args);
+        let message = desk.message().await;
+        assert_eq!(message.topic, format!("{BASE}/answer/{role}/1"));
+        let answer: Json = serde_json::from_slice(&message.payload).unwrap();
+        assert_eq!((&answer["state"], &answer["command"]), (&json!("failed"), &json!(command)));
+        assert!(answer["reason"].as_str().unwrap().contains("this id was used for another command"), "{answer}");
+    }
+    desk.send("admin", r#"{"args": {}, "command": "config.get", "id": "1"}"#);
+    assert_eq!(desk.answer().await["state"], "accepted", "the same again, and what is known of it has stayed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_answer_is_a_command_for_others() {
     let mut desk = Desk::open(Some(Role::Admin));
-    for topic in ["vedette/G/n/command/admin", "vedette/G/other/command/admin", "spBv1.0/G/NCMD/other", "$share/x"] {
+    for topic in [
+        "vedette/G/n/command/admin",
+        "vedette/G/other/command/admin",
+        "vedette/G/n/answer/admin/1",
+        "spBv1.0/G/NCMD/other",
+        "$share/x",
+    ] {
         let properties = Properties { response_topic: Some(topic.into()), ..Properties::default() };
         desk.send_with("viewer", json!({"id": "1", "command": "status"}).to_string(), properties);
     }
@@ -305,8 +387,11 @@ async fn the_device_itself_answers_through_the_hub() {
     };
     assert_eq!(request.demand, Demand::Identify { lasts: Duration::from_secs(30) });
     let mut low = Desk::open(Some(Role::Viewer));
-    low.commands.control("Reboot");
+    low.commands.control("Identify");
     assert!(low.commands.running.is_empty());
+    let mut high = Desk::open(Some(Role::Admin));
+    high.commands.control("Reboot");
+    assert!(high.commands.running.is_empty(), "nobody can say who may");
 }
 
 #[tokio::test(start_paused = true)]

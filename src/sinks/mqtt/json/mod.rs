@@ -20,7 +20,7 @@ mod message;
 mod topic;
 
 use super::config::{Config, Form, Json as JsonConfig, Layout};
-use super::dialect::{Ask, Dialect, View};
+use super::dialect::{Ask, Dialect, View, is_overtaken};
 use super::value::from_json;
 use crate::model::{Role, Sample, TagId, TagName, TagSpec, Timestamp};
 use crate::mqtt::image_topic;
@@ -48,6 +48,8 @@ pub(super) struct Json {
     /// Those of the last birth, also of a connection before.
     tags: HashMap<TagId, Tag>,
     names: HashMap<TagName, TagId>,
+    /// Those that the last birth did not have any more: what was gathered of them before is said after it.
+    gone: HashMap<TagId, Arc<TagSpec>>,
     /// By the topic at which they are written.
     writable: HashMap<String, TagId>,
     /// Retained messages that the broker holds for us, but for the status.
@@ -90,6 +92,7 @@ impl Json {
             state: State::Offline,
             tags: HashMap::new(),
             names: HashMap::new(),
+            gone: HashMap::new(),
             writable: HashMap::new(),
             retained: BTreeSet::new(),
             stale: BTreeSet::new(),
@@ -191,7 +194,8 @@ impl Dialect for Json {
     fn birth(&mut self, view: &View, now: Timestamp) -> Vec<Message> {
         self.state = State::Born;
         self.again.clear();
-        (self.tags, self.names, self.writable) = Default::default();
+        let before = std::mem::take(&mut self.tags);
+        (self.names, self.writable) = Default::default();
         for ((id, spec), sample) in view.tags.iter().zip(&view.current) {
             let topic = self.topics.tag(&spec.name);
             if spec.writable && self.takes_writes {
@@ -200,6 +204,8 @@ impl Dialect for Json {
             self.names.insert(spec.name.clone(), *id);
             self.tags.insert(*id, Tag { spec: spec.clone(), topic, born: sample.clone(), last: sample.clone() });
         }
+        self.gone = before.into_iter().map(|(id, tag)| (id, tag.spec)).collect();
+        self.gone.retain(|id, _| !self.tags.contains_key(id));
         let announcements = self.announcements(&view.tags);
         let before = std::mem::take(&mut self.retained);
         self.retained.extend(announcements.iter().map(|(topic, _)| topic.clone()));
@@ -227,22 +233,24 @@ impl Dialect for Json {
             return Vec::new();
         }
         let mut messages = self.left_over(now);
-        let (mut old, mut new) = (Vec::new(), Vec::new());
+        let (mut old, mut new): (Vec<(Arc<TagSpec>, &Sample)>, _) = (Vec::new(), Vec::new());
         for sample in samples {
-            // A tag that is newer than the birth: the next birth is on its way, and shows it.
-            let Some(tag) = self.tags.get_mut(&sample.tag) else { continue };
-            if sample.server_time < tag.born.server_time {
-                old.push(sample);
+            let Some(tag) = self.tags.get_mut(&sample.tag) else {
+                // Else it is newer than the birth: the next birth is on its way, and shows it.
+                if let Some(spec) = self.gone.get(&sample.tag) {
+                    old.push((spec.clone(), sample));
+                }
+                continue;
+            };
+            if is_overtaken(sample, &tag.born) {
+                old.push((tag.spec.clone(), sample));
             } else if tag.last.quality.status != sample.quality.status || !tag.last.value.is_same(&sample.value) {
                 tag.last = sample.clone();
-                new.push(sample);
+                new.push((tag.spec.clone(), sample));
             }
         }
         for (samples, is_current) in [(old, false), (new, true)] {
-            let said = samples.into_iter().map(|sample| {
-                let spec = &self.tags[&sample.tag].spec;
-                (&spec.name, Said::sample(spec, sample, !is_current))
-            });
+            let said = samples.iter().map(|(spec, sample)| (&spec.name, Said::sample(spec, sample, !is_current)));
             messages.extend(self.say(said.collect(), is_current, now));
         }
         messages

@@ -281,3 +281,32 @@ proptest::proptest! {
         dialect.live(&[], NOW);
     }
 }
+
+#[test]
+fn after_the_clock_was_set_back_values_are_new_and_not_history() {
+    let mut dialect = dialect("[json]\nretain = true");
+    dialect.connecting(0, NOW);
+    dialect.birth(&speed(), NOW);
+    let back = |seconds: u64| NOW.saturating_sub(std::time::Duration::from_secs(seconds));
+    for (value, seconds, is_history) in [(2.0, 3600, false), (3.0, 61, false), (4.0, 60, true), (5.0, 3599, false)] {
+        let sample = Sample::good(TagId(0), Value::Double(value), back(seconds));
+        let live = said(dialect.live(&[sample], NOW));
+        let is_said = (live[0].1["value"].clone(), live[0].1.get("historical").is_some(), live[0].2);
+        assert_eq!(is_said, (json!(value), is_history, !is_history), "{seconds} s before the birth");
+    }
+}
+
+#[test]
+fn what_was_gathered_of_a_tag_before_it_went_is_said_as_history() {
+    let mut dialect = dialect("[json]\nretain = true");
+    dialect.connecting(0, NOW);
+    let mut view = speed();
+    dialect.birth(&view, NOW);
+    view.tags.pop();
+    view.current.pop();
+    dialect.changed(&view, later(20));
+    let gathered = Sample::good(TagId(1), Value::Int16(8), later(10));
+    let live = said(dialect.live(&[gathered], later(30)));
+    let (_, payload, retain) = live.iter().find(|(topic, ..)| topic == "plc/Set").unwrap();
+    assert_eq!((&payload["value"], &payload["historical"], *retain), (&json!(8), &json!(true), false));
+}

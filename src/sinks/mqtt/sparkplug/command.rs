@@ -13,8 +13,9 @@ use crate::sinks::mqtt::dialect::Ask;
 
 pub(super) const REBIRTH: &str = "Rebirth";
 
-/// What else a node can be told, and who may. The names follow `Node Control/`.
-pub(super) const CONTROLS: [(&str, Role); 2] = [("Reboot", Role::Admin), ("Identify", Role::Operator)];
+/// What else a node can be told, and who may. The names follow `Node Control/`. Nothing for admins: an NCMD does not say which
+/// role its sender has, and whoever may ask for a rebirth or write a tag may send one.
+pub(super) const CONTROLS: [(&str, Role); 1] = [("Identify", Role::Operator)];
 
 /// Fields of one command: some 20 MB of memory at worst, and more metrics than a device has.
 const PARTS: usize = 65_536;

@@ -1,7 +1,8 @@
 //! Which metrics there are, where, and what they are called: all that a birth says but the values.
 //!
 //! Made anew from the tags for each birth, without memory of the one before, so the same tags give the same layout. Of two tags
-//! that would be one metric the later is left out, and so is one whose name Sparkplug uses itself.
+//! that would be one metric the later is left out, and so is one whose name Sparkplug uses itself. That goes for instances of
+//! templates, too: each is one metric, which is its members' together.
 
 use super::names::{self, spot};
 use super::template::{Definition, Templates};
@@ -80,14 +81,17 @@ impl Layout {
         }
         let taken: BTreeSet<&str> = sorted.definitions.iter().map(|definition| definition.name.as_ref()).collect();
         let mut instances: HashMap<&str, Arc<Instance>> = HashMap::new();
+        // Whose a metric is: the folder of an instance, or a tag alone.
+        let mut owners: HashMap<(Place, String), (Option<&str>, TagId)> = HashMap::new();
         for (id, spec) in typed() {
             let (folder, metric) = spot(spec.name.as_str());
             let place = folder.map_or(Place::Node, |folder| Place::Device(folder.into()));
             let of = folders(spec.name.as_str()).find(|folder| sorted.instances.contains_key(folder));
             let instance = of.map(|folder| {
                 let made = || instance(folder, &sorted.instances[folder], spec, &metric, *id);
-                instances.entry(folder).or_insert_with(|| Arc::new(made())).clone()
+                instances.get(folder).cloned().unwrap_or_else(|| Arc::new(made()))
             });
+            let whole = instance.as_ref().map_or_else(|| metric.clone(), |instance| instance.name.clone());
             let (name, path) = match (of, &instance) {
                 (Some(folder), Some(instance)) => {
                     let member = spec.name.as_str()[folder.len() + 1..].to_owned();
@@ -96,19 +100,25 @@ impl Layout {
                 }
                 _ => (metric.clone(), metric),
             };
-            if is_reserved(&place, &path, &taken) {
+            if is_reserved(&place, &path, &taken) || is_reserved(&place, &whole, &taken) {
                 let notice =
                     format!("Sparkplug uses the name of the tag {} itself, so the tag is not sent.", spec.name);
                 layout.notices.push(notice);
                 continue;
             }
             let metrics = layout.metrics.entry(place.clone()).or_default();
-            if let Some(other) = metrics.get(&path) {
+            let whole = (place.clone(), whole);
+            let owner = owners.get(&whole).filter(|(folder, _)| of.is_none() || *folder != of).map(|(_, id)| id);
+            if let Some(other) = metrics.get(&path).or(owner) {
                 let other = &layout.entries[other].spec.name;
                 layout.notices.push(format!("The tag {} is not sent: it and {other} are one metric.", spec.name));
                 continue;
             }
             metrics.insert(path, *id);
+            owners.entry(whole).or_insert((of, *id));
+            if let (Some(folder), Some(instance)) = (of, &instance) {
+                instances.entry(folder).or_insert_with(|| instance.clone());
+            }
             layout.by_tag.insert(spec.name.clone(), *id);
             layout.places.entry(place.clone()).or_default().push(*id);
             layout.entries.insert(*id, Entry { spec: spec.clone(), place, name, instance });
@@ -238,6 +248,28 @@ mod tests {
         let told = |word: &str| layout.notices.iter().filter(|notice| notice.contains(word)).count();
         assert_eq!(layout.notices.len(), 5, "{:?}", layout.notices);
         assert_eq!((told("uses the name"), told("are one metric"), told("differ in case only")), (2, 1, 2));
+    }
+
+    #[test]
+    fn an_instance_and_another_metric_of_its_name_are_not_both_said() {
+        let templates = |folder: &str| [Template { name: "Motor".into(), folders: vec![folder.into()] }];
+        let beside = layout(&["plc/m1", "plc/m1/a", "plc/m1/b"], &templates("plc/m*"), &[]);
+        assert_eq!((shown(&beside, "plc"), beside.notices.len()), (vec!["m1".to_owned()], 2));
+        let beside = layout(&["plc/m1/a", "plc/m1", "plc/m1/b"], &templates("plc/m*"), &[]);
+        assert_eq!(shown(&beside, "plc"), ["Motor:m1.a", "Motor:m1.b"]);
+        let twice = layout(&["device/net/up", "Properties"], &templates("device/net"), &[]);
+        assert_eq!(shown(&twice, ""), ["Motor:Properties/net.up", "Properties"]);
+        let pictures = layout(&["cameras/Image/a", "cameras/x/a"], &templates("cameras/*"), &["Image"]);
+        assert_eq!(
+            (shown(&pictures, "cameras/Image").len(), shown(&pictures, "cameras/x")),
+            (0, vec!["Motor:x.a".to_owned()])
+        );
+        // One that is left out is not the first of its instance.
+        let names = ["device/system/e0/up", "system/e0/up", "system/e0/down"];
+        let first = layout(&names, &templates("system/e0"), &[]);
+        assert_eq!(shown(&first, ""), ["Properties/system/e0/up", "Motor:Properties/system/e0.down"]);
+        let entry = &first.entries[&TagId(2)];
+        assert_eq!(entry.instance.as_ref().map(|instance| instance.first), Some(TagId(2)));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! and the birth, none for a dead device. seq is 0 in NBIRTH and one more, modulo 256, in each message after it, of node and
 //! devices; NDEATH has none. bdSeq is that of the will and changes only with a new CONNECT. A device is born again only after its
 //! death, or after an NBIRTH. No value that is older than what the last birth showed is said as the newest: it is
-//! `is_historical`.
+//! `is_historical`, unless only the clock says so because it was set back.
 //!
 //! A node that was not born says no NDEATH: its birth has to be the first that it says (Sparkplug 3.0, 2.4). The will, which the
 //! broker sends, is all that there is to say then.
@@ -32,7 +32,7 @@ use crate::mqtt::sparkplug::proto::payload::{MetaData, Metric, metric as wire};
 use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
 use crate::mqtt::sparkplug::{HostState, Kind, SparkplugId, Topic};
 use crate::sinks::mqtt::config::{Config, Form};
-use crate::sinks::mqtt::dialect::{Ask, CanSay, Dialect, View};
+use crate::sinks::mqtt::dialect::{Ask, CanSay, Dialect, View, is_overtaken};
 use crate::store::Record;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -437,7 +437,7 @@ impl Dialect for Session {
                 continue;
             }
             let tag = self.tags.get_mut(&sample.tag).expect("what can be said was born");
-            if sample.server_time < tag.born.server_time {
+            if is_overtaken(sample, &tag.born) {
                 items.push(Item::new(sample, true));
             } else if !same::says(&tag.last, sample) {
                 tag.last = sample.clone();
