@@ -175,8 +175,9 @@ impl Device {
         ];
         let source = hub.register("line", specs).unwrap();
         let data_dir = tempfile::tempdir().unwrap();
-        let config =
-            format!("{config}\ngroup = 'Plant 1'\npublish_interval = '50ms'\nkeep_alive = '5s'\ntags = ['line/**', 'more', 'text']");
+        let config = format!(
+            "{config}\ngroup = 'Plant 1'\npublish_interval = '50ms'\nkeep_alive = '5s'\ntags = ['line/**', 'more', 'text']"
+        );
         let setup = Arc::new(Setup {
             config: toml::from_str(&config).unwrap(),
             device_name: "press/4".into(),

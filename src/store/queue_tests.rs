@@ -180,7 +180,7 @@ impl World {
                 self.store.unpark();
                 self.parked.clear();
                 self.passed.clear();
-        self.passed.clear();
+                self.passed.clear();
             }
             Step::SettleChunk(index) if !self.chunks.is_empty() => {
                 let (token, rows) = self.chunks.remove(index.index(self.chunks.len()));
