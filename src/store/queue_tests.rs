@@ -180,7 +180,7 @@ impl World {
                 self.store.unpark();
                 self.parked.clear();
                 self.passed.clear();
-        self.passed.clear();
+                self.passed.clear();
             }
             Step::SettleChunk(index) if !self.chunks.is_empty() => {
                 let (token, rows) = self.chunks.remove(index.index(self.chunks.len()));
@@ -620,6 +620,7 @@ fn what_cannot_be_said_waits_on_the_disk_and_lets_the_rest_pass() {
     store.rewind();
     assert_eq!(others(), [1, 11, 21]);
     // Nor does a restart lose it.
+    writer.tick();
     store.0.set_archive(None);
     let (store, _writer) = open(folder.path());
     assert_eq!(store.queue().waiting, 8);
@@ -660,4 +661,27 @@ fn a_sealing_that_failed_and_reached_the_disk_all_the_same_is_one() {
     store.0.set_archive(None);
     let (store, _writer) = open(folder.path());
     assert_eq!(backlog(&store), [10], "what was settled does not come again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_forward_removes_nothing_that_is_owed() {
+    let folder = tempfile::tempdir().unwrap();
+    let day = Duration::from_secs(86_400);
+    let config = Config { max_age: day, ..Config::default() };
+    // The rows came in 1601, as their times say.
+    let store = Store::new(config, folder.path().into(), Clock::simulated(UNIX_EPOCH));
+    let mut writer = Writer::new(store.0.clone());
+    store.append(owed(0, 0..5).map(|arrival| Arrival { is_owed: false, is_kept: true, ..arrival }));
+    writer.tick();
+    writer.seal().unwrap();
+    assert_eq!(store.state().dropped_by_age, 5, "nobody waits for what is only history");
+    store.append(owed(0, 5..10));
+    writer.tick();
+    writer.seal().unwrap();
+    tokio::time::advance(day / 2).await;
+    writer.retain_within(u64::MAX).unwrap();
+    assert_eq!((store.queue().waiting, store.queue().dropped), (5, 0));
+    tokio::time::advance(day / 2).await;
+    writer.retain_within(u64::MAX).unwrap();
+    assert_eq!((store.queue().waiting, store.queue().dropped), (0, 5), "as old as that it is by any clock");
 }

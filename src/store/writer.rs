@@ -350,9 +350,11 @@ impl Writer {
     }
 
     pub(super) fn retain_within(&mut self, max_bytes: u64) -> Result<(), StoreError> {
-        let oldest = Timestamp::from(self.shared.clock.now()).saturating_sub(self.shared.config.max_age);
+        let max_age = self.shared.config.max_age;
+        let oldest = Timestamp::from(self.shared.clock.now()).saturating_sub(max_age);
         let archive = self.shared.archive()?;
-        let surplus = archive.surplus(max_bytes, oldest.ticks());
+        let is_young = |generation| self.shared.queue().is_young(generation, max_age);
+        let surplus = archive.surplus(max_bytes, oldest.ticks(), is_young);
         let (gone, mut dropped) = self.checked(surplus)?;
         if !gone.is_empty() {
             let withdrawn = self.shared.queue().withdraw(&gone);
