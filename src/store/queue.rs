@@ -217,12 +217,17 @@ impl Queue {
 
     /// The base of the journal's generation: the number of the first row that it ever owed.
     pub(super) fn base(&mut self, generation: u64, number: u64) -> u64 {
-        self.generations.entry(generation).or_insert_with(|| Owed { base: number, ..Owed::default() }).base
+        self.generations.entry(generation).or_insert_with(|| Owed::new(number)).base
+    }
+
+    /// Whether a row has not been offered to the uplink.
+    pub(super) fn is_fresh(&self, number: u64) -> bool {
+        number >= self.offered
     }
 
     /// Whether a pending row is owed: it is new, or it was offered and not settled.
     pub(super) fn is_owed_still(&self, number: u64) -> bool {
-        number >= self.offered || self.unwritten.numbers.contains(number)
+        self.is_fresh(number) || self.unwritten.numbers.contains(number)
     }
 
     /// Rows, by number and time of arrival, are in the journal now.
@@ -240,9 +245,9 @@ impl Queue {
         }
     }
 
-    /// New rows that could not be written.
+    /// Fresh rows that could not be written.
     pub(super) fn not_written(&mut self, rows: &[Live]) {
-        for row in rows.iter().filter(|row| row.number >= self.offered) {
+        for row in rows {
             self.unwritten.insert(row.number, row.sample.server_time.ticks());
         }
     }
@@ -368,23 +373,18 @@ impl Queue {
     pub(super) fn sealed(&mut self, generation: u64, debts: &[(u64, Debt)]) {
         if let Some(owed) = self.generations.get_mut(&generation) {
             owed.is_sealed = true;
+            owed.seen = Instant::now();
             owed.stamps.truncate(1);
         }
         for (number, debt) in debts {
             if let Some(owed) = self.generations.get_mut(number) {
                 owed.is_changed = owed.numbers.relative_to(owed.base) != debt.numbers;
-            owed.seen = Instant::now();
             }
         }
         // What owes nothing and is said to owe nothing.
         self.generations.retain(|_, owed| !owed.is_sealed || owed.is_changed || !owed.numbers.is_empty());
     }
 
-    /// A sealing that was said to have failed reached the disk. What was settled since is not in the archive.
-    pub(super) fn found_sealed(&mut self, generation: u64) {
-        if let Some(owed) = self.generations.get_mut(&generation) {
-            owed.is_sealed = true;
-            owed.is_changed = true;
     /// Whether a generation owes something and has not been known for so long, whatever the clock on the wall says: a device
     /// without a battery for it thinks that it is 1970 until somebody tells it the time.
     pub(super) fn is_young(&self, generation: u64, max_age: Duration) -> bool {
@@ -392,6 +392,11 @@ impl Queue {
         owed.is_some_and(|owed| !owed.numbers.is_empty() && owed.seen.elapsed() < max_age)
     }
 
+    /// A sealing that was said to have failed reached the disk. What was settled since is not in the archive.
+    pub(super) fn found_sealed(&mut self, generation: u64) {
+        if let Some(owed) = self.generations.get_mut(&generation) {
+            owed.is_sealed = true;
+            owed.is_changed = true;
         }
     }
 
