@@ -180,7 +180,6 @@ impl World {
                 self.store.unpark();
                 self.parked.clear();
                 self.passed.clear();
-                self.passed.clear();
             }
             Step::SettleChunk(index) if !self.chunks.is_empty() => {
                 let (token, rows) = self.chunks.remove(index.index(self.chunks.len()));
@@ -668,8 +667,8 @@ async fn a_clock_that_is_set_forward_removes_nothing_that_is_owed() {
     let folder = tempfile::tempdir().unwrap();
     let day = Duration::from_secs(86_400);
     let config = Config { max_age: day, ..Config::default() };
-    // The rows came in 1601, as their times say.
-    let store = Store::new(config, folder.path().into(), Clock::simulated(UNIX_EPOCH));
+    // The rows came in 1970, as their times say.
+    let store = Store::new(config, folder.path().into(), Clock::simulated(UNIX_EPOCH + 365 * day));
     let mut writer = Writer::new(store.0.clone());
     store.append(owed(0, 0..5).map(|arrival| Arrival { is_owed: false, is_kept: true, ..arrival }));
     writer.tick();

@@ -339,8 +339,12 @@ impl<'a> Talk<'a> {
 
     /// What was gathered and can be said now. The rest is the store's again; without a store it is gone.
     fn sayable(&mut self) -> Vec<Live> {
+        let rows = self.feed.take();
+        if rows.is_empty() {
+            return rows;
+        }
         let can_say = self.dialect.can_say();
-        let (rows, others): (Vec<Live>, Vec<Live>) = self.feed.take().into_iter().partition(|row| can_say(&row.tag));
+        let (rows, others): (Vec<Live>, Vec<Live>) = rows.into_iter().partition(|row| can_say(&row.tag));
         self.feed.park(others.iter().map(|row| row.number));
         rows
     }
