@@ -114,9 +114,9 @@ async fn backlog(folder: &Path) {
     let week = on_disk(folder) as f64 * 7.0 * 86_400.0 / seconds as f64;
     println!("  7 days of 100 tags at 1 Hz, scaled up from {seconds} s: {:.0} MB", week / 1e6);
     let (began, before) = (Instant::now(), cpu());
-    let _tail = store.rewind();
+    let epoch = store.rewind().epoch();
     let mut count = 0;
-    while let Some(chunk) = store.backlog(500).expect("it is open") {
+    while let Some(chunk) = store.backlog(epoch, 500, &|_| true).expect("it is open") {
         count += chunk.rows.len() as u64;
         store.settle_chunk(&chunk.token);
     }

@@ -237,9 +237,14 @@ impl Archive {
         Ok(())
     }
 
-    /// The oldest generations but what has `max_bytes` at most, and those whose newest sample came before `oldest`; and
-    /// how many samples they have.
-    pub(super) fn surplus(&self, max_bytes: u64, oldest: i64) -> Result<(Vec<u64>, Dropped), redb::Error> {
+    /// The oldest generations but what has `max_bytes` at most, and those whose newest sample came before `oldest` and that
+    /// are not young all the same; and how many samples they have.
+    pub(super) fn surplus(
+        &self,
+        max_bytes: u64,
+        oldest: i64,
+        is_young: impl Fn(u64) -> bool,
+    ) -> Result<(Vec<u64>, Dropped), redb::Error> {
         let generations = self.generations()?;
         let mut bytes: u64 = generations.iter().map(|(_, meta)| meta.bytes).sum();
         let (mut surplus, mut dropped) = (Vec::new(), Dropped::default());
@@ -249,7 +254,7 @@ impl Archive {
             if meta.samples == 0 && Some(number) == newest {
                 continue;
             }
-            if meta.newest < oldest {
+            if meta.newest < oldest && !is_young(number) {
                 dropped.by_age += meta.samples;
             } else if bytes > max_bytes {
                 dropped.by_bytes += meta.samples;

@@ -11,8 +11,6 @@ const MOST: usize = 65_536;
 const MOST_BYTES: usize = 8 << 20;
 /// One value; larger ones are pictures or programs, and no history.
 const MOST_OF_ONE: usize = 256 << 10;
-/// From here on they are written at once.
-const MUCH: usize = MOST / 4;
 
 /// Owed rows of this process are numbered from here on. Those that are found on disk get numbers below: they may be found
 /// late, when a disk comes back after there were new ones.
@@ -21,6 +19,8 @@ pub(super) const NUMBERED_FROM: u64 = 1 << 62;
 pub(super) struct Pending {
     samples: VecDeque<Waiting>,
     bytes: usize,
+    /// Bytes, and a share of [`MOST_BYTES`] for each sample, that came since this was last emptied or looked through.
+    pub(super) fresh: usize,
     /// Of the next owed row.
     number: u64,
     pub(super) lost: u64,
@@ -49,7 +49,7 @@ impl Waiting {
 
 impl Default for Pending {
     fn default() -> Self {
-        Self { samples: VecDeque::new(), bytes: 0, number: NUMBERED_FROM, lost: 0, shed: Ranges::default() }
+        Self { samples: VecDeque::new(), bytes: 0, fresh: 0, number: NUMBERED_FROM, lost: 0, shed: Ranges::default() }
     }
 }
 
@@ -64,13 +64,14 @@ impl Pending {
             return;
         }
         self.bytes += weight;
+        self.fresh += weight.max(MOST_BYTES / MOST);
         self.samples.push_back(Waiting { tag, sample, mark, number, is_kept });
         self.shed();
     }
 
     /// All of it, and the numbers of owed rows that were lost.
     pub(super) fn take(&mut self) -> (VecDeque<Waiting>, Ranges) {
-        self.bytes = 0;
+        (self.bytes, self.fresh) = (0, 0);
         (std::mem::take(&mut self.samples), self.take_shed())
     }
 
@@ -95,8 +96,9 @@ impl Pending {
         self.shed();
     }
 
+    /// A quarter of what fits is new.
     pub(super) fn is_much(&self) -> bool {
-        self.samples.len() >= MUCH || self.bytes >= MOST_BYTES / 4
+        self.fresh >= MOST_BYTES / 4
     }
 
     fn shed(&mut self) {

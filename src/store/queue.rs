@@ -28,6 +28,8 @@ use super::tail::{Live, Outlet, Tail};
 use crate::model::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How far apart the notes are of when rows came, in ticks.
 const STEP: i64 = 10_000_000;
@@ -54,8 +56,10 @@ pub(super) struct Queue {
 }
 
 /// What a generation owes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Owed {
+    /// Since when this process knows it, or knows that it is sealed.
+    seen: Instant,
     base: u64,
     numbers: Ranges,
     /// From which number on rows came when, in ticks.
@@ -124,7 +128,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             generations: BTreeMap::new(),
-            unwritten: Owed::default(),
+            unwritten: Owed::new(0),
             orphans: Ranges::default(),
             live: Ranges::default(),
             taken: Ranges::default(),
@@ -142,6 +146,17 @@ impl Default for Queue {
 }
 
 impl Owed {
+    fn new(base: u64) -> Self {
+        Self {
+            seen: Instant::now(),
+            base,
+            numbers: Ranges::default(),
+            stamps: VecDeque::new(),
+            is_sealed: false,
+            is_changed: false,
+        }
+    }
+
     fn insert(&mut self, number: u64, time: i64) {
         self.numbers.insert(number..number + 1);
         if self.stamps.back().is_none_or(|(_, last)| time >= last + STEP) {
@@ -181,7 +196,7 @@ impl Queue {
             self.floor = self.floor.saturating_sub(end);
             let numbers = debt.numbers.on_base(self.floor);
             let stamps = numbers.first().map(|first| (first, debt.since)).into_iter().collect();
-            let owed = Owed { base: self.floor, numbers, stamps, is_sealed, is_changed };
+            let owed = Owed { numbers, stamps, is_sealed, is_changed, ..Owed::new(self.floor) };
             self.generations.insert(generation, owed);
         }
     }
@@ -202,12 +217,17 @@ impl Queue {
 
     /// The base of the journal's generation: the number of the first row that it ever owed.
     pub(super) fn base(&mut self, generation: u64, number: u64) -> u64 {
-        self.generations.entry(generation).or_insert_with(|| Owed { base: number, ..Owed::default() }).base
+        self.generations.entry(generation).or_insert_with(|| Owed::new(number)).base
+    }
+
+    /// Whether a row has not been offered to the uplink.
+    pub(super) fn is_fresh(&self, number: u64) -> bool {
+        number >= self.offered
     }
 
     /// Whether a pending row is owed: it is new, or it was offered and not settled.
     pub(super) fn is_owed_still(&self, number: u64) -> bool {
-        number >= self.offered || self.unwritten.numbers.contains(number)
+        self.is_fresh(number) || self.unwritten.numbers.contains(number)
     }
 
     /// Rows, by number and time of arrival, are in the journal now.
@@ -225,9 +245,9 @@ impl Queue {
         }
     }
 
-    /// New rows that could not be written.
+    /// Fresh rows that could not be written.
     pub(super) fn not_written(&mut self, rows: &[Live]) {
-        for row in rows.iter().filter(|row| row.number >= self.offered) {
+        for row in rows {
             self.unwritten.insert(row.number, row.sample.server_time.ticks());
         }
     }
@@ -353,6 +373,7 @@ impl Queue {
     pub(super) fn sealed(&mut self, generation: u64, debts: &[(u64, Debt)]) {
         if let Some(owed) = self.generations.get_mut(&generation) {
             owed.is_sealed = true;
+            owed.seen = Instant::now();
             owed.stamps.truncate(1);
         }
         for (number, debt) in debts {
@@ -362,6 +383,13 @@ impl Queue {
         }
         // What owes nothing and is said to owe nothing.
         self.generations.retain(|_, owed| !owed.is_sealed || owed.is_changed || !owed.numbers.is_empty());
+    }
+
+    /// Whether a generation owes something and has not been known for so long, whatever the clock on the wall says: a device
+    /// without a battery for it thinks that it is 1970 until somebody tells it the time.
+    pub(super) fn is_young(&self, generation: u64, max_age: Duration) -> bool {
+        let owed = self.generations.get(&generation);
+        owed.is_some_and(|owed| !owed.numbers.is_empty() && owed.seen.elapsed() < max_age)
     }
 
     /// A sealing that was said to have failed reached the disk. What was settled since is not in the archive.

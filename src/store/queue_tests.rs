@@ -180,7 +180,6 @@ impl World {
                 self.store.unpark();
                 self.parked.clear();
                 self.passed.clear();
-                self.passed.clear();
             }
             Step::SettleChunk(index) if !self.chunks.is_empty() => {
                 let (token, rows) = self.chunks.remove(index.index(self.chunks.len()));
@@ -620,6 +619,7 @@ fn what_cannot_be_said_waits_on_the_disk_and_lets_the_rest_pass() {
     store.rewind();
     assert_eq!(others(), [1, 11, 21]);
     // Nor does a restart lose it.
+    writer.tick();
     store.0.set_archive(None);
     let (store, _writer) = open(folder.path());
     assert_eq!(store.queue().waiting, 8);
@@ -660,4 +660,60 @@ fn a_sealing_that_failed_and_reached_the_disk_all_the_same_is_one() {
     store.0.set_archive(None);
     let (store, _writer) = open(folder.path());
     assert_eq!(backlog(&store), [10], "what was settled does not come again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_forward_removes_nothing_that_is_owed() {
+    let folder = tempfile::tempdir().unwrap();
+    let day = Duration::from_secs(86_400);
+    let config = Config { max_age: day, ..Config::default() };
+    // The rows came in 1970, as their times say.
+    let store = Store::new(config, folder.path().into(), Clock::simulated(UNIX_EPOCH + 365 * day));
+    let mut writer = Writer::new(store.0.clone());
+    store.append(owed(0, 0..5).map(|arrival| Arrival { is_owed: false, is_kept: true, ..arrival }));
+    writer.tick();
+    writer.seal().unwrap();
+    assert_eq!(store.state().dropped_by_age, 5, "nobody waits for what is only history");
+    store.append(owed(0, 5..10));
+    writer.tick();
+    writer.seal().unwrap();
+    tokio::time::advance(day / 2).await;
+    writer.retain_within(u64::MAX).unwrap();
+    assert_eq!((store.queue().waiting, store.queue().dropped), (5, 0));
+    tokio::time::advance(day / 2).await;
+    writer.retain_within(u64::MAX).unwrap();
+    assert_eq!((store.queue().waiting, store.queue().dropped), (0, 5), "as old as that it is by any clock");
+}
+
+#[test]
+fn while_the_disk_takes_nothing_the_uplink_has_what_is_much_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { commit_interval: Duration::from_secs(60), max_age: Duration::MAX, ..Config::default() };
+    let store = Store::new(config, folder.path().into(), Clock::simulated(UNIX_EPOCH));
+    let mut writer = Writer::new(store.0.clone());
+    writer.tick();
+    let mut tail = store.rewind();
+    writer.journal.as_mut().unwrap().file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    store.append(owed(0, [0]));
+    writer.tick();
+    assert_eq!((store.state().is_writing, tail.try_next().unwrap().len()), (Some(false), 1));
+    let tasks = crate::base::Tasks::new("test");
+    let stop = tasks.stop_signal();
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.wait(&stop));
+        let mut came = 0;
+        // Twice as many as fit in memory.
+        for group in 0..8 {
+            store.append(owed(0, group * 20_000..(group + 1) * 20_000));
+            while came < (group + 1) * 20_000 && began.elapsed() < Duration::from_secs(50) {
+                let rows = tail.try_next().unwrap_or_default();
+                came += rows.len() as i64;
+                rows.last().inspect(|last| store.settle(0..last.number + 1));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        drop(tasks);
+        assert_eq!((came, store.queue().lost), (160_000, 0));
+    });
 }

@@ -577,7 +577,7 @@ fn a_power_cut_at_any_moment_leaves_whole_generations() {
         };
         // The disk as it is at a random moment of one of these, which the program never learns.
         for _ in 0..fastrand::u32(1..4) {
-            let (gone, dropped) = archive.surplus(30_000, i64::MIN).unwrap();
+            let (gone, dropped) = archive.surplus(30_000, i64::MIN, |_| false).unwrap();
             if !gone.is_empty() {
                 archive.remove(&gone, dropped).unwrap();
             }

@@ -65,12 +65,21 @@ impl Writer {
         Self { shared, journal: None, began: Instant::now(), retained: None, debts: BTreeMap::new() }
     }
 
-    /// Until the interval is over, or much is pending.
-    fn wait(&self, stop: &Stop) {
+    /// Until the interval is over, or much is pending. While there is a fault the disk is tried once in an interval, and what
+    /// is much goes to the uplink without it.
+    pub(super) fn wait(&self, stop: &Stop) {
         let until = Instant::now() + self.shared.config.commit_interval;
+        let is_faulty = self.shared.state().is_writing == Some(false);
         let mut pending = self.shared.pending();
-        let faulty = self.shared.state().is_writing == Some(false);
-        while !stop.is_stopped() && (faulty || !pending.is_much()) {
+        while !stop.is_stopped() {
+            if pending.is_much() && !is_faulty {
+                return;
+            }
+            if pending.is_much() {
+                drop(pending);
+                self.offer_unwritten();
+                pending = self.shared.pending();
+            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -304,10 +313,12 @@ impl Writer {
     fn offer_unwritten(&self) {
         let mut pending = self.shared.pending();
         let shed = pending.take_shed();
+        pending.fresh = 0;
         let mut queue = self.shared.queue();
         queue.shed(&shed);
         pending.retain(|row| row.is_kept || row.number.is_some_and(|number| queue.is_owed_still(number)));
-        let live: Vec<Live> = pending.iter().filter_map(|row| row.clone().into_live()).collect();
+        let fresh = pending.iter().filter(|row| row.number.is_some_and(|number| queue.is_fresh(number)));
+        let live: Vec<Live> = fresh.filter_map(|row| row.clone().into_live()).collect();
         queue.not_written(&live);
         queue.offer(live);
     }
@@ -350,9 +361,11 @@ impl Writer {
     }
 
     pub(super) fn retain_within(&mut self, max_bytes: u64) -> Result<(), StoreError> {
-        let oldest = Timestamp::from(self.shared.clock.now()).saturating_sub(self.shared.config.max_age);
+        let max_age = self.shared.config.max_age;
+        let oldest = Timestamp::from(self.shared.clock.now()).saturating_sub(max_age);
         let archive = self.shared.archive()?;
-        let surplus = archive.surplus(max_bytes, oldest.ticks());
+        let is_young = |generation| self.shared.queue().is_young(generation, max_age);
+        let surplus = archive.surplus(max_bytes, oldest.ticks(), is_young);
         let (gone, mut dropped) = self.checked(surplus)?;
         if !gone.is_empty() {
             let withdrawn = self.shared.queue().withdraw(&gone);

@@ -364,8 +364,12 @@ impl<'a> Talk<'a> {
 
     /// What was gathered and can be said now. The rest is the store's again; without a store it is gone.
     fn sayable(&mut self) -> Vec<Live> {
+        let rows = self.feed.take();
+        if rows.is_empty() {
+            return rows;
+        }
         let can_say = self.dialect.can_say();
-        let (rows, others): (Vec<Live>, Vec<Live>) = self.feed.take().into_iter().partition(|row| can_say(&row.tag));
+        let (rows, others): (Vec<Live>, Vec<Live>) = rows.into_iter().partition(|row| can_say(&row.tag));
         let (new, old): (Vec<Live>, Vec<Live>) = rows.into_iter().partition(|row| row.mark > self.birth.mark);
         // What is older than the birth stands in the backlog among its like, in the order of the times.
         let is_given_back = self.feed.give_back(old.iter().map(|row| row.number));

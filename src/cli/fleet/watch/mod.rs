@@ -162,6 +162,10 @@ impl Watch<'_> {
     /// `true`: enough.
     fn keys_and_screen(&mut self, host: &mut Host) -> Result<bool, Failure> {
         let Face::Table(screen) = &mut self.face else { return Ok(false) };
+        // Reading from one that is gone would never return.
+        if !std::io::stdin().is_terminal() {
+            return Ok(true);
+        }
         let now = Clock::real().now().into();
         while event::poll(Duration::ZERO)? {
             self.due = Instant::now();
