@@ -349,13 +349,3 @@ fn pictures_are_bytes_of_the_cameras_device() {
     plant.lose("cameras/line1");
     assert!(plant.session.picture("line1", b"", at(1), at(2)).is_none());
 }
-
-#[test]
-fn hosts_read_each_birth() {
-    let plant = born("");
-    for said in &plant.said {
-        for metric in &said.payload.metrics {
-            seen(metric, Type::Unknown).unwrap_or_else(|error| panic!("{}: {error}", metric.name()));
-        }
-    }
-}
