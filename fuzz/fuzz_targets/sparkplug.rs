@@ -1,5 +1,5 @@
 //! Whatever others say in NCMD, DCMD, STATE and births: it is read in bounded memory and without a panic, as whatever tag or host
-//! it is for, and what a host can read can be written and read again.
+//! it is for, and what was read can be written and read again.
 //!
 //! The modules are compiled in alone: the whole program would take minutes to build and is no part of what is tried.
 
@@ -7,7 +7,6 @@
 
 use libfuzzer_sys::fuzz_target;
 use model::{DataType, Value};
-use sparkplug::proto::DataType as Type;
 use sparkplug::proto::payload::Metric;
 
 #[allow(dead_code, unused_imports, reason = "most of it is for others")]
@@ -24,24 +23,20 @@ const PARTS: usize = 1000;
 fn try_metric(metric: &Metric) {
     for &data_type in DataType::ALL {
         for is_array in [false, true] {
-            if let Ok(value) = sparkplug::codec::decode(metric, data_type, is_array) {
-                assert!(value == Value::Empty || value.data_type() == Some(data_type));
-                assert_eq!(value.is_array(), is_array);
-            }
+            let Ok(value) = sparkplug::codec::decode(metric, data_type, is_array) else { continue };
+            assert!(value == Value::Empty || value.data_type() == Some(data_type));
+            assert_eq!(value.is_array(), is_array);
+            let Some(wire) = sparkplug::codec::encode(&value) else { continue };
+            let again = Metric {
+                datatype: Some(sparkplug::codec::metric_type(data_type, is_array) as u32),
+                value: Some(wire.clone()),
+                ..Metric::default()
+            };
+            let read = sparkplug::codec::decode(&again, data_type, is_array).expect("what was written is read");
+            // On the wire, because a time at the end of its range has no whole milliseconds; as text, because a NaN is not
+            // itself.
+            assert_eq!(format!("{:?}", sparkplug::codec::encode(&read)), format!("{:?}", Some(wire)));
         }
-    }
-    for number in 0..=34 {
-        let born = Type::try_from(number).expect("a type of Sparkplug");
-        let Ok(value) = sparkplug::seen(metric, born) else { continue };
-        let (Some(data_type), Some(wire)) = (value.data_type(), sparkplug::codec::encode(&value)) else { continue };
-        let again = Metric {
-            datatype: Some(sparkplug::codec::metric_type(data_type, value.is_array()) as u32),
-            value: Some(wire),
-            ..Metric::default()
-        };
-        let read = sparkplug::codec::decode(&again, data_type, value.is_array()).expect("what was written is read");
-        // A time has milliseconds there, and a NaN is not itself.
-        assert_eq!(format!("{read:?}"), format!("{value:?}"));
     }
 }
 

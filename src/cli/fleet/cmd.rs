@@ -134,6 +134,10 @@ async fn tell_all(arguments: &Arguments, order: &Order<'_>) -> Result<(), Failur
             Some(note) = notes.recv() => output.note(&note),
             ended = endings.next() => match ended {
                 Some((address, ending)) => {
+                    // What it said on the way stands before its end.
+                    while let Ok(note) = notes.try_recv() {
+                        output.note(&note);
+                    }
                     // One that cannot be told is no reason to say nothing of the others.
                     let ending = match ending {
                         Err(Failure::Failed(why)) => Ending::Failed(why),

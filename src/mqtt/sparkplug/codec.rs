@@ -169,12 +169,7 @@ pub fn decode(metric: &Metric, data_type: DataType, is_array: bool) -> Result<Va
 }
 
 /// A value on the wire that is of type `found`, as a value of the tag's type.
-pub(super) fn decode_as(
-    found: Type,
-    wire: &metric::Value,
-    data_type: DataType,
-    is_array: bool,
-) -> Result<Value, DecodeError> {
+fn decode_as(found: Type, wire: &metric::Value, data_type: DataType, is_array: bool) -> Result<Value, DecodeError> {
     let wanted = metric_type(data_type, is_array);
     let malformed = || DecodeError::Malformed(name(data_type, is_array));
     if is_array {

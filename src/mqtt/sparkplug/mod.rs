@@ -1,7 +1,7 @@
 //! Sparkplug B's topics and payloads, for the edge node that this device is and for the tool that looks at others.
 //!
 //! `proto` the schema (generated), `topic` and `id` names, `payload` reads what others sent, `codec` a value as a metric's
-//! value and back, `seen` a metric as a host reads it, `state` whether a host is there; `array` and `text` are parts of `codec`.
+//! value and back, `state` whether a host is there; `array` and `text` are parts of `codec`.
 
 mod id;
 mod topic;
@@ -9,7 +9,6 @@ mod topic;
 mod array;
 pub mod codec;
 mod payload;
-mod seen;
 mod state;
 mod text;
 
@@ -19,6 +18,5 @@ pub mod proto;
 
 pub use id::{SparkplugId, SparkplugIdError};
 pub use payload::{PayloadError, read};
-pub use seen::{SeenError, seen};
 pub use state::{HostState, HostStateError};
 pub use topic::{Kind, Topic};

@@ -8,7 +8,6 @@ mod tck;
 use super::*;
 use crate::model::{DataType, Quality, Status, Value};
 use crate::mqtt::sparkplug::proto::payload::{PropertySet, Template};
-use crate::mqtt::sparkplug::seen;
 
 const NOW: i64 = 1_668_114_759_000;
 

@@ -361,16 +361,6 @@ fn pictures_are_bytes_of_the_cameras_device() {
 }
 
 #[test]
-fn hosts_read_each_birth() {
-    let plant = born("");
-    for said in &plant.said {
-        for metric in &said.payload.metrics {
-            seen(metric, Type::Unknown).unwrap_or_else(|error| panic!("{}: {error}", metric.name()));
-        }
-    }
-}
-
-#[test]
 fn tags_of_a_dead_device_cannot_be_said_until_it_is_back() {
     let mut plant = born("");
     let can_say = |plant: &Plant| {
