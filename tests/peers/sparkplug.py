@@ -115,7 +115,8 @@ class Packet:
         return self.body[2 : 2 + struct.unpack(">H", self.body[:2])[0]].decode()
 
 
-CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
+UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 10, 11, 12, 13, 14
 
 
 class Recorder:
@@ -175,6 +176,9 @@ class Recorder:
                 for topic in filters:
                     if topic in self.retained:
                         self.publish(topic, self.retained[topic], version)
+            elif packet.kind == UNSUBSCRIBE:
+                # One filter; in MQTT 5 with a reason for it.
+                self.send(UNSUBACK, packet.body[:2] + (properties + b"\x11" if properties else b""))
             elif packet.kind == PUBLISH and packet.flags & 6:
                 at = 2 + len(packet.topic.encode())
                 self.send(PUBACK, packet.body[at : at + 2])
