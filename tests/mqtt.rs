@@ -352,7 +352,8 @@ async fn over_tls_both_ends_show_who_they_are() {
     for device in refused {
         let file = device.data_dir.path().join("mqtt/bdseq");
         let second_attempt = async {
-            while std::fs::read_to_string(&file).map_or(true, |number| number.trim() != "1") {
+            let number = || std::fs::read_to_string(&file).ok()?.trim().parse::<u8>().ok();
+            while number() < Some(1) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -336,7 +336,7 @@ def test_the_brokers_access_list_decides_who_has_which_role(make, broker, tmp_pa
         requests = {"viewer": ("status", {}), "operator": ("write", {"tag": "demo/set_point", "value": 5}), "admin": ("config.get", {})}
         for person, fleet in people.items():
             for role, (command, args) in requests.items():
-                may = list(people).index(person) >= list(people).index(role)
+                may = list(people).index(person) >= list(requests).index(role)
                 id = fleet.send(command, role, id=f"{person}-{role}", **args)
                 if may:
                     assert fleet.end(id)["state"] == "done"

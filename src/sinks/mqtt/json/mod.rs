@@ -171,6 +171,46 @@ fn json_type() -> Properties {
     Properties { content_type: Some("application/json".into()), ..Properties::default() }
 }
 
+impl Json {
+    /// All tags, or those that are new.
+    fn show(&mut self, view: &View, is_whole: bool, now: Timestamp) -> Vec<Message> {
+        self.state = State::Born;
+        self.again.clear();
+        let before = std::mem::take(&mut self.tags);
+        (self.names, self.writable) = Default::default();
+        let mut said = Vec::new();
+        for ((id, spec), sample) in view.tags.iter().zip(&view.current) {
+            let topic = self.topics.tag(&spec.name);
+            if spec.writable && self.takes_writes {
+                self.writable.insert(self.topics.set(&spec.name), *id);
+            }
+            self.names.insert(spec.name.clone(), *id);
+            let known = before.get(id).filter(|_| !is_whole);
+            if known.is_none() {
+                said.push((&spec.name, Said::sample(spec, sample, false)));
+            }
+            let [born, last] = known.map_or([sample, sample], |tag| [&tag.born, &tag.last]).map(Sample::clone);
+            self.tags.insert(*id, Tag { spec: spec.clone(), topic, born, last });
+        }
+        self.gone = before.into_iter().map(|(id, tag)| (id, tag.spec)).collect();
+        self.gone.retain(|id, _| !self.tags.contains_key(id));
+        let announcements = self.announcements(&view.tags);
+        let before = std::mem::take(&mut self.retained);
+        self.retained.extend(announcements.iter().map(|(topic, _)| topic.clone()));
+        if self.config.retain {
+            self.retained.extend(self.tags.values().map(|tag| tag.topic.clone()));
+        }
+        self.stale.extend(before);
+        self.stale.retain(|topic| !self.retained.contains(topic));
+
+        let mut messages = self.left_over(now);
+        messages.extend(announcements.into_iter().map(|(topic, payload)| retained(topic, payload)));
+        messages.push(retained(self.topics.status(), Presence::online(now)));
+        messages.extend(self.say(said, true, now));
+        messages
+    }
+}
+
 impl Dialect for Json {
     fn connecting(&mut self, _bd_seq: u8, _now: Timestamp) -> Option<Message> {
         self.state = State::Connecting;
@@ -192,36 +232,11 @@ impl Dialect for Json {
     }
 
     fn birth(&mut self, view: &View, now: Timestamp) -> Vec<Message> {
-        self.state = State::Born;
-        self.again.clear();
-        let before = std::mem::take(&mut self.tags);
-        (self.names, self.writable) = Default::default();
-        for ((id, spec), sample) in view.tags.iter().zip(&view.current) {
-            let topic = self.topics.tag(&spec.name);
-            if spec.writable && self.takes_writes {
-                self.writable.insert(self.topics.set(&spec.name), *id);
-            }
-            self.names.insert(spec.name.clone(), *id);
-            self.tags.insert(*id, Tag { spec: spec.clone(), topic, born: sample.clone(), last: sample.clone() });
-        }
-        self.gone = before.into_iter().map(|(id, tag)| (id, tag.spec)).collect();
-        self.gone.retain(|id, _| !self.tags.contains_key(id));
-        let announcements = self.announcements(&view.tags);
-        let before = std::mem::take(&mut self.retained);
-        self.retained.extend(announcements.iter().map(|(topic, _)| topic.clone()));
-        if self.config.retain {
-            self.retained.extend(self.tags.values().map(|tag| tag.topic.clone()));
-        }
-        self.stale.extend(before);
-        self.stale.retain(|topic| !self.retained.contains(topic));
+        self.show(view, true, now)
+    }
 
-        let mut messages = self.left_over(now);
-        messages.extend(announcements.into_iter().map(|(topic, payload)| retained(topic, payload)));
-        messages.push(retained(self.topics.status(), Presence::online(now)));
-        let all = view.tags.iter().zip(&view.current);
-        let said = all.map(|((_, spec), sample)| (&spec.name, Said::sample(spec, sample, false))).collect();
-        messages.extend(self.say(said, true, now));
-        messages
+    fn changed(&mut self, view: &View, now: Timestamp) -> Vec<Message> {
+        self.show(view, false, now)
     }
 
     fn is_born(&self) -> bool {
