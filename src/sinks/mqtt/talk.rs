@@ -436,7 +436,6 @@ impl<'a> Talk<'a> {
         let messages = self.dialect.backlog(&chunk.rows, self.hub.now());
         say(client, messages).await?;
         self.feed.said_chunk(chunk);
-        self.feed.settle();
         Ok(())
     }
 }
