@@ -27,3 +27,5 @@ pub mod config;
 pub mod app;
 
 pub mod cli;
+
+pub mod relay;

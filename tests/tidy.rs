@@ -29,6 +29,7 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
         &["tokio", "toml"],
     ),
     ("cli", &["model", "base", "app", "cameras", "opcua", "users", "mqtt"], &["tokio", "clap", "opcua"]),
+    ("relay", &["model", "base", "opcua", "users"], &["tokio", "opcua", "toml", "clap"]),
     ("main", &["cli"], &[]),
     ("lib", &[], &[]),
 ];
