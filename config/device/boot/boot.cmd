@@ -51,8 +51,9 @@ if test ${valid1} = yes; then
         setenv newest 1
     else
         # Modulo 256: 00 comes after ff.
-        setexpr ahead ${sequence1} - ${sequence0}
-        setexpr ahead ${ahead} \& ff
+        setexpr ahead ${sequence1} + 100
+        setexpr ahead ${ahead} - ${sequence0}
+        setexpr ahead ${ahead} % 100
         if itest ${ahead} -gt 0 && itest ${ahead} -lt 80; then setenv newest 1; fi
     fi
 fi
@@ -68,7 +69,7 @@ else
 fi
 
 # Writes the counters over the older copy.
-setenv save_counters 'env export -c -s ${env_bytes} ${work} BOOT_ORDER BOOT_A_LEFT BOOT_B_LEFT; if test ${newest} = 0; then setexpr next ${sequence0} + 1; setenv block ${block1}; setenv newest 1; else setexpr next ${sequence1} + 1; setenv block ${block0}; setenv newest 0; fi; setexpr next ${next} \& ff; cp.b ${work} ${copy0} 4; setexpr at ${copy0} + 4; mw.b ${at} ${next}; setexpr at ${copy0} + 5; cp.b ${to} ${at} 3ffb; ${devtype} write ${copy0} ${block} 20; setenv sequence0 ${next}; setenv sequence1 ${next}'
+setenv save_counters 'env export -c -s ${env_bytes} ${work} BOOT_ORDER BOOT_A_LEFT BOOT_B_LEFT; if test ${newest} = 0; then setexpr next ${sequence0} + 1; setenv block ${block1}; setenv newest 1; else setexpr next ${sequence1} + 1; setenv block ${block0}; setenv newest 0; fi; cp.b ${work} ${copy0} 4; setexpr at ${copy0} + 4; mw.b ${at} ${next}; setexpr at ${copy0} + 5; cp.b ${to} ${at} 3ffb; ${devtype} write ${copy0} ${block} 20; setenv sequence0 ${next}; setenv sequence1 ${next}'
 
 for slot in ${BOOT_ORDER}; do
     setenv left 0
@@ -88,7 +89,7 @@ for slot in ${BOOT_ORDER}; do
             # panic: what goes wrong early must reboot, or nobody counts.
             setenv bootargs "rauc.slot=${slot} vedette.disk=${devtype} ${trial} panic=10 quiet ${vedette_args}"
             # Comes back only if the image is damaged: its checksums are looked at first.
-            bootm ${fit} ${fit} ${fdt_addr}
+            bootm ${fit}#vedette ${fit}#vedette ${fdt_addr}
         fi
         echo "vedette: slot ${slot} cannot be loaded"
     fi
