@@ -24,6 +24,7 @@ pub mod tasks;
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use selection::Selection;
+use std::convert::Infallible;
 pub use tasks::{Spawner, Stop, Tasks};
 
 /// Tells systemd that the service is up, if systemd started it (`Type=notify`); else does nothing.
@@ -36,6 +37,17 @@ pub fn notify_reloading() {
     match sd_notify::NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "Could not notify systemd."),
+    }
+}
+
+/// Tells systemd's watchdog, if the service has one (`WatchdogSec=`), that whoever polls this still runs. Never ends.
+pub async fn keep_watchdog_quiet() -> Infallible {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    // sd_watchdog_enabled(3) recommends half of the time.
+    let mut ticks = tokio::time::interval(limit / 2);
+    loop {
+        ticks.tick().await;
+        notify(&[sd_notify::NotifyState::Watchdog]);
     }
 }
 
