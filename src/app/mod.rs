@@ -44,6 +44,7 @@ use running::{Running, shared};
 pub use simulate::{Counts, SimulateError, Simulated, Simulation};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use steward::Steward;
@@ -108,6 +109,8 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
     base::notify_ready();
     info!(device = %name, version = env!("CARGO_PKG_VERSION"), boot = this_run.reason, "Vedette is up.");
 
+    // Polled here and nowhere else: the watchdog is about this loop, which everything that is asked of the device passes.
+    let mut alive = pin!(base::keep_watchdog_quiet());
     enum Next {
         Reload,
         Demand(DeviceRequest),
@@ -119,6 +122,7 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
             _ = hangup.recv() => Next::Reload,
             Some(request) = demands.recv() => Next::Demand(request),
             () = steward.due() => Next::Due,
+            never = &mut alive => match never {},
         };
         base::notify_reloading();
         let work = async {
@@ -132,6 +136,7 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
         let is_stopped = tokio::select! {
             () = work => false,
             () = end.asked() => true,
+            never = &mut alive => match never {},
         };
         if is_stopped {
             break;
