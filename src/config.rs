@@ -107,11 +107,11 @@ impl Config {
                 format!("{led:?} is no name of an LED; it is that of a folder in /sys/class/leds, as in \"led0\"");
             add("[device]", source.header("[device]"), vec![("led", what)]);
         }
-        for span in secrets::hidden(&source.text) {
+        for span in secrets::hidden(source.text()) {
             let what = "it was hidden when this text was read from the device; write what belongs here, or use a file"
                 .to_owned();
             faults.push(Fault {
-                file: source.file.clone(),
+                file: source.file().to_owned(),
                 line: source.line_at(span.start),
                 key: source.table_around(span.start),
                 what,

@@ -72,6 +72,10 @@ impl Source {
         toml::from_str(&self.text).map_err(|error| Faults(vec![self.shape_fault(&error, moved)]))
     }
 
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -102,7 +106,8 @@ impl Source {
         Some(start..start)
     }
 
-    fn line_at(&self, offset: usize) -> usize {
+    /// From 1.
+    pub fn line_at(&self, offset: usize) -> usize {
         1 + self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count()
     }
 
