@@ -110,12 +110,7 @@ impl Config {
         for span in secrets::hidden(source.text()) {
             let what = "it was hidden when this text was read from the device; write what belongs here, or use a file"
                 .to_owned();
-            faults.push(Fault {
-                file: source.file().to_owned(),
-                line: source.line_at(span.start),
-                key: source.table_around(span.start),
-                what,
-            });
+            faults.push(source.fault_at(span.start, what));
         }
         let mut add = |table: &str, span: Range<usize>, found: Vec<(&'static str, String)>| {
             faults.extend(found.into_iter().map(|(key, what)| source.fault(table, &span, key, what)));

@@ -72,10 +72,6 @@ impl Source {
         toml::from_str(&self.text).map_err(|error| Faults(vec![self.shape_fault(&error, moved)]))
     }
 
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -88,6 +84,11 @@ impl Source {
             key: format!("{table} {key}").trim().to_owned(),
             what,
         }
+    }
+
+    /// A fault of what stands at this place.
+    pub fn fault_at(&self, offset: usize, what: String) -> Fault {
+        Fault { file: self.file.clone(), line: self.line_at(offset), key: self.table_around(offset), what }
     }
 
     /// Where a table begins that the configuration does not keep the place of.
@@ -106,8 +107,7 @@ impl Source {
         Some(start..start)
     }
 
-    /// From 1.
-    pub fn line_at(&self, offset: usize) -> usize {
+    fn line_at(&self, offset: usize) -> usize {
         1 + self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count()
     }
 
