@@ -11,3 +11,6 @@
 //! - `com/` is Windows only.
 
 pub mod protocol;
+
+#[cfg(windows)]
+mod com;
