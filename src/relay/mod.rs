@@ -10,6 +10,7 @@
 //! - `ua/` and everything that judges DA's words (quality, times, properties) is portable, and tested on any machine.
 //! - `com/` is Windows only.
 
+pub mod hresults;
 pub mod protocol;
 
 #[cfg(windows)]

@@ -13,8 +13,13 @@ use super::abi::{
 use crate::relay::protocol::Hresult;
 use std::ffi::c_void;
 use std::ptr;
-use windows_sys::Win32::System::Com::CoTaskMemFree;
 use windows_sys::Win32::System::Variant::VariantClear;
+
+// By hand, because the bindings have it from combase.dll, which Windows 7 has not.
+#[link(name = "ole32")]
+unsafe extern "system" {
+    fn CoTaskMemFree(pointer: *const c_void);
+}
 
 /// Longer texts are taken for garbage without an end.
 const LONGEST_TEXT: usize = 1 << 22;
@@ -136,6 +141,7 @@ impl<T: Owning> Drop for Out<T> {
 }
 
 /// An `[out]` text.
+#[repr(transparent)]
 pub(super) struct OutText(Wide);
 
 impl OutText {
