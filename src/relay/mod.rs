@@ -13,5 +13,7 @@
 pub mod hresults;
 pub mod protocol;
 
+pub mod lanes;
+
 #[cfg(windows)]
 mod com;

@@ -10,6 +10,26 @@ use windows_sys::Win32::System::Com::{
     CLSCTX_INPROC_SERVER, CLSCTX_LOCAL_SERVER, CLSIDFromProgID, CLSIDFromString, CoCreateInstance, ProgIDFromCLSID,
 };
 
+/// Which server is meant.
+pub enum Server {
+    /// A ProgID, or a CLSID in braces.
+    Named(String),
+    /// One of our own, hosted by this process.
+    #[cfg(feature = "da-test-server")]
+    Test(super::test_server::Script),
+}
+
+impl Server {
+    /// By the thread that holds the process in its apartment.
+    pub fn class(&self) -> Result<Class, Failure> {
+        match self {
+            Self::Named(name) => Class::find(name),
+            #[cfg(feature = "da-test-server")]
+            Self::Test(script) => super::test_server::host(script.clone()),
+        }
+    }
+}
+
 /// A CLSID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Class(pub(super) GUID);

@@ -202,6 +202,12 @@ impl Group {
         check("Refresh2", result.0).map(|_| ())
     }
 
+    /// All items from the cache, for servers that do not call back.
+    pub fn poll(&self) -> Result<Vec<(u32, Result<Reading, Hresult>)>, Failure> {
+        let (numbers, handles): (Vec<u32>, Vec<OpcHandle>) = self.known.iter().unzip();
+        Ok(numbers.into_iter().zip(self.read(Origin::Cache, &handles)?).collect())
+    }
+
     pub(super) fn read(
         &self,
         from: Origin,

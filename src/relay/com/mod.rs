@@ -27,8 +27,11 @@ mod io;
 mod properties;
 mod sinks;
 
+#[cfg(feature = "da-test-server")]
+pub mod test_server;
+
 pub use apartment::Apartment;
-pub use class::Class;
+pub use class::{Class, Server};
 pub use connection::Connection;
 pub use group::Group;
 pub use io::Io;

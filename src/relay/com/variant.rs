@@ -29,9 +29,19 @@ const FILETIME_PER_DAY: f64 = 864e9;
 /// More dimensions than anybody has; SAFEARRAY allows 65535.
 const MOST_DIMENSIONS: u32 = 16;
 
+/// Arrays of VARIANTs in each other: deeper is nothing that a DA server means, and the relay refuses it.
+const DEEPEST: usize = 8;
+
 /// # Safety
 /// The VARIANT is whole: what its type says it holds is there.
 pub(super) unsafe fn value(raw: &RawVariant) -> DaValue {
+    // SAFETY: the caller's promise.
+    unsafe { value_at(raw, 0) }
+}
+
+/// # Safety
+/// As above. `depth` arrays are around it.
+unsafe fn value_at(raw: &RawVariant, depth: usize) -> DaValue {
     let bits = raw.data[0];
     match raw.vt {
         VT_EMPTY => DaValue::Empty,
@@ -55,9 +65,9 @@ pub(super) unsafe fn value(raw: &RawVariant) -> DaValue {
         // SAFETY: a VARIANT of this type holds a BSTR or null.
         VT_BSTR => DaValue::Text(unsafe { bstr(raw.pointer().cast()) }),
         // SAFETY: a VARIANT of this type holds a SAFEARRAY or null.
-        vt if vt & !0x0FFF == VT_ARRAY => unsafe { array(vt & 0x0FFF, raw.pointer().cast()) },
+        vt if vt & !0x0FFF == VT_ARRAY => unsafe { array(vt & 0x0FFF, raw.pointer().cast(), depth) },
         // SAFETY: the caller's promise.
-        vt if vt & VT_BYREF != 0 => unsafe { referenced(raw) },
+        vt if vt & VT_BYREF != 0 => unsafe { referenced(raw, depth) },
         vt => DaValue::Unsupported(vt),
     }
 }
@@ -80,27 +90,27 @@ unsafe fn bstr(pointer: *const u16) -> String {
 
 /// # Safety
 /// The VARIANT is whole.
-unsafe fn referenced(raw: &RawVariant) -> DaValue {
+unsafe fn referenced(raw: &RawVariant, depth: usize) -> DaValue {
     let mut copy = Variant(RawVariant::EMPTY);
     // SAFETY: both are VARIANTs, and the copy is ours.
     let result = unsafe { VariantCopyInd((&raw mut copy.0).cast(), ptr::from_ref(raw).cast()) };
     match copy.0.vt {
         vt if result < 0 || vt & VT_BYREF != 0 => DaValue::Unsupported(raw.vt),
         // SAFETY: Windows made it.
-        _ => unsafe { value(&copy.0) },
+        _ => unsafe { value_at(&copy.0, depth) },
     }
 }
 
 /// # Safety
 /// The pointer is null or a SAFEARRAY.
-unsafe fn array(element: u16, array: *const SAFEARRAY) -> DaValue {
+unsafe fn array(element: u16, array: *const SAFEARRAY, depth: usize) -> DaValue {
     let unsupported = DaValue::Unsupported(VT_ARRAY | element);
     if array.is_null() {
         return DaValue::Empty;
     }
     // SAFETY: the caller's promise, for these and those in the loop.
     let (rank, size) = unsafe { (SafeArrayGetDim(array), SafeArrayGetElemsize(array) as usize) };
-    if rank == 0 || rank > MOST_DIMENSIONS || Some(size) != size_of_element(element) {
+    if rank == 0 || rank > MOST_DIMENSIONS || depth == DEEPEST || Some(size) != size_of_element(element) {
         return unsupported;
     }
     let mut dimensions = Vec::new();
@@ -123,7 +133,7 @@ unsafe fn array(element: u16, array: *const SAFEARRAY) -> DaValue {
         return unsupported;
     }
     // SAFETY: locked, there are as many elements of this size as the dimensions say.
-    let elements = unsafe { elements(element, data, &order) };
+    let elements = unsafe { elements(element, data, &order, depth) };
     // SAFETY: locked above.
     unsafe { SafeArrayUnaccessData(array) };
     elements.map_or(unsupported, |elements| DaValue::Array { dimensions, elements })
@@ -159,7 +169,7 @@ fn order(dimensions: &[u32]) -> Option<Vec<usize>> {
 
 /// # Safety
 /// `data` points to as many elements of this type as `order` has.
-unsafe fn elements(vt: u16, data: *const c_void, order: &[usize]) -> Option<Elements> {
+unsafe fn elements(vt: u16, data: *const c_void, order: &[usize], depth: usize) -> Option<Elements> {
     /// # Safety
     /// As above.
     unsafe fn each<T, V>(data: *const c_void, order: &[usize], to: impl Fn(&T) -> V) -> Vec<V> {
@@ -191,7 +201,7 @@ unsafe fn elements(vt: u16, data: *const c_void, order: &[usize]) -> Option<Elem
                 }))
             }
             VT_BSTR => Elements::Text(each(data, order, |&v: &*const u16| bstr(v))),
-            VT_VARIANT => Elements::Variant(each(data, order, |v: &RawVariant| value(v))),
+            VT_VARIANT => Elements::Variant(each(data, order, |v: &RawVariant| value_at(v, depth + 1))),
             _ => return None,
         }
     })
@@ -394,6 +404,15 @@ mod tests {
         assert_eq!(as_type(DaValue::Text("x".into()), VT_I2), Err(DISP_E_TYPEMISMATCH));
         assert_eq!(as_type(doubles, VT_R8), Err(DISP_E_TYPEMISMATCH));
         assert_eq!(as_type(DaValue::I4(1), VT_ARRAY | VT_I4), Err(DISP_E_TYPEMISMATCH));
+    }
+
+    #[test]
+    fn arrays_in_arrays_have_an_end() {
+        let around = |value| DaValue::Array { dimensions: vec![1], elements: Elements::Variant(vec![value]) };
+        let nested = |depth| (0..depth).fold(DaValue::I4(1), |value, _| around(value));
+        assert_eq!(back(&nested(8)), nested(8));
+        let cut = (0..8).fold(DaValue::Unsupported(VT_ARRAY | VT_VARIANT), |value, _| around(value));
+        assert_eq!(back(&nested(20)), cut);
     }
 
     #[test]
