@@ -8,10 +8,14 @@
 //!
 //! - `protocol.rs` is what both say to each other: DA's own words, without COM's memory.
 //! - `ua/` and everything that judges DA's words (quality, times, properties) is portable, and tested on any machine.
-//! - `com/` is Windows only.
+//! - `com/` is Windows only, and so is what stands on it: most of `lanes/`, which is the worker, and of `cli/`.
+
+pub mod cli;
+
+pub mod protocol;
 
 pub mod hresults;
-pub mod protocol;
+pub mod show;
 
 pub mod lanes;
 
