@@ -96,18 +96,34 @@ const KNOWN: &[(u32, &str, &str)] = &[
     (0x8007_06BE, "RPC_S_CALL_FAILED", "the server went away during the call: it crashed or was ended"),
     (0x8007_06BF, "RPC_S_CALL_FAILED_DNE", "the server went away before the call: it crashed or was ended"),
     (0x8007_06F4, "RPC_X_NULL_REF_POINTER", "the server or its proxy broke the rules of the call"),
-    (0x8007_06F7, "RPC_X_BAD_STUB_DATA", "OPC's proxies on both sides do not fit each other: reinstall the OPC Core Components"),
+    (
+        0x8007_06F7,
+        "RPC_X_BAD_STUB_DATA",
+        "OPC's proxies on both sides do not fit each other: reinstall the OPC Core Components",
+    ),
     (0x8001_0108, "RPC_E_DISCONNECTED", "the server has cut the connection"),
     (0x8001_0105, "RPC_E_SERVERFAULT", "the server crashed in this call"),
     (0x8001_010A, "RPC_E_SERVERCALL_RETRYLATER", "the server is busy, for instance with a dialog on its screen"),
     (0x8001_0001, "RPC_E_CALL_REJECTED", "the server is busy, for instance with a dialog on its screen"),
     (0x8001_0104, "RPC_E_CLIENT_CANTUNMARSHAL_DATA", "OPC's proxies on both sides do not fit each other"),
-    (0x8001_0106, "RPC_E_CHANGED_MODE", "the thread is in another apartment; this is a fault of the relay: please report it"),
+    (
+        0x8001_0106,
+        "RPC_E_CHANGED_MODE",
+        "the thread is in another apartment; this is a fault of the relay: please report it",
+    ),
     (0x8001_011D, "RPC_E_INVALID_OBJECT", "the object is gone; without meaning when ending"),
     (0x8004_01FD, "CO_E_OBJNOTCONNECTED", "the server has let go of this object"),
-    (0x8004_0200, "CONNECT_E_NOCONNECTION", "the server cannot call back: it speaks DA 1 only, or broke its list of clients"),
+    (
+        0x8004_0200,
+        "CONNECT_E_NOCONNECTION",
+        "the server cannot call back: it speaks DA 1 only, or broke its list of clients",
+    ),
     (0x8004_0201, "CONNECT_E_ADVISELIMIT", "the server takes no more clients that want callbacks"),
-    (0x8004_0202, "CONNECT_E_CANNOTCONNECT", "the server cannot call back; check that it has Access rights on this side"),
+    (
+        0x8004_0202,
+        "CONNECT_E_CANNOTCONNECT",
+        "the server cannot call back; check that it has Access rights on this side",
+    ),
     // Values.
     (0x8002_0005, "DISP_E_TYPEMISMATCH", "the value cannot be made the item's type"),
     (0x8002_000A, "DISP_E_OVERFLOW", "the value is out of the range of the item's type"),
@@ -127,8 +143,17 @@ const KNOWN: &[(u32, &str, &str)] = &[
 pub fn is_gone(hresult: Hresult) -> bool {
     matches!(
         hresult as u32,
-        0x8007_06BA | 0x8007_06BE | 0x8007_06BF | 0x8001_0108 | 0x8001_0105 | 0x8001_0007 | 0x8001_0012 | 0x8004_01FD
-            | 0x8001_011D | 0x8007_06B5 | 0x8008_0005
+        0x8007_06BA
+            | 0x8007_06BE
+            | 0x8007_06BF
+            | 0x8001_0108
+            | 0x8001_0105
+            | 0x8001_0007
+            | 0x8001_0012
+            | 0x8004_01FD
+            | 0x8001_011D
+            | 0x8007_06B5
+            | 0x8008_0005
     )
 }
 
@@ -167,7 +192,11 @@ mod tests {
         let numbers: HashSet<u32> = KNOWN.iter().map(|(number, ..)| *number).collect();
         let names: HashSet<&str> = KNOWN.iter().map(|(_, name, _)| *name).collect();
         assert!(numbers.len() == KNOWN.len() && names.len() == KNOWN.len());
-        assert!(KNOWN.iter().all(|(number, name, _)| (number >> 31 == 0) == (name.contains("S_") && !name.contains("RPC_S"))));
+        assert!(
+            KNOWN
+                .iter()
+                .all(|(number, name, _)| (number >> 31 == 0) == (name.contains("S_") && !name.contains("RPC_S")))
+        );
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Connection {
         // SAFETY: a place for the text, which is ours afterwards.
         let result = unsafe { self.server.GetErrorString(hresult, 0x0409, text.slot()) }.0;
         text.after(result);
-        (result >= 0 && !text.is_empty()).then(|| text.text().trim().to_owned())
+        let text = text.text().trim().to_owned();
+        (result >= 0 && !text.is_empty()).then_some(text)
     }
 }

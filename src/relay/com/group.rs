@@ -18,9 +18,6 @@ use windows_core::{IUnknown, Interface};
 /// How often a group without changes is to say that it lives, where the server can (DA 3): as an `Event::Data` without values.
 const KEEP_ALIVE_MS: u32 = 5000;
 
-/// OPC_E_INVALIDHANDLE
-pub(super) const INVALID_HANDLE: Hresult = 0xC004_0001_u32 as Hresult;
-
 pub struct Group {
     server: IOPCServer,
     handle: OpcHandle,
@@ -83,8 +80,7 @@ impl Group {
         let items = query(&state).map_err(missing("IOPCItemMgt"))?;
         let sync = query(&state).map_err(missing("IOPCSyncIO"))?;
         let asynchronous = query(&state).ok();
-        let mut group =
-            Self { server, handle, state, items, sync, asynchronous, advice: None, known: HashMap::new() };
+        let mut group = Self { server, handle, state, items, sync, asynchronous, advice: None, known: HashMap::new() };
         if let Some((number, listener)) = listener {
             let sink = IUnknown::from(IOPCDataCallback::from(DataSink { group: number, listener }));
             group.advice = Some(Advice::new(&group.state, &IOPCDataCallback::IID, sink)?);
@@ -208,11 +204,7 @@ impl Group {
         Ok(numbers.into_iter().zip(self.read(Origin::Cache, &handles)?).collect())
     }
 
-    pub(super) fn read(
-        &self,
-        from: Origin,
-        handles: &[OpcHandle],
-    ) -> Result<Vec<Result<Reading, Hresult>>, Failure> {
+    pub(super) fn read(&self, from: Origin, handles: &[OpcHandle]) -> Result<Vec<Result<Reading, Hresult>>, Failure> {
         let source = match from {
             Origin::Cache => OPC_DS_CACHE,
             Origin::Device => OPC_DS_DEVICE,
@@ -222,9 +214,8 @@ impl Group {
             let mut values = Out::<OPCITEMSTATE>::new(chunk.len());
             let mut errors = Out::<i32>::new(chunk.len());
             // SAFETY: as many handles as are said; what comes back is ours.
-            let result = unsafe {
-                self.sync.Read(source, chunk.len() as u32, chunk.as_ptr(), values.slot(), errors.slot()).0
-            };
+            let result =
+                unsafe { self.sync.Read(source, chunk.len() as u32, chunk.as_ptr(), values.slot(), errors.slot()).0 };
             values.after(result);
             errors.after(result);
             if is_gone(result) {

@@ -81,11 +81,7 @@ impl Io {
     }
 
     /// Each value as the item's canonical type. In the order of `items`.
-    pub fn write(
-        &mut self,
-        connection: &Connection,
-        items: &[(String, DaValue)],
-    ) -> Result<Vec<Hresult>, Failure> {
+    pub fn write(&mut self, connection: &Connection, items: &[(String, DaValue)]) -> Result<Vec<Hresult>, Failure> {
         let shelf = shelf(&mut self.device, connection, false, items.len())?;
         let names: Vec<String> = items.iter().map(|(name, _)| name.clone()).collect();
         let kept = shelf.kept(&names)?;

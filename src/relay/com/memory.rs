@@ -7,7 +7,7 @@
 //! Nothing here can be cloned, because a bitwise copy of a VARIANT or of a pointer would be freed twice.
 
 use super::abi::{
-    OPCBROWSEELEMENT, OPCITEMPROPERTIES, OPCITEMPROPERTY, OPCITEMRESULT, OPCITEMSTATE, OPCSERVERSTATUS, FileTime,
+    FileTime, OPCBROWSEELEMENT, OPCITEMPROPERTIES, OPCITEMPROPERTY, OPCITEMRESULT, OPCITEMSTATE, OPCSERVERSTATUS,
     RawVariant, Wide,
 };
 use crate::relay::protocol::Hresult;
@@ -157,10 +157,6 @@ impl OutText {
         if result < 0 {
             self.0 = ptr::null_mut();
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.text().is_empty()
     }
 
     pub(super) fn text(&self) -> String {

@@ -27,6 +27,10 @@ mod io;
 mod properties;
 mod sinks;
 
+pub mod catalog;
+pub mod proxies;
+mod registry;
+
 #[cfg(feature = "da-test-server")]
 pub mod test_server;
 
@@ -35,6 +39,7 @@ pub use class::{Class, Server};
 pub use connection::Connection;
 pub use group::Group;
 pub use io::Io;
+pub use registry::View;
 pub use sinks::Listener;
 
 use crate::relay::protocol::{Failure, Hresult};

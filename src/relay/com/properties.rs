@@ -35,14 +35,7 @@ fn at_once(browse: &IOPCBrowse, items: &[String], ids: Option<&[u32]>) -> Result
         let mut found = Out::<OPCITEMPROPERTIES>::new(chunk.len());
         // SAFETY: as many names and ids as are said; what comes back is ours.
         let result = unsafe {
-            browse.GetProperties(
-                chunk.len() as u32,
-                pointers.as_ptr(),
-                1,
-                ids.len() as u32,
-                ids.as_ptr(),
-                found.slot(),
-            )
+            browse.GetProperties(chunk.len() as u32, pointers.as_ptr(), 1, ids.len() as u32, ids.as_ptr(), found.slot())
         }
         .0;
         found.after(result);
@@ -106,13 +99,7 @@ fn one(properties: &IOPCItemProperties, item: &str, wanted: Option<&[u32]>) -> R
     let (mut values, mut errors) = (Out::<RawVariant>::new(asked.len()), Out::<i32>::new(asked.len()));
     // SAFETY: as many ids as are said; what comes back is ours.
     let result = unsafe {
-        properties.GetItemProperties(
-            name.as_ptr(),
-            asked.len() as u32,
-            asked.as_ptr(),
-            values.slot(),
-            errors.slot(),
-        )
+        properties.GetItemProperties(name.as_ptr(), asked.len() as u32, asked.as_ptr(), values.slot(), errors.slot())
     }
     .0;
     values.after(result);

@@ -25,8 +25,8 @@ pub(super) struct Advice {
 
 impl Advice {
     pub(super) fn new(object: &impl Interface, iid: &GUID, sink: IUnknown) -> Result<Self, Failure> {
-        let container: IConnectionPointContainer =
-            query(object).map_err(|hresult| Failure { call: "QueryInterface IConnectionPointContainer".into(), hresult })?;
+        let container: IConnectionPointContainer = query(object)
+            .map_err(|hresult| Failure { call: "QueryInterface IConnectionPointContainer".into(), hresult })?;
         let mut point = ptr::null_mut();
         // SAFETY: an interface's id and a place for the object.
         let result = unsafe { container.FindConnectionPoint(iid, &raw mut point) };

@@ -194,12 +194,10 @@ unsafe fn elements(vt: u16, data: *const c_void, order: &[usize], depth: usize) 
             VT_CY => Elements::Cy(each(data, order, |&v| v)),
             VT_DATE => Elements::Date(each(data, order, |&v| v)),
             VT_ERROR => Elements::Error(each(data, order, |&v| v)),
-            VT_DECIMAL => {
-                Elements::R8(each(data, order, |v: &[u64; 2]| {
-                    let head = [(v[0] >> 16) as u16, (v[0] >> 32) as u16, (v[0] >> 48) as u16];
-                    decimal(head, v[1])
-                }))
-            }
+            VT_DECIMAL => Elements::R8(each(data, order, |v: &[u64; 2]| {
+                let head = [(v[0] >> 16) as u16, (v[0] >> 32) as u16, (v[0] >> 48) as u16];
+                decimal(head, v[1])
+            })),
             VT_BSTR => Elements::Text(each(data, order, |&v: &*const u16| bstr(v))),
             VT_VARIANT => Elements::Variant(each(data, order, |v: &RawVariant| value_at(v, depth + 1))),
             _ => return None,

@@ -3,9 +3,7 @@
 use super::Output;
 use crate::relay::com::{Apartment, Class, Connection, Group, Io, Listener};
 use crate::relay::hresults::is_gone;
-use crate::relay::protocol::{
-    Event, Failure, GroupSettings, Hresult, Lane, Reading, Reply, Request,
-};
+use crate::relay::protocol::{Event, Failure, GroupSettings, Hresult, Lane, Reading, Reply, Request};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -19,13 +17,7 @@ const INVALID_HANDLE: Hresult = 0xC004_0001_u32 as Hresult;
 const FASTEST_POLL: Duration = Duration::from_millis(50);
 
 /// Until the queue's other end is gone. `started` hears from the Data lane whether there is a server.
-pub fn run(
-    name: Lane,
-    class: Class,
-    queue: Queue,
-    output: &Arc<Output>,
-    started: &SyncSender<Result<(), Failure>>,
-) {
+pub fn run(name: Lane, class: Class, queue: Queue, output: &Arc<Output>, started: &SyncSender<Result<(), Failure>>) {
     // Left after the desk is cleared.
     let _apartment = match Apartment::enter() {
         Ok(apartment) => apartment,

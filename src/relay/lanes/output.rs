@@ -4,8 +4,8 @@
 //! value of each item stays. So the queue is bounded by the number of items, and no item is left with an old value for good. How
 //! many changes went that way is said. Lanes that answer a request do wait, which slows down nobody but who asked.
 
-use crate::relay::protocol::{Event, Failure, FromWorker, Hresult, ProtocolError, Reading, Reply, frame};
 use crate::relay::protocol::{DaValue, Elements};
+use crate::relay::protocol::{Event, Failure, FromWorker, Hresult, ProtocolError, Reading, Reply, frame};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::mem;

@@ -40,20 +40,37 @@ mod tests {
     #[test]
     fn methods_stand_in_the_order_of_the_idl() {
         pinned!(
-            IOPCServer_Vtbl, 3, AddGroup, GetErrorString, GetGroupByName, GetStatus, RemoveGroup, CreateGroupEnumerator
+            IOPCServer_Vtbl,
+            3,
+            AddGroup,
+            GetErrorString,
+            GetGroupByName,
+            GetStatus,
+            RemoveGroup,
+            CreateGroupEnumerator
         );
+        pinned!(IOPCCommon_Vtbl, 3, SetLocaleID, GetLocaleID, QueryAvailableLocaleIDs, GetErrorString, SetClientName);
         pinned!(
-            IOPCCommon_Vtbl, 3, SetLocaleID, GetLocaleID, QueryAvailableLocaleIDs, GetErrorString, SetClientName
-        );
-        pinned!(
-            IOPCBrowseServerAddressSpace_Vtbl, 3, QueryOrganization, ChangeBrowsePosition, BrowseOPCItemIDs, GetItemID,
+            IOPCBrowseServerAddressSpace_Vtbl,
+            3,
+            QueryOrganization,
+            ChangeBrowsePosition,
+            BrowseOPCItemIDs,
+            GetItemID,
             BrowseAccessPaths
         );
         pinned!(IOPCBrowse_Vtbl, 3, GetProperties, Browse);
         pinned!(IOPCItemProperties_Vtbl, 3, QueryAvailableProperties, GetItemProperties, LookupItemIDs);
         pinned!(IOPCItemIO_Vtbl, 3, Read, WriteVQT);
         pinned!(
-            IOPCItemMgt_Vtbl, 3, AddItems, ValidateItems, RemoveItems, SetActiveState, SetClientHandles, SetDatatypes,
+            IOPCItemMgt_Vtbl,
+            3,
+            AddItems,
+            ValidateItems,
+            RemoveItems,
+            SetActiveState,
+            SetClientHandles,
+            SetDatatypes,
             CreateEnumerator
         );
         pinned!(IOPCGroupStateMgt_Vtbl, 3, GetState, SetState, SetName, CloneGroup);
@@ -68,15 +85,26 @@ mod tests {
         pinned!(IOPCServerList2_Vtbl, 3, EnumClassesOfCategories, GetClassDetails, CLSIDFromProgID);
         pinned!(IConnectionPointContainer_Vtbl, 3, EnumConnectionPoints, FindConnectionPoint);
         pinned!(
-            IConnectionPoint_Vtbl, 3, GetConnectionInterface, GetConnectionPointContainer, Advise, Unadvise,
+            IConnectionPoint_Vtbl,
+            3,
+            GetConnectionInterface,
+            GetConnectionPointContainer,
+            Advise,
+            Unadvise,
             EnumConnections
         );
         pinned!(IEnumString_Vtbl, 3, Next, Skip, Reset, Clone);
         pinned!(IEnumGUID_Vtbl, 3, Next, Skip, Reset, Clone);
         pinned!(IOPCEnumGUID_Vtbl, 3, Next, Skip, Reset, Clone);
         pinned!(
-            ICatInformation_Vtbl, 3, EnumCategories, GetCategoryDesc, EnumClassesOfCategories, IsClassOfCategories,
-            EnumImplCategoriesOfClass, EnumReqCategoriesOfClass
+            ICatInformation_Vtbl,
+            3,
+            EnumCategories,
+            GetCategoryDesc,
+            EnumClassesOfCategories,
+            IsClassOfCategories,
+            EnumImplCategoriesOfClass,
+            EnumReqCategoriesOfClass
         );
     }
 

@@ -75,8 +75,8 @@ impl State {
             }
             inner.next = now + Duration::from_millis(inner.rate.into());
             let due = inner.due(world);
-            let is_quiet = inner.keep_alive > 0
-                && inner.spoken.elapsed() >= Duration::from_millis(inner.keep_alive.into());
+            let is_quiet =
+                inner.keep_alive > 0 && inner.spoken.elapsed() >= Duration::from_millis(inner.keep_alive.into());
             if due.is_empty() && !is_quiet {
                 return;
             }
@@ -180,8 +180,14 @@ impl IOPCItemMgt_Impl for Group_Impl {
         let mut inner = self.state.lock();
         // SAFETY: arrays and texts of the caller's.
         for definition in unsafe { slice(items, count as usize) } {
-            let empty =
-                OPCITEMRESULT { server: 0, canonical_type: 0, reserved: 0, access_rights: 0, blob_size: 0, blob: std::ptr::null_mut() };
+            let empty = OPCITEMRESULT {
+                server: 0,
+                canonical_type: 0,
+                reserved: 0,
+                access_rights: 0,
+                blob_size: 0,
+                blob: std::ptr::null_mut(),
+            };
             // A null path is what some servers stumble over.
             if definition.access_path.is_null() {
                 return E_INVALIDARG;
@@ -241,13 +247,7 @@ impl IOPCItemMgt_Impl for Group_Impl {
         E_NOTIMPL
     }
 
-    unsafe fn SetClientHandles(
-        &self,
-        _: u32,
-        _: *const OpcHandle,
-        _: *const OpcHandle,
-        _: *mut *mut i32,
-    ) -> HRESULT {
+    unsafe fn SetClientHandles(&self, _: u32, _: *const OpcHandle, _: *const OpcHandle, _: *mut *mut i32) -> HRESULT {
         E_NOTIMPL
     }
 

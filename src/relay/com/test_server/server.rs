@@ -58,13 +58,7 @@ impl Core {
     fn new(world: Arc<World>) -> Self {
         let goodbye = Place::default();
         world.goodbyes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&goodbye));
-        Self {
-            world,
-            position: Mutex::default(),
-            goodbye,
-            groups: Mutex::default(),
-            next: Mutex::new(1),
-        }
+        Self { world, position: Mutex::default(), goodbye, groups: Mutex::default(), next: Mutex::new(1) }
     }
 
     fn names(&self, kind: u32) -> Vec<String> {
