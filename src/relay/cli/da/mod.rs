@@ -44,12 +44,11 @@ pub enum Command {
 #[derive(Args)]
 pub struct Target {
     /// Its ProgID (Vendor.Server.1), or its CLSID in braces; `list` shows them.
-    #[cfg_attr(feature = "da-test-server", arg(value_name = "SERVER"))]
-    #[cfg_attr(not(feature = "da-test-server"), arg(value_name = "SERVER"))]
+    #[arg(value_name = "SERVER")]
     server: String,
     /// The server is one of our own that does what this file says, whatever its name.
     #[cfg(feature = "da-test-server")]
-    #[arg(long, value_name = "FILE", hide = true, global = true)]
+    #[arg(long, value_name = "FILE", hide = true)]
     test_server: Option<std::path::PathBuf>,
 }
 

@@ -8,6 +8,8 @@ use serde_json::json;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+const PIPE_NOT_CONNECTED: i32 = 233;
+
 pub enum Failed {
     /// The command line; nothing was done.
     Wrong(String),
@@ -26,8 +28,9 @@ impl From<Failure> for Failed {
 
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::BrokenPipe => Self::BrokenPipe,
+        // Windows has several words for it.
+        match (error.kind(), error.raw_os_error()) {
+            (ErrorKind::BrokenPipe, _) | (_, Some(PIPE_NOT_CONNECTED)) => Self::BrokenPipe,
             _ => Self::Failed(format!("cannot write the output: {error}")),
         }
     }

@@ -7,7 +7,6 @@ use super::output::{Failed, line, own_words, refuse_as};
 use crate::relay::com::Io;
 use crate::relay::hresults;
 use crate::relay::protocol::{DaValue, Elements};
-use crate::relay::show;
 use serde_json::{Value as Json, json};
 
 #[derive(clap::Args)]
@@ -36,7 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     let connection = arguments.target.open()?;
     let written = [(arguments.item.clone(), value)];
     let result = Io::default().write(&connection, &written)?.pop().unwrap_or_default();
-    let (item, shown) = (&arguments.item, show::value(&written[0].1));
+    let (item, shown) = (&arguments.item, &arguments.value);
     match (result, arguments.json) {
         (..0, is_json) => {
             refuse_as(item, result, own_words(&connection, result).as_deref(), is_json)?;
