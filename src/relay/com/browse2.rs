@@ -2,15 +2,16 @@
 //!
 //! Names of branches and leaves come first, which is cheap; then the ItemIDs, one call for each leaf, streamed as they come. What a
 //! server says of its organization is a hint: one that says it is flat and lists branches is taken for a tree, and one whose root
-//! has neither is asked for its flat list. Branches that a flat list contains are not items.
+//! has neither is asked for its flat list. Some put branches into that, so only what can be added to a group is taken from it.
 
 use super::abi::*;
 use super::browse::Pieces;
 use super::connection::Connection;
+use super::group::Group;
 use super::memory::{OutText, wide};
 use super::{Failure, check, found};
 use crate::relay::hresults::is_gone;
-use crate::relay::protocol::{Branch, Entry};
+use crate::relay::protocol::{Branch, Entry, GroupSettings};
 use std::collections::HashSet;
 use std::ptr;
 
@@ -36,15 +37,14 @@ pub(super) fn level(connection: &mut Connection, branch: &Branch, pieces: Pieces
         Ok(branches) => branches,
     };
     let is_root = branch.names.is_empty();
-    let mut leaves = match names(&browse, OPC_LEAF) {
+    let leaves = match names(&browse, OPC_LEAF) {
         Err(failure) if !is_root || is_gone(failure.hresult) => return Err(failure),
         Err(_) => Vec::new(),
         Ok(leaves) => leaves,
     };
     if is_root && branches.is_empty() && (leaves.is_empty() || is_flat(&browse)) {
-        let flat = names(&browse, OPC_FLAT);
-        match flat {
-            Ok(flat) if flat.len() > leaves.len() => leaves = flat,
+        match names(&browse, OPC_FLAT) {
+            Ok(flat) if flat.len() > leaves.len() => return send_flat(connection, &browse, &flat, pieces),
             Err(failure) if is_gone(failure.hresult) => return Err(failure),
             _ => {}
         }
@@ -79,6 +79,41 @@ fn send(
             entries.push(Entry { name: name.clone(), item_id, is_branch: as_branch.contains(name), is_item: true });
         }
         if !pieces(entries) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn send_flat(
+    connection: &Connection,
+    browse: &IOPCBrowseServerAddressSpace,
+    names: &[String],
+    pieces: Pieces<'_>,
+) -> Result<(), Failure> {
+    let settings = GroupSettings { rate: 1000, deadband: 0.0, active: false };
+    let (group, _) = Group::add(connection, settings, None)?;
+    for piece in names.chunks(PIECE) {
+        let mut item_ids = Vec::with_capacity(piece.len());
+        for name in piece {
+            item_ids.push(match item_id(browse, name) {
+                Err(failure) if is_gone(failure.hresult) => return Err(failure),
+                // A flat list's names are ItemIDs already, by the specification.
+                answer => answer.ok().filter(|item_id| !item_id.is_empty()).unwrap_or_else(|| name.clone()),
+            });
+        }
+        let wanted: Vec<(u32, &str)> = item_ids.iter().map(|item_id| (0, item_id.as_str())).collect();
+        let added = group.add_each(&wanted)?;
+        let items = piece.iter().zip(&item_ids).zip(added).filter(|(_, added)| added.is_ok());
+        let entries: Vec<Entry> = items
+            .map(|((name, item_id), _)| Entry {
+                name: name.clone(),
+                item_id: Some(item_id.clone()),
+                is_branch: false,
+                is_item: true,
+            })
+            .collect();
+        if !entries.is_empty() && !pieces(entries) {
             return Ok(());
         }
     }
