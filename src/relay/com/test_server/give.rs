@@ -13,16 +13,16 @@ unsafe extern "system" {
 
 /// # Safety
 /// `place` is null or can be written.
-pub unsafe fn array<T>(place: *mut *mut T, all: Vec<T>) {
-    // SAFETY: enough room for all, none of which is dropped here; the caller's promise.
+pub unsafe fn array<T>(place: *mut *mut T, mut all: Vec<T>) {
+    // SAFETY: enough room for all, which are not here any more afterwards; the caller's promise.
     unsafe {
         let memory = CoTaskMemAlloc((size_of::<T>() * all.len()).max(1)).cast::<T>();
         memory.copy_from_nonoverlapping(all.as_ptr(), all.len());
+        all.set_len(0);
         if !place.is_null() {
             *place = memory;
         }
     }
-    mem::forget(all);
 }
 
 pub fn text(text: &str) -> Wide {
