@@ -6,7 +6,7 @@ use super::memory::{Out, OutText, wide};
 use super::sinks::{Advice, Listener, ShutdownSink};
 use super::{Failure, check, query};
 use crate::relay::protocol::{Capabilities, Hresult, ServerStatus};
-use windows_core::{IUnknown, Interface};
+use windows_core::Interface;
 
 pub struct Connection {
     pub(super) server: IOPCServer,
@@ -31,7 +31,7 @@ impl Connection {
             let _ = unsafe { common.SetClientName(name.as_ptr()) };
         }
         let goodbye = listener.and_then(|listener| {
-            let sink = IUnknown::from(IOPCShutdown::from(ShutdownSink { listener }));
+            let sink = ShutdownSink::new(listener);
             // A server of DA 1 has none.
             Advice::new(&server, &IOPCShutdown::IID, sink).ok()
         });

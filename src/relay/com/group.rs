@@ -13,7 +13,7 @@ use crate::relay::hresults::is_gone;
 use crate::relay::protocol::{AddedItem, GroupSettings, ITEMS_PER_CALL, NewItem, Origin, Reading};
 use std::collections::HashMap;
 use std::ptr;
-use windows_core::{IUnknown, Interface};
+use windows_core::Interface;
 
 /// How often a group without changes is to say that it lives, where the server can (DA 3): as an `Event::Data` without values.
 const KEEP_ALIVE_MS: u32 = 5000;
@@ -82,7 +82,7 @@ impl Group {
         let asynchronous = query(&state).ok();
         let mut group = Self { server, handle, state, items, sync, asynchronous, advice: None, known: HashMap::new() };
         if let Some((number, listener)) = listener {
-            let sink = IUnknown::from(IOPCDataCallback::from(DataSink { group: number, listener }));
+            let sink = DataSink::new(number, listener);
             group.advice = Some(Advice::new(&group.state, &IOPCDataCallback::IID, sink)?);
             group.keep_alive();
         }

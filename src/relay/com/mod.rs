@@ -12,6 +12,7 @@
 
 mod abi;
 
+mod marshal;
 mod memory;
 mod variant;
 

@@ -4,9 +4,11 @@
 //! not block. A sink lives as long as its [`Advice`] or as the server holds it, whichever is longer.
 
 use super::abi::*;
+use super::marshal::{E_NOTIMPL, free_threaded, marshalled_freely};
 use super::memory::{slice, text};
 use super::{Failure, Hresult, check, found, query, variant};
 use crate::relay::protocol::{Event, Reading};
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 use windows_core::{GUID, HRESULT, IUnknown, Interface, implement};
@@ -48,11 +50,21 @@ impl Drop for Advice {
     }
 }
 
-#[implement(IOPCDataCallback, Agile = false)]
+#[implement(IOPCDataCallback, IMarshal, Agile = false)]
 pub(super) struct DataSink {
-    pub group: u32,
-    pub listener: Listener,
+    group: u32,
+    listener: Listener,
+    marshal: Option<IMarshal>,
 }
+
+impl DataSink {
+    pub(super) fn new(group: u32, listener: Listener) -> IUnknown {
+        IOPCDataCallback::from(Self { group, listener, marshal: free_threaded() }).into()
+    }
+}
+
+marshalled_freely!(DataSink_Impl);
+marshalled_freely!(ShutdownSink_Impl);
 
 impl IOPCDataCallback_Impl for DataSink_Impl {
     /// What the server calls the group is not looked at: each group has a sink of its own.
@@ -132,9 +144,16 @@ impl IOPCDataCallback_Impl for DataSink_Impl {
     }
 }
 
-#[implement(IOPCShutdown, Agile = false)]
+#[implement(IOPCShutdown, IMarshal, Agile = false)]
 pub(super) struct ShutdownSink {
-    pub listener: Listener,
+    listener: Listener,
+    marshal: Option<IMarshal>,
+}
+
+impl ShutdownSink {
+    pub(super) fn new(listener: Listener) -> IUnknown {
+        IOPCShutdown::from(Self { listener, marshal: free_threaded() }).into()
+    }
 }
 
 impl IOPCShutdown_Impl for ShutdownSink_Impl {

@@ -97,6 +97,16 @@ mod tests {
         pinned!(IEnumGUID_Vtbl, 3, Next, Skip, Reset, Clone);
         pinned!(IOPCEnumGUID_Vtbl, 3, Next, Skip, Reset, Clone);
         pinned!(
+            IMarshal_Vtbl,
+            3,
+            GetUnmarshalClass,
+            GetMarshalSizeMax,
+            MarshalInterface,
+            UnmarshalInterface,
+            ReleaseMarshalData,
+            DisconnectObject
+        );
+        pinned!(
             ICatInformation_Vtbl,
             3,
             EnumCategories,
@@ -134,6 +144,7 @@ mod tests {
             (IConnectionPoint::IID, 0xB196B286_BAB4_101A_B69C_00AA00341D07),
             (IEnumString::IID, 0x00000101_0000_0000_C000_000000000046),
             (IEnumGUID::IID, 0x0002E000_0000_0000_C000_000000000046),
+            (IMarshal::IID, 0x00000003_0000_0000_C000_000000000046),
             (ICatInformation::IID, 0x0002E013_0000_0000_C000_000000000046),
         ];
         for (index, (ours, idl)) in ids.into_iter().enumerate() {

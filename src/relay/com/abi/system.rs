@@ -120,3 +120,37 @@ pub unsafe trait IClassFactory: IUnknown {
     pub fn CreateInstance(&self, outer: *mut c_void, iid: *const GUID, object: *mut *mut c_void) -> HRESULT;
     pub fn LockServer(&self, lock: Bool32) -> HRESULT;
 }
+
+#[interface("00000003-0000-0000-c000-000000000046")]
+pub unsafe trait IMarshal: IUnknown {
+    pub fn GetUnmarshalClass(
+        &self,
+        iid: *const GUID,
+        object: *const c_void,
+        context: u32,
+        reserved: *const c_void,
+        flags: u32,
+        class: *mut GUID,
+    ) -> HRESULT;
+    pub fn GetMarshalSizeMax(
+        &self,
+        iid: *const GUID,
+        object: *const c_void,
+        context: u32,
+        reserved: *const c_void,
+        flags: u32,
+        size: *mut u32,
+    ) -> HRESULT;
+    pub fn MarshalInterface(
+        &self,
+        stream: *mut c_void,
+        iid: *const GUID,
+        object: *const c_void,
+        context: u32,
+        reserved: *const c_void,
+        flags: u32,
+    ) -> HRESULT;
+    pub fn UnmarshalInterface(&self, stream: *mut c_void, iid: *const GUID, object: *mut *mut c_void) -> HRESULT;
+    pub fn ReleaseMarshalData(&self, stream: *mut c_void) -> HRESULT;
+    pub fn DisconnectObject(&self, reserved: u32) -> HRESULT;
+}
