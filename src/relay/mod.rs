@@ -9,10 +9,21 @@
 //! - `config.rs` is what a user says; `cli/` the command line.
 //! - `protocol.rs` is what both say to each other: DA's own words, without COM's memory.
 //! - `ua/` and everything that judges DA's words (quality, times, properties) is portable, and tested on any machine.
-//! - `com/` is Windows only, and so is `service.rs`: the relay under the service manager.
+//! - `com/` is Windows only, and so is what stands on it, most of `lanes/` (the worker) and `cli/da/`, and `service.rs`: the relay under
+//!   the service manager.
 
 pub mod cli;
 pub mod config;
+
 pub mod protocol;
+
+pub mod hresults;
+pub mod show;
+
+pub mod lanes;
+
+#[cfg(windows)]
+mod com;
+
 #[cfg(windows)]
 pub mod service;
