@@ -10,4 +10,6 @@
 //! - `ua/` and everything that judges DA's words (quality, times, properties) is portable, and tested on any machine.
 //! - `com/` is Windows only.
 
+pub mod map;
 pub mod protocol;
+pub mod worker;

@@ -1,0 +1,339 @@
+//! One life of a worker: from its first word to its last.
+//!
+//! A single loop reads, writes and looks at the time, so there is one order of things. Questions are numbered; what comes with a
+//! number that was not asked, or is not an answer to what was asked, is no message and ends the life.
+//!
+//! A lane is stuck if something was asked in it and nothing has come since, for longer than the lane's patience: the worker
+//! answers in order, so all that wait in it wait for the same call.
+
+use super::pipe::{Incoming, Outgoing};
+use super::{Ask, Launch, Listener, Phase, Pieces, Questions, Why};
+use crate::base::Clock;
+use crate::relay::protocol::{Event, FromWorker, Lane, Reply, Request, ToWorker};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Questions that are not answered yet; further ones wait.
+const UNANSWERED: usize = 1024;
+/// Of what a worker says for the log, so much from one GetStatus to the next.
+const WORDS: u32 = 20;
+/// The longest text of a worker that is repeated in logs and states.
+const LONGEST_TEXT: usize = 1000;
+
+pub(super) struct Life<'a> {
+    launch: &'a Launch,
+    questions: &'a mut Questions,
+    listener: &'a dyn Listener,
+    clock: &'a Clock,
+    waiting: HashMap<u32, Waiting>,
+    next_id: u32,
+    lanes: [LaneState; 3],
+    running: bool,
+    words: u32,
+    status_due: Instant,
+}
+
+struct Waiting {
+    lane: Lane,
+    kind: Kind,
+    /// Nobody is there for the answer to a GetStatus: it goes into the state.
+    answer: Option<oneshot::Sender<Reply>>,
+    pieces: Option<Pieces>,
+}
+
+/// What answers a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Status,
+    Browse,
+    Properties(usize),
+    Values(usize),
+    Written(usize),
+    Group,
+    Added(usize),
+    Done,
+}
+
+impl Kind {
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Status => Self::Status,
+            Request::Browse { .. } => Self::Browse,
+            Request::Properties { items, .. } => Self::Properties(items.len()),
+            Request::Read { items, .. } => Self::Values(items.len()),
+            Request::Write { items } => Self::Written(items.len()),
+            Request::AddGroup { .. } | Request::SetGroup { .. } => Self::Group,
+            Request::AddItems { items, .. } => Self::Added(items.len()),
+            Request::RemoveGroup { .. } | Request::RemoveItems { .. } | Request::Refresh { .. } => Self::Done,
+        }
+    }
+
+    /// Whoever asks for so many items gets as many answers.
+    fn is_answered_by(self, reply: &Reply) -> bool {
+        match (self, reply) {
+            (_, Reply::Failed(_))
+            | (Self::Status, Reply::Status(_))
+            | (Self::Browse, Reply::Entries { .. })
+            | (Self::Group, Reply::Group { .. })
+            | (Self::Done, Reply::Done) => true,
+            // A changed group may as well be just that.
+            (Self::Group, Reply::Done) => true,
+            (Self::Properties(count), Reply::Properties(answers)) => answers.len() == count,
+            (Self::Values(count), Reply::Values(answers)) => answers.len() == count,
+            (Self::Written(count), Reply::Written(answers)) => answers.len() == count,
+            (Self::Added(count), Reply::Added(answers)) => answers.len() == count,
+            _ => false,
+        }
+    }
+}
+
+struct LaneState {
+    waiting: usize,
+    /// When it last got something to do, or did something.
+    since: Instant,
+}
+
+fn name(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Data => "a read, a write or a change of groups",
+        Lane::Browse => "a browse",
+        Lane::Status => "GetStatus",
+    }
+}
+
+const LANES: [Lane; 3] = [Lane::Data, Lane::Browse, Lane::Status];
+
+impl<'a> Life<'a> {
+    pub(super) fn new(
+        launch: &'a Launch,
+        questions: &'a mut Questions,
+        listener: &'a dyn Listener,
+        clock: &'a Clock,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            launch,
+            questions,
+            listener,
+            clock,
+            waiting: HashMap::new(),
+            next_id: 0,
+            lanes: LANES.map(|_| LaneState { waiting: 0, since: now }),
+            running: false,
+            words: 0,
+            status_due: now,
+        }
+    }
+
+    /// Until it ends, or has to be ended.
+    pub(super) async fn run(mut self, output: impl AsyncRead + Unpin, input: impl AsyncWrite + Unpin) -> Why {
+        match self.try_run(output, input).await {
+            Ok(never) => match never {},
+            Err(why) => why,
+        }
+    }
+
+    async fn try_run(
+        &mut self,
+        output: impl AsyncRead + Unpin,
+        input: impl AsyncWrite + Unpin,
+    ) -> Result<std::convert::Infallible, Why> {
+        let (mut incoming, mut outgoing) = (Incoming::new(output), Outgoing::new(input));
+        let began = Instant::now();
+        loop {
+            let has_room = outgoing.has_room() && self.waiting.len() < UNANSWERED;
+            let until = self.next_look(began);
+            tokio::select! {
+                message = incoming.next() => match message.map_err(|error| Why::Broken(error.to_string()))? {
+                    Some(message) => self.take(message)?,
+                    None => return Err(Why::Gone),
+                },
+                Ok(()) = self.questions.silent.changed() => {
+                    if *self.questions.silent.borrow_and_update() == self.questions.state.borrow().life {
+                        return Err(Why::Silent);
+                    }
+                }
+                // Its end is seen where it is read from.
+                _ = outgoing.write() => {}
+                ask = self.questions.asks.recv(), if has_room => match ask {
+                    Some(ask) => self.send(ask, &mut outgoing),
+                    None => return Err(Why::Stopped),
+                },
+                () = tokio::time::sleep_until(until) => {
+                    self.look(began)?;
+                    if self.running && self.status_due <= Instant::now() && has_room {
+                        self.status_due = Instant::now() + self.launch.patience.status_every;
+                        self.words = 0;
+                        if self.lane(Lane::Status).waiting == 0 {
+                            self.push(Request::Status, None, None, &mut outgoing);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut LaneState {
+        &mut self.lanes[lane as usize]
+    }
+
+    /// When it is next to be looked whether anything is late, or a GetStatus due.
+    fn next_look(&self, began: Instant) -> Instant {
+        let patience = &self.launch.patience;
+        if !self.running {
+            return began + patience.start;
+        }
+        let busy = LANES.iter().zip(&self.lanes).filter(|(_, state)| state.waiting > 0);
+        let late = busy.map(|(lane, state)| state.since + patience.of(*lane));
+        // A status that is due and finds no room is tried again soon.
+        late.chain([self.status_due.max(Instant::now() + Duration::from_millis(10))]).min().expect("there is one")
+    }
+
+    fn look(&self, began: Instant) -> Result<(), Why> {
+        let patience = &self.launch.patience;
+        if !self.running {
+            let is_late = began.elapsed() >= patience.start;
+            return if is_late { Err(Why::Frozen("its start", patience.start)) } else { Ok(()) };
+        }
+        for (lane, state) in LANES.iter().zip(&self.lanes) {
+            if state.waiting > 0 && state.since.elapsed() >= patience.of(*lane) {
+                return Err(Why::Frozen(name(*lane), patience.of(*lane)));
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, ask: Ask, outgoing: &mut Outgoing<impl AsyncWrite + Unpin>) {
+        let is_of_now = ask.life.is_none_or(|life| life == self.questions.state.borrow().life);
+        // Dropped otherwise, which tells whoever asked.
+        if self.running && is_of_now && !ask.answer.is_closed() {
+            self.push(ask.request, Some(ask.answer), ask.pieces, outgoing);
+        }
+    }
+
+    fn push(
+        &mut self,
+        request: Request,
+        answer: Option<oneshot::Sender<Reply>>,
+        pieces: Option<Pieces>,
+        outgoing: &mut Outgoing<impl AsyncWrite + Unpin>,
+    ) {
+        let (lane, kind) = (request.lane(), Kind::of(&request));
+        self.next_id = self.next_id.wrapping_add(1);
+        let id = self.next_id;
+        if let Err(error) = outgoing.push(&ToWorker { id, request }) {
+            // A value of a client's that is too long; it is told that there is no answer.
+            warn!(server = %self.launch.server, %error, "Cannot ask.");
+            return;
+        }
+        let state = self.lane(lane);
+        if state.waiting == 0 {
+            state.since = Instant::now();
+        }
+        state.waiting += 1;
+        self.waiting.insert(id, Waiting { lane, kind, answer, pieces });
+    }
+
+    fn take(&mut self, message: FromWorker) -> Result<(), Why> {
+        match message {
+            FromWorker::Reply { id, reply } => self.answer(id, reply),
+            FromWorker::Event(event) => self.hear(event),
+        }
+    }
+
+    fn answer(&mut self, id: u32, reply: Reply) -> Result<(), Why> {
+        let Some(waiting) = self.waiting.get_mut(&id) else {
+            return Err(Why::Broken(format!("an answer to question {id}, which was not asked")));
+        };
+        if !waiting.kind.is_answered_by(&reply) {
+            return Err(Why::Broken(format!("another answer than question {id} wants")));
+        }
+        let lane = waiting.lane;
+        self.lanes[lane as usize].since = Instant::now();
+        let (reply, is_last) = match reply {
+            Reply::Entries { entries, more } => match &mut waiting.pieces {
+                Some(pieces) => {
+                    pieces(entries);
+                    (Reply::Done, !more)
+                }
+                None => (Reply::Entries { entries, more }, !more),
+            },
+            reply => (reply, true),
+        };
+        if !is_last {
+            return Ok(());
+        }
+        self.lanes[lane as usize].waiting -= 1;
+        let waiting = self.waiting.remove(&id).expect("it was there just now");
+        match waiting.answer {
+            // Whoever asked may have gone.
+            Some(answer) => drop(answer.send(reply)),
+            None => self.note(reply),
+        }
+        Ok(())
+    }
+
+    /// The answer to a GetStatus.
+    fn note(&mut self, reply: Reply) {
+        let now = self.clock.now();
+        match reply {
+            Reply::Status(mut status) => {
+                clip(&mut status.vendor);
+                self.questions.state.send_modify(|state| {
+                    state.status = Some(status);
+                    state.status_at = Some(now);
+                });
+            }
+            Reply::Failed(failure) => self.questions.state.send_modify(|state| {
+                state.last_error = format!("{}: {:08X}", failure.call, failure.hresult);
+            }),
+            _ => {}
+        }
+    }
+
+    fn hear(&mut self, event: Event) -> Result<(), Why> {
+        match event {
+            Event::Started(capabilities) if !self.running => {
+                self.running = true;
+                self.status_due = Instant::now();
+                info!(server = %self.launch.server, browse3 = capabilities.browse3, "The DA server is there.");
+                let mut life = 0;
+                self.questions.state.send_modify(|state| {
+                    state.phase = Phase::Running;
+                    state.reconnects += u32::from(state.life > 0);
+                    state.life += 1;
+                    state.capabilities = capabilities;
+                    life = state.life;
+                });
+                self.listener.up(life);
+            }
+            Event::Started(_) => return Err(Why::Broken("it started twice".into())),
+            Event::NotStarted(failure) => return Err(Why::NotStarted(failure)),
+            // Of before the start nothing can have been asked.
+            Event::Data { .. } if !self.running => {}
+            Event::Data { group, values } => self.listener.data(group, values),
+            Event::Shutdown { mut reason } => {
+                clip(&mut reason);
+                return Err(Why::Shutdown(reason));
+            }
+            Event::Said { mut text } => {
+                self.words += 1;
+                if self.words <= WORDS {
+                    clip(&mut text);
+                    info!(server = %self.launch.server, text, "The worker says.");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn clip(text: &mut String) {
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    }
+}
