@@ -4,6 +4,7 @@
 pub mod certificate;
 pub mod client;
 pub mod json;
+pub mod server;
 pub mod trust;
 pub mod user_certificate;
 mod value;

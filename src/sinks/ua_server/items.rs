@@ -13,9 +13,9 @@
 //! All values of all clients pass here, a million a second if they want, so a value costs no lookup by hash.
 
 use super::access::{Seat, denied};
-use super::ranges;
-use super::stamps::Stamps;
 use crate::model::{Sample, Status, TagId, Timestamp};
+use crate::opcua::server::ranges;
+use crate::opcua::server::stamps::Stamps;
 use ::opcua::server::authenticator::UserToken;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::{DataValue, NumericRange, Variant};

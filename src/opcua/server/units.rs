@@ -190,7 +190,7 @@ const UNITS: &[Unit] = &[
 ];
 
 /// What goes into the property EngineeringUnits.
-pub(super) fn information(text: &str) -> EUInformation {
+pub fn information(text: &str) -> EUInformation {
     let known = UNITS.iter().find(|(_, name, _, others)| *name == text || others.contains(&text));
     let (id, description) = match known {
         Some((code, _, description, _)) => (unit_id(code), LocalizedText::new("en", description)),

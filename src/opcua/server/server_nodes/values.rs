@@ -4,7 +4,6 @@
 //! ServerStatus stand still, and counts no sessions. Limits are taken from the configuration that the crate enforces.
 
 use super::ServerNodes;
-use crate::sinks::ua_server::history;
 use ::opcua::server::ServerConfig;
 use ::opcua::types::{
     DateTime, ExtensionObject, LocalizedText, ServerDiagnosticsSummaryDataType, ServerStatusDataType, StatusCode,
@@ -49,7 +48,7 @@ impl ServerNodes {
     /// `None`: what the crate says is right. An error: there is nothing to say.
     pub(super) fn value(&self, id: VariableId) -> Option<Result<Variant, StatusCode>> {
         let value = self.status(id).or_else(|| self.summary(id)).or_else(|| capability(id, &self.context.info.config));
-        let value = value.or_else(|| history::nodes::capability(id, self.has_history));
+        let value = value.or_else(|| (self.further)(id));
         if let Some(value) = value {
             return Some(Ok(value));
         }

@@ -4,7 +4,6 @@
 //!   type or direction, too (OPC 10000-4, 5.9.2.4).
 //! - RegisterNodes would leave out NodeIds of foreign namespaces, so that the answer had fewer elements than the request.
 
-use crate::sinks::ua_server::access::Guard;
 use ::opcua::nodes::{DefaultTypeTree, TypeTree};
 use ::opcua::server::CreateMonitoredItem;
 use ::opcua::server::diagnostics::NamespaceMetadata;
@@ -16,21 +15,24 @@ use ::opcua::types::{BrowseDirection, NodeClass, NodeId, StatusCode, TimestampsT
 use async_trait::async_trait;
 
 /// Stands last among the node managers.
-pub(in crate::sinks::ua_server) struct UnknownNodes {
+pub struct UnknownNodes {
     context: ServerContext,
+    shows: Shows,
 }
 
+/// Whether the server has this node, outside of namespace 0, and whoever asks may browse it.
+pub type Shows = fn(&ServerContext, &RequestContext, &NodeId) -> bool;
+
 impl UnknownNodes {
-    pub(in crate::sinks::ua_server) fn new(context: ServerContext) -> Self {
-        Self { context }
+    pub fn new(context: ServerContext, shows: Shows) -> Self {
+        Self { context, shows }
     }
 
     /// What the caller may not browse does not exist for them.
     fn exists(&self, context: &RequestContext, id: &NodeId) -> bool {
-        let managers = &self.context.node_managers;
-        let core = managers.get_of_type::<CoreNodeManager>();
+        let core = self.context.node_managers.get_of_type::<CoreNodeManager>();
         core.is_some_and(|manager| manager.address_space().read().node_exists(id))
-            || managers.get_of_type::<Guard>().is_some_and(|guard| guard.shows(context, id))
+            || (self.shows)(&self.context, context, id)
     }
 }
 

@@ -1,7 +1,7 @@
-//! `[ua_server.limits]`: how much one client, and all of them, may cost.
+//! How much one client, and all of them, may cost: the appliance's `[ua_server.limits]`.
 //!
 //! Connections, times and bytes are the gate's (`gate/`); what concerns sessions and services is handed to the UA crate
-//! ([`Limits::apply`]); pictures are the node manager's. docs/ua-server.md says which status code stands for which limit.
+//! ([`Limits::apply`]); pictures are the appliance's own. docs/ua-server.md says which status code stands for which limit.
 
 use super::gate::frame::{RESPONSE_BYTES, RESPONSE_CHUNKS};
 use ::opcua::server::ServerConfig;
@@ -134,7 +134,7 @@ impl Default for Limits {
 }
 
 /// The longest lifetime of a channel's token that a client gets.
-pub(super) const CHANNEL_LIFETIME: Duration = Duration::from_secs(300);
+pub const CHANNEL_LIFETIME: Duration = Duration::from_secs(300);
 
 impl Limits {
     /// What is wrong with the values, as (key, what and what would be right).
@@ -195,7 +195,7 @@ impl Limits {
     }
 
     /// Hands over what the UA crate looks after.
-    pub(super) fn apply(&self, config: &mut ServerConfig) {
+    pub fn apply(&self, config: &mut ServerConfig) {
         let limits = &mut config.limits;
         // The crate has one size for requests and responses; the gate holds requests to theirs.
         limits.max_message_size = RESPONSE_BYTES;

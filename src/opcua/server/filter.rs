@@ -9,7 +9,7 @@ use ::opcua::types::{StatusCode, TimestampsToReturn, Variant};
 use std::fmt::{self, Debug, Write};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Deadband {
+pub enum Deadband {
     None,
     /// Of the EURange; of a picture's difference. 0 to 100.
     Percent(f64),
@@ -18,7 +18,7 @@ pub(super) enum Deadband {
 }
 
 impl Deadband {
-    pub(super) fn percent(self) -> Option<f64> {
+    pub fn percent(self) -> Option<f64> {
         match self {
             Deadband::Percent(percent) => Some(percent),
             Deadband::None | Deadband::Absolute(_) => None,
@@ -28,7 +28,7 @@ impl Deadband {
 
 /// What the crate does not look at when an item on a Value is created: whether the filter is for data at all, a deadband for
 /// numbers, and itself a number (it compares with 0 and 100, which is true of NaN in no case).
-pub(super) fn check(item: &CreateMonitoredItem, is_number: bool) -> Result<(), StatusCode> {
+pub fn check(item: &CreateMonitoredItem, is_number: bool) -> Result<(), StatusCode> {
     if item.timestamps_to_return() == TimestampsToReturn::Invalid {
         return Err(StatusCode::BadTimestampsToReturnInvalid);
     }
@@ -46,7 +46,7 @@ pub(super) fn check(item: &CreateMonitoredItem, is_number: bool) -> Result<(), S
 }
 
 /// Also an array of numbers.
-pub(super) fn is_number(value: &Variant) -> bool {
+pub fn is_number(value: &Variant) -> bool {
     use ::opcua::types::VariantScalarTypeId as Type;
     let data_type = match value {
         Variant::Array(array) => Some(array.value_type),
@@ -57,7 +57,7 @@ pub(super) fn is_number(value: &Variant) -> bool {
 }
 
 /// Of anything of the crate's that has a filter and prints it before its values.
-pub(super) fn deadband(filtered: &impl Debug) -> Deadband {
+pub fn deadband(filtered: &impl Debug) -> Deadband {
     let text = printed(filtered);
     if let Some((_, size)) = text.split_once("deadband: Absolute(") {
         let size = size.split(')').next().and_then(|size| size.parse().ok());
@@ -77,11 +77,7 @@ fn printed(filtered: &impl Debug) -> String {
 }
 
 /// Of an item that exists, in the session that it was created in.
-pub(super) fn deadband_of_item(
-    subscriptions: &SubscriptionCache,
-    session: u32,
-    handle: MonitoredItemHandle,
-) -> Deadband {
+pub fn deadband_of_item(subscriptions: &SubscriptionCache, session: u32, handle: MonitoredItemHandle) -> Deadband {
     let Some(session) = subscriptions.get_session_subscriptions(session) else { return Deadband::None };
     let session = session.lock();
     let item = session.get(handle.subscription_id).and_then(|sub| sub.get(&handle.monitored_item_id));

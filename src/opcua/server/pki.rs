@@ -4,8 +4,8 @@
 //! The UA crate reads its certificate once, so another one means that the server ends and starts again inside this process.
 //! That closes the sessions of all clients, who have to look at the new certificate in any case.
 
+use super::Notices;
 use crate::base::Clock;
-use crate::hub::Hub;
 use crate::model::EventKind;
 use crate::opcua::certificate::{Application, CertificateError, Identity, News, OwnCertificate};
 use crate::opcua::trust::{Refusal, Rules, TrustError, TrustList};
@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 /// How often files are looked at; a replacement counts when it has been the same for two looks.
 const LOOK: Duration = Duration::from_secs(2);
 
-pub(super) struct Pki {
+pub struct Pki {
     pub trust: TrustList,
     own: Mutex<OwnCertificate>,
     clock: Clock,
@@ -49,7 +49,7 @@ impl Pki {
     }
 
     /// Returns when another certificate counts.
-    pub async fn replaced(&self, hub: &Hub) {
+    pub async fn replaced(&self, notices: &dyn Notices) {
         loop {
             let now = self.clock.now();
             let news = self.own().look(now);
@@ -58,18 +58,18 @@ impl Pki {
                 Some(News::Replaced(Identity { thumbprint, subject, file, .. })) => {
                     info!(path = %file.display(), %thumbprint, %subject, "Another application certificate; starting the UA server again.");
                     let message = format!("the application certificate is now {} ({thumbprint})", file.display());
-                    hub.raise(EventKind::ConfigurationApplied, "ua_server", message);
+                    notices.raise(EventKind::ConfigurationApplied, message);
                     return;
                 }
                 Some(News::Broken(fault)) => {
                     error!(%fault, "The application certificate from before holds.");
                     let message = format!("{fault}; the certificate from before holds");
-                    hub.raise(EventKind::ConfigurationRefused, "ua_server", message);
+                    notices.raise(EventKind::ConfigurationRefused, message);
                 }
                 Some(News::Expires(identity)) => {
                     let end = identity.end(now);
                     warn!("Put another certificate in its place: {end}.");
-                    hub.raise(EventKind::CertificateExpires, "ua_server", end);
+                    notices.raise(EventKind::CertificateExpires, end);
                 }
             }
             tokio::time::sleep(LOOK).await;

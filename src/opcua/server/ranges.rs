@@ -3,18 +3,39 @@
 //! The UA crate cuts Strings by bytes and panics in the middle of a character, with locks held, also when it cuts the value
 //! of a monitored item. So a part that begins or ends inside of a character is no data here, and never comes to it.
 
-use ::opcua::types::{Array, ByteString, DataValue, NumericRange, StatusCode, Variant};
+use ::opcua::types::{Array, ByteString, DataValue, DateTime, NumericRange, StatusCode, TimestampsToReturn, Variant};
 
 /// The part of a value that a Read asks for.
-pub(super) fn part(whole: &Variant, range: &NumericRange) -> Result<Variant, StatusCode> {
+pub fn part(whole: &Variant, range: &NumericRange) -> Result<Variant, StatusCode> {
     if cuts_a_character(whole, range) {
         return Err(StatusCode::BadIndexRangeNoData);
     }
     whole.range_of(range)
 }
 
+/// Applies IndexRange and TimestampsToReturn, as the Read service wants them.
+pub fn finish(mut value: DataValue, range: &NumericRange, timestamps: TimestampsToReturn) -> DataValue {
+    if *range != NumericRange::None
+        && let Some(whole) = value.value.take().filter(|whole| *whole != Variant::Empty)
+    {
+        match part(&whole, range) {
+            Ok(part) => value.value = Some(part),
+            Err(status) => value = DataValue::new_now_status(Variant::Empty, status),
+        }
+    }
+    if matches!(timestamps, TimestampsToReturn::Source | TimestampsToReturn::Neither) {
+        value.server_timestamp = None;
+    } else {
+        value.server_timestamp.get_or_insert_with(DateTime::now);
+    }
+    if matches!(timestamps, TimestampsToReturn::Server | TimestampsToReturn::Neither) {
+        value.source_timestamp = None;
+    }
+    value
+}
+
 /// A whole value for a monitored item whose range the crate applies: as it is, or what the crate may safely cut.
-pub(super) fn for_item(mut value: DataValue, range: &NumericRange) -> DataValue {
+pub fn for_item(mut value: DataValue, range: &NumericRange) -> DataValue {
     if *range == NumericRange::None {
         return value;
     }
@@ -46,7 +67,7 @@ fn cuts_a_character(whole: &Variant, range: &NumericRange) -> bool {
 }
 
 /// `whole` with `new` in the place of a part of it (OPC 10000-4, 5.11.4): arrays and ByteStrings only.
-pub(super) fn replaced(whole: &Variant, range: &NumericRange, new: &Variant) -> Result<Variant, StatusCode> {
+pub fn replaced(whole: &Variant, range: &NumericRange, new: &Variant) -> Result<Variant, StatusCode> {
     let (first, last) = match range {
         NumericRange::None => return Ok(new.clone()),
         NumericRange::Index(at) => (*at as usize, *at as usize),
@@ -117,5 +138,16 @@ mod tests {
         let bytes = |bytes: &[u8]| Variant::ByteString(bytes.to_vec().into());
         assert_eq!(replaced(&bytes(&[1, 2, 3]), &range("1"), &bytes(&[9])), Ok(bytes(&[1, 9, 3])));
         assert_eq!(replaced(&5.into(), &range("0"), &6.into()), Err(StatusCode::BadWriteNotSupported));
+    }
+
+    #[test]
+    fn a_range_of_a_picture_is_part_of_it_and_timestamps_go_as_asked() {
+        let picture = Variant::ByteString(vec![1, 2, 3, 4].into());
+        let value = || DataValue::new_now(picture.clone());
+        let part = finish(value(), &"1:2".parse().unwrap(), TimestampsToReturn::Neither);
+        assert_eq!(part.value, Some(Variant::ByteString(vec![2, 3].into())));
+        assert_eq!((part.source_timestamp, part.server_timestamp), (None, None));
+        let beyond = finish(value(), &"9".parse().unwrap(), TimestampsToReturn::Both);
+        assert_eq!(beyond.status, Some(StatusCode::BadIndexRangeNoData));
     }
 }

@@ -1,6 +1,6 @@
 //! Logins and rights, as the UA crate asks for them.
 //!
-//! - Anonymous is offered if the configuration gives it a role; user names and certificates on every endpoint that is
+//! - Anonymous is offered if somebody without a user comes in at all; user names and certificates on every endpoint that is
 //!   secured. On SecurityPolicy None they are not: a password would cross the network in clear (OPC 10000-4, 7.40.4), and
 //!   a session that anybody can take over is nobody's.
 //! - The policies name the endpoint's own SecurityPolicy. An empty one would do by the standard, but the crate refuses
@@ -8,10 +8,9 @@
 //! - Who is refused is told the same whether the name exists or not. Each refusal is an event; the log gets a line at
 //!   most every [`QUIET`].
 
-use super::{Access, Action};
-use crate::hub::Hub;
-use crate::model::{EventKind, Role};
-use crate::users::Refused;
+use super::Notices;
+use crate::base::Clock;
+use crate::model::{EventKind, Timestamp};
 use ::opcua::crypto::{SecurityPolicy, Thumbprint};
 use ::opcua::server::ServerEndpoint;
 use ::opcua::server::address_space::AccessLevel;
@@ -20,7 +19,8 @@ use ::opcua::server::authenticator::{
 };
 use ::opcua::types::{Error, NodeId, StatusCode, UAString, UserTokenPolicy, UserTokenType};
 use async_trait::async_trait;
-use std::sync::{Mutex, PoisonError};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
@@ -36,22 +36,59 @@ const NAME: usize = 64;
 
 const READ: AccessLevel = AccessLevel::CURRENT_READ.union(AccessLevel::HISTORY_READ);
 
-pub(in crate::sinks::ua_server) struct Authenticator {
-    access: Access,
-    hub: Hub,
+/// What somebody does with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Browse,
+    /// The value, now or in history, and events of the node.
+    Read,
+    Write,
+    /// Of a method's own node.
+    Call,
+}
+
+/// Who does not come in.
+pub struct Refused {
+    pub status: StatusCode,
+    /// For log and events; the client is told nothing of it.
+    pub why: Box<dyn Display + Send>,
+}
+
+/// Who may come in, and do what.
+#[async_trait]
+pub trait Rights: Send + Sync + 'static {
+    /// Whether somebody without a user comes in.
+    fn is_open(&self) -> bool;
+
+    async fn log_in(&self, name: &str, password: &str) -> Result<UserToken, Refused>;
+
+    /// For a certificate whose owner has proven to have its key.
+    fn log_in_with_certificate(&self, thumbprint: &str, now: Timestamp) -> Result<UserToken, Refused>;
+
+    /// Whether the holder of a token may do this with a node now.
+    fn may(&self, token: &UserToken, action: Action, node: &NodeId) -> bool;
+
+    /// Whether the holder of a token may see who is connected, from where.
+    fn may_see_sessions(&self, token: &UserToken) -> bool;
+}
+
+pub struct Authenticator<R> {
+    rights: R,
+    notices: Arc<dyn Notices>,
+    clock: Clock,
     /// When the last line was written, and how many have not been since.
     said: Mutex<(Option<Instant>, u64)>,
 }
 
-impl Authenticator {
-    pub(in crate::sinks::ua_server) fn new(access: Access, hub: Hub) -> Self {
-        Self { access, hub, said: Mutex::default() }
+impl<R: Rights> Authenticator<R> {
+    pub fn new(rights: R, notices: Arc<dyn Notices>, clock: Clock) -> Self {
+        Self { rights, notices, clock, said: Mutex::default() }
     }
 
     /// Says that somebody was refused, and makes the answer.
-    fn refuse(&self, who: &str, status: StatusCode, why: &dyn std::fmt::Display) -> Error {
+    fn refuse(&self, who: &str, status: StatusCode, why: &dyn Display) -> Error {
         let who: String = who.chars().take(NAME).flat_map(char::escape_debug).collect();
-        self.hub.raise(EventKind::LoginRefused, "ua_server", format!("Login of \"{who}\" refused: {why}."));
+        self.notices.raise(EventKind::LoginRefused, format!("Login of \"{who}\" refused: {why}."));
         let unsaid = {
             let (last, unsaid) = &mut *self.said.lock().unwrap_or_else(PoisonError::into_inner);
             if last.is_some_and(|last| last.elapsed() < QUIET) {
@@ -70,11 +107,11 @@ impl Authenticator {
 }
 
 #[async_trait]
-impl AuthManager for Authenticator {
+impl<R: Rights> AuthManager for Authenticator<R> {
     async fn authenticate_anonymous_token(&self, _: &ServerEndpoint) -> Result<(), Error> {
-        match self.access.0.anonymous {
-            Some(_) => Ok(()),
-            None => Err(self.refuse(ANONYMOUS, StatusCode::BadIdentityTokenRejected, &"a user is needed")),
+        match self.rights.is_open() {
+            true => Ok(()),
+            false => Err(self.refuse(ANONYMOUS, StatusCode::BadIdentityTokenRejected, &"a user is needed")),
         }
     }
 
@@ -84,11 +121,8 @@ impl AuthManager for Authenticator {
         name: &str,
         password: &Password,
     ) -> Result<UserToken, Error> {
-        match self.access.users().log_in(name, password.get()).await {
-            Ok(token) => Ok(UserToken(token.0)),
-            Err(Refused::Busy) => Err(self.refuse(name, StatusCode::BadServerTooBusy, &Refused::Busy)),
-            Err(why) => Err(self.refuse(name, StatusCode::BadUserAccessDenied, &why)),
-        }
+        let token = self.rights.log_in(name, password.get()).await;
+        token.map_err(|Refused { status, why }| self.refuse(name, status, &why))
     }
 
     async fn authenticate_x509_identity_token(
@@ -97,11 +131,8 @@ impl AuthManager for Authenticator {
         thumbprint: &Thumbprint,
     ) -> Result<UserToken, Error> {
         let thumbprint = thumbprint.as_hex_string();
-        match self.access.users().log_in_with_certificate(&thumbprint, self.hub.now()) {
-            Ok(token) => Ok(UserToken(token.0)),
-            // The token is what it says, its owner has signed for it; it is only nobody's here (OPC 10000-4, 5.7.3).
-            Err(why) => Err(self.refuse(&thumbprint, StatusCode::BadIdentityTokenRejected, &why)),
-        }
+        let token = self.rights.log_in_with_certificate(&thumbprint, self.clock.now().into());
+        token.map_err(|Refused { status, why }| self.refuse(&thumbprint, status, &why))
     }
 
     fn user_token_policies(&self, endpoint: &ServerEndpoint) -> Vec<UserTokenPolicy> {
@@ -113,7 +144,7 @@ impl AuthManager for Authenticator {
             security_policy_uri,
         };
         let mut policies = Vec::new();
-        if self.access.0.anonymous.is_some() {
+        if self.rights.is_open() {
             policies.push(policy(ANONYMOUS.into(), UserTokenType::Anonymous, UAString::null()));
         }
         let secured = endpoint.security_policy();
@@ -126,24 +157,22 @@ impl AuthManager for Authenticator {
     }
 
     fn effective_user_access_level(&self, token: &UserToken, level: AccessLevel, node: &NodeId) -> AccessLevel {
-        let Some(role) = self.access.role(token) else { return AccessLevel::empty() };
-        let may = |action| self.access.role_may(role, action, node);
         let mut effective = AccessLevel::empty();
-        if may(Action::Read) {
+        if self.rights.may(token, Action::Read, node) {
             effective |= level & READ;
         }
-        if !(level - READ).is_empty() && may(Action::Write) {
+        if !(level - READ).is_empty() && self.rights.may(token, Action::Write, node) {
             effective |= level - READ;
         }
         effective
     }
 
     fn is_user_executable(&self, token: &UserToken, method: &NodeId) -> bool {
-        self.access.may(token, Action::Call, method)
+        self.rights.may(token, Action::Call, method)
     }
 
     /// The diagnostics say who is connected, from where.
     fn core_permissions(&self, token: &UserToken) -> CoreServerPermissions {
-        CoreServerPermissions { read_diagnostics: self.access.role(token) == Some(Role::Admin) }
+        CoreServerPermissions { read_diagnostics: self.rights.may_see_sessions(token) }
     }
 }

@@ -19,9 +19,9 @@ use super::stream::{Inbox, say_good_bye, say_last, set_options, write_all};
 use super::{Shared, busy, walk};
 use crate::base::Clock;
 use crate::model::EventKind;
+use crate::opcua::server::limits::CHANNEL_LIFETIME;
 use crate::opcua::status_code;
 use crate::opcua::trust::Accepted;
-use crate::sinks::ua_server::limits::CHANNEL_LIFETIME;
 use ::opcua::crypto::SecurityPolicy;
 use ::opcua::types::StatusCode;
 use std::io;
@@ -183,7 +183,7 @@ impl<'a> Connection<'a> {
             if why.is_new {
                 warn!(peer = %self.peer, status = %why.status, "{why}.");
                 let message = format!("{}: {why}", self.peer.ip());
-                self.shared.hub.raise(EventKind::ClientRefused, "ua_server", message);
+                self.shared.notices.raise(EventKind::ClientRefused, message);
             }
             // The reason is nobody's business who is not trusted (OPC 10000-4, 6.1.3).
             refuse(status_code(why.status_for_client), "security checks failed")

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
 #[derive(Default)]
-pub(in crate::sinks::ua_server) struct Sessions {
+pub struct Sessions {
     /// By the crate's number. Asks whether the session is still there; its type has no name outside of the crate.
     open: Mutex<HashMap<u32, IsOpen>>,
 }
@@ -20,7 +20,7 @@ impl Sessions {
     }
 
     /// To be called for each request.
-    pub(in crate::sinks::ua_server) fn saw(&self, context: &RequestContext) {
+    pub fn saw(&self, context: &RequestContext) {
         let mut open = self.lock();
         if open.contains_key(&context.session_id) {
             return;

@@ -27,13 +27,11 @@ mod responses;
 mod stream;
 mod walk;
 
-use super::config::Config;
-use super::endpoints;
 use super::limits::Limits;
+use super::{Notices, endpoints};
 use crate::base::Stop;
-use crate::hub::Hub;
 use crate::opcua::trust::TrustList;
-pub(super) use bodies::guard;
+pub use bodies::guard;
 use connection::Connection;
 use doors::Doors;
 use frame::Refusal;
@@ -51,12 +49,12 @@ const OUT_OF_SOCKETS: Duration = Duration::from_millis(100);
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Gate(Arc<Shared>);
+pub struct Gate(Arc<Shared>);
 
 /// What all connections have in common.
 struct Shared {
     limits: Limits,
-    hub: Hub,
+    notices: Arc<dyn Notices>,
     /// Where the crate listens.
     server: SocketAddr,
     trust: TrustList,
@@ -73,16 +71,23 @@ struct Shared {
 }
 
 impl Gate {
-    /// A gate before the server at `server`, whose key has `key_bytes` bytes.
-    pub(super) fn new(config: &Config, hub: Hub, trust: TrustList, server: SocketAddr, key_bytes: usize) -> Self {
-        let doors = Mutex::new(Doors::new(&config.limits));
+    /// A gate before the server at `server`, whose key has `key_bytes` bytes. `with_none`: sessions without security, too.
+    pub fn new(
+        limits: &Limits,
+        with_none: bool,
+        notices: Arc<dyn Notices>,
+        trust: TrustList,
+        server: SocketAddr,
+        key_bytes: usize,
+    ) -> Self {
+        let doors = Mutex::new(Doors::new(limits));
         Self(Arc::new(Shared {
-            limits: config.limits.clone(),
-            hub,
+            limits: limits.clone(),
+            notices,
             server,
             trust,
             policies: endpoints::POLICIES.iter().map(|policy| policy.to_uri()).collect(),
-            with_none: config.insecure_on_loopback,
+            with_none,
             key_bytes,
             doors,
             unfinished: AtomicUsize::new(0),
@@ -91,12 +96,12 @@ impl Gate {
     }
 
     /// Lets in a client that we connected to, as if it had come by itself; until it goes.
-    pub(super) async fn receive(self, stream: TcpStream, peer: SocketAddr) {
+    pub async fn receive(self, stream: TcpStream, peer: SocketAddr) {
         self.0.receive(stream, peer).await;
     }
 
     /// Lets clients in until the stop. When this is dropped all connections end.
-    pub(super) async fn run(&self, listener: &TcpListener, stop: &Stop) {
+    pub async fn run(&self, listener: &TcpListener, stop: &Stop) {
         allow_files();
         let mut connections = JoinSet::new();
         loop {

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 
 /// Signed and encrypted ones first: clients that take the first endpoint take a good one. Basic128Rsa15 and Basic256 are
 /// broken (OPC 10000-7) and never offered; the `rsa` crate's RUSTSEC-2023-0071 is about the former.
-pub(super) const POLICIES: [SecurityPolicy; 3] =
+pub const POLICIES: [SecurityPolicy; 3] =
     [SecurityPolicy::Aes256Sha256RsaPss, SecurityPolicy::Basic256Sha256, SecurityPolicy::Aes128Sha256RsaOaep];
 
 /// Endpoints.
-pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
+pub fn add(config: &mut ServerConfig, with_none: bool) {
     let users = [ANONYMOUS_USER_TOKEN_ID.to_owned()];
     for policy in POLICIES {
         for mode in [MessageSecurityMode::SignAndEncrypt, MessageSecurityMode::Sign] {
@@ -31,7 +31,7 @@ pub(super) fn add(config: &mut ServerConfig, with_none: bool) {
 }
 
 /// The host in the endpoint URLs that clients are told. Clients that came by another name keep theirs.
-pub(super) fn advertised_host(listen: &SocketAddr) -> String {
+pub fn advertised_host(listen: &SocketAddr) -> String {
     match listen.ip() {
         ip if ip.is_loopback() => "localhost".into(),
         ip if ip.is_unspecified() => host_name(),

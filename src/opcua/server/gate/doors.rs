@@ -5,7 +5,7 @@
 //! oldest channel without a session before it refuses a new one).
 
 use super::frame::{Refusal, refuse};
-use crate::sinks::ua_server::limits::Limits;
+use crate::opcua::server::limits::Limits;
 use ::opcua::types::StatusCode;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -13,7 +13,7 @@ mod unknown;
 mod values;
 
 use super::filter;
-use super::node_manager::finish;
+use super::ranges::finish;
 use ::opcua::server::node_manager::memory::CoreNodeManager;
 use ::opcua::server::node_manager::{
     BrowseNode, BrowsePathItem, MonitoredItemRef, MonitoredItemUpdateRef, NodeManager, ParsedReadValueId, ReadNode,
@@ -25,17 +25,20 @@ use ::opcua::types::{
     TimestampsToReturn, VariableId, Variant,
 };
 use async_trait::async_trait;
-pub(super) use sessions::Sessions;
+pub use sessions::Sessions;
 use std::sync::Arc;
 use std::time::Duration;
-pub(super) use unknown::UnknownNodes;
+pub use unknown::UnknownNodes;
 use values::CHANGING;
 
-pub(super) struct ServerNodes {
+pub struct ServerNodes {
     context: ServerContext,
     sessions: Arc<Sessions>,
-    has_history: bool,
+    further: Further,
 }
+
+/// What a server says of namespace 0 beyond what all say.
+pub type Further = Box<dyn Fn(VariableId) -> Option<Variant> + Send + Sync>;
 
 /// How often values that change by themselves are looked at for monitored items.
 const SAMPLE: Duration = Duration::from_millis(100);
@@ -61,8 +64,8 @@ const ABSENT_METHODS: [::opcua::types::MethodId; 2] = [
 const ABSENT_VARIABLES: [VariableId; 2] = [VariableId::Server_UrisVersion, VariableId::Server_EstimatedReturnTime];
 
 impl ServerNodes {
-    pub(super) fn new(context: ServerContext, sessions: Arc<Sessions>, has_history: bool) -> Self {
-        Self { context, sessions, has_history }
+    pub fn new(context: ServerContext, sessions: Arc<Sessions>, further: Further) -> Self {
+        Self { context, sessions, further }
     }
 
     fn core(&self) -> Result<Arc<CoreNodeManager>, StatusCode> {
@@ -99,7 +102,7 @@ impl ServerNodes {
     }
 
     /// Brings what changes by itself to monitored items, for ever.
-    pub(super) async fn run(&self) {
+    pub async fn run(&self) {
         loop {
             tokio::time::sleep(SAMPLE).await;
             let mut notifier = self.context.subscriptions.data_notifier();
@@ -120,7 +123,7 @@ fn is_diagnostic(node: &NodeId) -> bool {
 }
 
 /// Takes away what is not there.
-pub(super) fn tidy(handle: &ServerHandle) {
+pub fn tidy(handle: &ServerHandle) {
     let Some(core) = handle.node_managers().get_of_type::<CoreNodeManager>() else { return };
     let mut address_space = core.address_space().write();
     let type_tree = handle.type_tree().read();

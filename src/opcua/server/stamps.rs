@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What one item has been sent.
 #[derive(Default)]
-pub(super) struct Stamps {
+pub struct Stamps {
     newest: Option<DateTime>,
     /// The first value that went without a timestamp.
     back: Option<Variant>,
@@ -18,7 +18,7 @@ pub(super) struct Stamps {
 
 impl Stamps {
     /// Whether the crate would keep a value with this timestamp back until the interval is over. If so it is to go without.
-    pub(super) fn is_early(&mut self, stamp: DateTime, interval: Duration) -> bool {
+    pub fn is_early(&mut self, stamp: DateTime, interval: Duration) -> bool {
         // In ticks of 100 ns.
         let interval = i64::try_from(interval.as_nanos() / 100).unwrap_or(i64::MAX);
         let is_early = interval > 0 && self.newest.is_none_or(|newest| stamp.ticks() - newest.ticks() < interval);
@@ -29,12 +29,7 @@ impl Stamps {
     }
 
     /// The timestamp that a value goes out with. `is_filtered`: a deadband may drop values that differ.
-    pub(super) fn next(
-        &mut self,
-        stamp: Option<DateTime>,
-        value: Option<&Variant>,
-        is_filtered: bool,
-    ) -> Option<DateTime> {
+    pub fn next(&mut self, stamp: Option<DateTime>, value: Option<&Variant>, is_filtered: bool) -> Option<DateTime> {
         let stamp = stamp?;
         if self.newest.is_none_or(|newest| stamp >= newest) {
             (self.newest, self.back) = (Some(stamp), None);
