@@ -12,4 +12,5 @@
 
 pub mod map;
 pub mod protocol;
+pub mod ua;
 pub mod worker;

@@ -57,7 +57,7 @@ fn meaning(hresult: Hresult) -> Option<&'static Meaning> {
     MEANINGS.iter().find(|(code, ..)| *code == hresult as u32)
 }
 
-/// A failure, as the status of what failed.
+/// What became of a write, and of anything else.
 pub fn status_of_hresult(hresult: Hresult) -> StatusCode {
     match meaning(hresult) {
         Some((_, status, _)) => *status,
@@ -66,6 +66,11 @@ pub fn status_of_hresult(hresult: Hresult) -> StatusCode {
     }
 }
 
+/// Of what has failed for certain, whatever the HRESULT says.
+pub fn status_of_failure(hresult: Hresult) -> StatusCode {
+    let status = status_of_hresult(hresult);
+    if status.is_bad() { status } else { StatusCode::Bad }
+}
 
 /// In words, if it is one of those that come up with DA servers.
 pub fn explain(hresult: Hresult) -> Option<&'static str> {

@@ -12,7 +12,7 @@ mod value;
 
 use crate::relay::protocol::{DaValue, Hresult, Reading};
 use ::opcua::types::{DataValue, DateTime, StatusCode, Variant};
-pub use hresult::{explain, status_of_hresult};
+pub use hresult::{explain, status_of_failure, status_of_hresult};
 pub use property::{Access, Description, FOLDER_TYPE, Key, Kind, OF_TYPE, PROPERTY_TYPE, PropertyNode, describe};
 pub use quality::{status_of_quality, vendor_bits};
 pub use time::{Times, date_time};
@@ -33,13 +33,13 @@ pub fn data_value(reading: &Result<Reading, Hresult>, times: &Times, now: DateTi
             let time = times.source_time(reading.time, now);
             DataValue { source_timestamp: Some(time), server_timestamp: Some(now), ..plain(value, status) }
         }
-        Err(hresult) => bad(status_of_hresult(*hresult), now),
+        Err(hresult) => bad(status_of_failure(*hresult), now),
     }
 }
 
-/// There is no value, since now.
+/// There is no value; the DA server has nothing to do with it, so there is no time of its own.
 pub fn bad(status: StatusCode, now: DateTime) -> DataValue {
-    DataValue { source_timestamp: Some(now), server_timestamp: Some(now), ..plain(Variant::Empty, status) }
+    DataValue { server_timestamp: Some(now), ..plain(Variant::Empty, status) }
 }
 
 fn plain(value: Variant, status: StatusCode) -> DataValue {

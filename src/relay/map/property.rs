@@ -160,7 +160,8 @@ pub fn describe(properties: &[Property]) -> Description {
         found.push(PropertyNode { key, name: name.into(), data_type: data_type.into(), value });
     };
     let range = |low, high| Some(range(number(low)?, number(high)?));
-    let eu_range = range(id::LOW_EU, id::HIGH_EU).or_else(|| of_info(value(id::EU_INFO)?).filter(|_| eu_type == Some(ANALOG)));
+    let eu_range =
+        range(id::LOW_EU, id::HIGH_EU).or_else(|| of_info(value(id::EU_INFO)?).filter(|_| eu_type == Some(ANALOG)));
     let states = (text(id::CLOSE_LABEL), text(id::OPEN_LABEL));
     let names = value(id::EU_INFO).and_then(texts).filter(|_| eu_type == Some(ENUMERATED));
     let kind = match () {
@@ -337,7 +338,8 @@ mod tests {
         let two = of(&[(106, text("open")), (107, text("shut"))]);
         assert_eq!((two.kind, names(&two)), (Kind::TwoState, vec!["TrueState", "FalseState", "VendorQuality"]));
         assert_eq!(two.properties[1].value, Variant::from(LocalizedText::from("shut")));
-        let names_of = DaValue::Array { dimensions: vec![2], elements: Elements::Text(vec!["off".into(), "on".into()]) };
+        let names_of =
+            DaValue::Array { dimensions: vec![2], elements: Elements::Text(vec!["off".into(), "on".into()]) };
         let many = of(&[(7, DaValue::I4(2)), (8, names_of)]);
         assert_eq!((many.kind, names(&many)), (Kind::MultiState, vec!["EnumStrings", "VendorQuality"]));
     }
@@ -345,8 +347,12 @@ mod tests {
     #[test]
     fn what_a_server_does_not_say_is_left_out() {
         assert_eq!(names(&of(&[])), ["VendorQuality"]);
-        let nonsense = of(&[(102, DaValue::Bool(true)), (103, DaValue::R8(f64::NAN)), (106, DaValue::I4(1)), (1, text("x"))]);
-        assert_eq!((nonsense.kind, nonsense.data_type, names(&nonsense)), (Kind::DataItem, None, vec!["VendorQuality"]));
+        let nonsense =
+            of(&[(102, DaValue::Bool(true)), (103, DaValue::R8(f64::NAN)), (106, DaValue::I4(1)), (1, text("x"))]);
+        assert_eq!(
+            (nonsense.kind, nonsense.data_type, names(&nonsense)),
+            (Kind::DataItem, None, vec!["VendorQuality"])
+        );
         let failed = Property { value: Err(-1), ..property(5001, DaValue::Empty) };
         assert_eq!(names(&describe(&[failed])), ["VendorQuality"]);
         let nameless = Property { description: " ".into(), ..property(5001, DaValue::Empty) };

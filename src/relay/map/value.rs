@@ -190,8 +190,8 @@ fn to_days(time: &DateTime) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use ::opcua::types::NodeId;
     use super::*;
+    use ::opcua::types::NodeId;
     use proptest::prelude::*;
 
     #[test]
@@ -226,7 +226,8 @@ mod tests {
     fn what_da_does_not_have_is_refused() {
         assert_eq!(da_value(&Variant::from(NodeId::null())), None);
         assert_eq!(da_value(&Variant::from(vec![NodeId::null()])), None);
-        let lies = Array { value_type: VariantScalarTypeId::Int32, values: vec![1.into()], dimensions: Some(vec![2, 2]) };
+        let lies =
+            Array { value_type: VariantScalarTypeId::Int32, values: vec![1.into()], dimensions: Some(vec![2, 2]) };
         assert_eq!(da_value(&Variant::Array(Box::new(lies))), None);
         let mixed = Array { value_type: VariantScalarTypeId::Int32, values: vec!["a".into()], dimensions: None };
         assert_eq!(da_value(&Variant::Array(Box::new(mixed))), None);

@@ -80,8 +80,6 @@ impl Kind {
             | (Self::Browse, Reply::Entries { .. })
             | (Self::Group, Reply::Group { .. })
             | (Self::Done, Reply::Done) => true,
-            // A changed group may as well be just that.
-            (Self::Group, Reply::Done) => true,
             (Self::Properties(count), Reply::Properties(answers)) => answers.len() == count,
             (Self::Values(count), Reply::Values(answers)) => answers.len() == count,
             (Self::Written(count), Reply::Written(answers)) => answers.len() == count,

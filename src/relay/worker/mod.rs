@@ -236,7 +236,7 @@ pub async fn supervise(
             () = stop.stopped() => Ended { why: Why::Stopped, lived: Duration::ZERO },
         };
         let Ended { why, lived } = ended;
-        let phase = if matches!(why, Why::Frozen(_)) { Phase::Frozen } else { Phase::Waiting };
+        let phase = if matches!(why, Why::Frozen(..)) { Phase::Frozen } else { Phase::Waiting };
         questions.state.send_modify(|state| {
             state.phase = phase;
             if !matches!(why, Why::Stopped) {
