@@ -222,6 +222,10 @@ impl NodeManager for RelayNodes {
             if node.node_id() == objects {
                 if node.allows_forward() {
                     let rest = node.take_continuation_point::<Rest>().map(|rest| *rest);
+                    if rest.is_some() {
+                        // Nobody else is asked again.
+                        node.set_status(StatusCode::Good);
+                    }
                     let mut rest = rest.unwrap_or_else(|| Rest::of(below_objects(&self.das)));
                     add_all(rest.ready(), types, node);
                     if !rest.ready().is_empty() {
