@@ -477,6 +477,8 @@ mod relay {
             text: "scripted".into(),
             time_offset: words.next().map_or(0, |offset| offset.parse().unwrap()),
             writable: Writable::new(["Level", "ReadOnly", "Do", "Types.*"].map(str::to_owned).to_vec()),
+            fastest: Duration::from_millis(10),
+            items: 100_000,
             keep: Duration::from_secs(30),
         }
     }

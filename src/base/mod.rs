@@ -19,33 +19,13 @@ pub mod interfaces;
 pub mod logs;
 pub mod net;
 pub mod selection;
+#[cfg(target_os = "linux")]
+mod systemd;
 pub mod tasks;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use selection::Selection;
+#[cfg(target_os = "linux")]
+pub use systemd::{notify_ready, notify_reloading, notify_stopping};
 pub use tasks::{Spawner, Stop, Tasks};
-
-/// Tells systemd that the service is up, if systemd started it (`Type=notify`); else does nothing.
-pub fn notify_ready() {
-    notify(&[sd_notify::NotifyState::Ready]);
-}
-
-/// Tells systemd that the service takes in its configuration (`Type=notify-reload`); it is done with [`notify_ready`].
-pub fn notify_reloading() {
-    match sd_notify::NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "Could not notify systemd."),
-    }
-}
-
-/// Tells systemd that the service is about to stop.
-pub fn notify_stopping() {
-    notify(&[sd_notify::NotifyState::Stopping]);
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "Could not notify systemd.");
-    }
-}

@@ -7,9 +7,11 @@
 //! take it down with it, and nothing but the end of a process gives back a thread that is stuck in a call.
 //!
 //! - `protocol.rs` is what both say to each other: DA's own words, without COM's memory.
-//! - `ua/` and everything that judges DA's words (quality, times, properties) is portable, and tested on any machine.
+//! - `worker/` starts that process and starts it again; `map/` is what DA's words mean in OPC UA; `ua/` is the server. These are
+//!   portable, and tested on any machine against a DA server that is scripted (`examples/fake_da.rs`).
 //! - `com/` is Windows only.
 
+pub mod cli;
 pub mod map;
 pub mod protocol;
 pub mod ua;

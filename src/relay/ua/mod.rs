@@ -58,6 +58,10 @@ pub struct Served {
     /// Seconds that are added to its timestamps.
     pub time_offset: i64,
     pub writable: Writable,
+    /// No rate is asked for that is faster.
+    pub fastest: Duration,
+    /// Monitored items, of all clients.
+    pub items: usize,
     /// How long what it says of its address space is kept.
     pub keep: Duration,
 }

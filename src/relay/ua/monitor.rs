@@ -37,7 +37,7 @@ impl RelayNodes {
                 Address::Item(name) if wanted.attribute_id == AttributeId::Value => {
                     if !Self::may_read(context, &wanted.node_id) {
                         item.set_status(StatusCode::BadUserAccessDenied);
-                    } else if taken >= room {
+                    } else if taken >= room || da.items.count() >= da.served.items {
                         item.set_status(StatusCode::BadTooManyMonitoredItems);
                     } else if let Err(status) = check_filter(&da, &name, item).await {
                         item.set_status(status);
@@ -82,7 +82,7 @@ impl RelayNodes {
             let (handle, session) = (item.handle(), context.session_id);
             let deadband = filter::deadband_of_item(&context.subscriptions, session, handle);
             let interval = interval(item.update().revised_sampling_interval);
-            let setting = setting(context, handle, interval, deadband);
+            let setting = setting(context, da, handle, interval, deadband);
             // Whether there is a filter without a deadband is not to be seen here; a null too much does no harm.
             let filter = if deadband == Deadband::None { Filtered::No } else { Filtered::Deadband };
             da.items.modify(handle, session, setting, interval, filter);
@@ -101,6 +101,7 @@ fn interval(millis: f64) -> Option<Duration> {
 
 fn setting(
     context: &RequestContext,
+    da: &Da,
     handle: MonitoredItemHandle,
     interval: Option<Duration>,
     deadband: Deadband,
@@ -111,7 +112,7 @@ fn setting(
         Some(session.get(handle.subscription_id)?.publishing_interval())
     };
     let interval = interval.or_else(publishing).unwrap_or(Duration::from_secs(1));
-    Setting::new(interval, deadband.percent())
+    Setting::new(interval.max(da.served.fastest), deadband.percent())
 }
 
 async fn check_filter(da: &Da, name: &str, item: &CreateMonitoredItem) -> Result<(), StatusCode> {
@@ -139,7 +140,7 @@ fn join(context: &RequestContext, da: &Da, name: &str, item: &CreateMonitoredIte
     };
     let range: NumericRange = wanted.index_range.clone();
     let client = Client::new(handle, context.session_id, interval, range, filter, is_enabled(item.monitoring_mode()));
-    da.items.join(name, &wanted.node_id, setting(context, handle, interval, deadband), client);
+    da.items.join(name, &wanted.node_id, setting(context, da, handle, interval, deadband), client);
 }
 
 /// Waits until the DA server has said of all of them what it thinks.

@@ -102,7 +102,7 @@ impl Gate {
 
     /// Lets clients in until the stop. When this is dropped all connections end.
     pub async fn run(&self, listener: &TcpListener, stop: &Stop) {
-        allow_files();
+        imp::allow_files();
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -148,13 +148,24 @@ impl Shared {
     }
 }
 
-/// A connection takes three files, and the usual limit of 1024 is for programs that use select(2).
-fn allow_files() {
+#[cfg(unix)]
+mod imp {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%error, "Cannot have more open files than usual.");
+    use tracing::warn;
+
+    /// A connection takes three files, and the usual limit of 1024 is for programs that use select(2).
+    pub fn allow_files() {
+        let limit = getrlimit(Resource::Nofile);
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+            warn!(%error, "Cannot have more open files than usual.");
+        }
     }
+}
+
+#[cfg(windows)]
+mod imp {
+    /// There is no such limit.
+    pub fn allow_files() {}
 }
 
 /// Frees the place inside, however the connection ends.
