@@ -37,9 +37,10 @@ need_apt() {
         sudo=(sudo)
     fi
     say "installing ${missing[*]}"
-    "${sudo[@]}" apt-get -qq update >&2 || say "apt-get update failed; trying with the lists there are"
+    # Another script may be at it.
+    "${sudo[@]}" flock /tmp/vedette-apt.lock apt-get -qq update >&2 || say "apt-get update failed; trying with the lists there are"
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq install -y --no-install-recommends "${missing[@]}" >&2 ||
+        apt-get -qq -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${missing[@]}" >&2 ||
         die "could not install: ${missing[*]}"
 }
 
@@ -160,3 +161,41 @@ wine_i386() {
     rm -rf "$apt"
     printf '%s\n' "$1" >"$folder/complete"
 }
+# foreign_apt FOLDER COMMAND...: apt of the host's Debian for arm64, with a state of its own in FOLDER: the host's package
+# lists, cache and architectures stay as they are. PACKAGE:amd64 (or what this host is) gives what runs here.
+foreign_apt() {
+    local folder=$1 command=$2
+    shift 2
+    mkdir -p "$folder/state/lists/partial" "$folder/cache/archives/partial"
+    [[ -e $folder/status ]] || : >"$folder/status"
+    "$command" -o Dir::State="$folder/state" -o Dir::State::status="$folder/status" -o Dir::Cache="$folder/cache" \
+        -o APT::Architecture=arm64 -o APT::Architectures="arm64,$(dpkg --print-architecture)" \
+        -o Acquire::Languages=none -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false -o APT::Keep-Downloaded-Packages=true "$@"
+}
+
+# foreign_libraries PACKAGES FILE FOLDER: copies what FILE loads at run time, and what that loads, out of the unpacked
+# PACKAGES into FOLDER.
+foreign_libraries() {
+    local name found
+    # The loader stands in the program header as a path, everything else by name.
+    for name in $(readelf --dynamic "$2" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p') ld-linux-aarch64.so.1; do
+        [[ -e $3/$name ]] && continue
+        found=$(find "$1" -name "$name" -print -quit)
+        [[ $found ]] || die "no fetched package brings $name, which ${2##*/} needs"
+        cp --dereference "$found" "$3/$name"
+        foreign_libraries "$1" "$3/$name" "$3"
+    done
+}
+
+# arm64_kernel FOLDER: the package of Debian's newest arm64 kernel, by foreign_apt's lists in FOLDER. The kernel hangs on a
+# meta package; its own dependencies (initramfs tools) are not wanted here.
+arm64_kernel() {
+    local kernel
+    kernel=$(foreign_apt "$1" apt-cache show --no-all-versions linux-image-arm64 2>/dev/null |
+        sed -n 's/^Depends: *\(linux-image-[^ ,]*\).*/\1/p')
+    [[ $kernel ]] || die "these package sources offer no linux-image-arm64: this needs Debian's (Ubuntu's have none)"
+    printf '%s\n' "$kernel"
+}
+
+# pack FOLDER COMPRESSOR...: an archive for the kernel's initramfs, on stdout.
+pack() { (cd "$1" && find . -print0 | LC_ALL=C sort -z | cpio --null --quiet --create --format=newc --owner=0:0 | "${@:2}"); }

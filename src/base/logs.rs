@@ -22,7 +22,7 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 /// security, which needs no certificate.
 const DEFAULT: &str = "info,opcua_client=error,opcua_server=warn,opcua_core=error,\
                        opcua_core::comms::secure_channel=off,opcua_crypto=warn,opcua_nodes=warn,\
-                       opcua_types=warn,rumqttc=warn,rustls=warn";
+                       opcua_types=warn,rumqttc=error,rustls=warn";
 
 #[derive(Debug, thiserror::Error)]
 #[error(
