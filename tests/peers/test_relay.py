@@ -246,6 +246,16 @@ def test_values_come_at_the_rate_that_was_told(client):
         subscription.subscribe_data_change(client.item("No.Such.Item"))
 
 
+def test_who_asks_for_the_fastest_is_told_how_fast_that_is(client):
+    subscription = client.create_subscription(50, Changes())
+    wanted = ua.MonitoringParameters(ClientHandle=1, SamplingInterval=0, QueueSize=1)
+    value = ua.ReadValueId(client.item("Ramp.1").nodeid, ua.AttributeIds.Value)
+    item = ua.MonitoredItemCreateRequest(value, ua.MonitoringMode.Reporting, wanted)
+    parameters = ua.CreateMonitoredItemsParameters(subscription.aio_obj.subscription_id, ua.TimestampsToReturn.Both, [item])
+    (result,) = client.tloop.post(client.aio_obj.uaclient.create_monitored_items(parameters))
+    assert result.RevisedSamplingInterval == 50
+
+
 def test_many_clients_share_one_group(relay, client):
     with relay.client() as other:
         for session in (client, other):

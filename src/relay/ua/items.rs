@@ -290,7 +290,8 @@ impl Step {
 pub(super) struct Joined {
     pub(super) standing: Standing,
     pub(super) value: DataValue,
-    pub(super) revised: Option<u32>,
+    /// The sampling interval that the client is told, if it is another one than it asked for.
+    pub(super) told: Option<Duration>,
 }
 
 impl Items {
@@ -342,9 +343,13 @@ impl Items {
         let member = members.get_mut(monitored.get(&handle)?)?;
         let revised = groups.get(&member.group).and_then(|group| group.revised);
         let client = member.clients.iter_mut().find(|client| client.handle == handle)?;
+        let revised = revised.map(|millis| Duration::from_millis(millis.into()));
+        // A longer one cannot be told (`monitor.rs`), but if as fast as can be was asked for.
+        let told = revised.filter(|rate| client.interval.is_some_and(|asked| asked.is_zero() || *rate < asked));
+        client.interval = told.or(client.interval);
         // What has come since it joined did not reach it.
         client.restart();
-        Some(Joined { standing: member.standing, value: client.of(&member.value), revised })
+        Some(Joined { standing: member.standing, value: client.of(&member.value), told })
     }
 
     /// Whether the DA server has said of all of them what it thinks, or is not there.
@@ -561,7 +566,8 @@ impl State {
         let member = self.members.get_mut(&handle).expect("it was found or made");
         let was_wanted = member.is_wanted();
         member.clients.push(client);
-        if member.is_wanted() && !was_wanted {
+        // While the DA server is not there all is to be added, once it is.
+        if member.is_wanted() && !was_wanted && self.life > 0 {
             group.to_add.push(handle);
         }
     }
@@ -575,7 +581,7 @@ impl State {
         }
         let Some(group) = self.groups.get_mut(&member.group) else { return };
         match (was_wanted, member.is_wanted()) {
-            (false, true) => group.to_add.push(handle),
+            (false, true) if self.life > 0 => group.to_add.push(handle),
             (true, false) => group.give_up(handle, member),
             _ => {}
         }
@@ -769,7 +775,6 @@ impl State {
 impl Group {
     /// A member that nobody wants any more.
     fn give_up(&mut self, handle: u32, member: &mut Member) {
-        self.to_add.retain(|other| *other != handle);
         if matches!(member.standing, Standing::There(_)) {
             self.to_remove.push(handle);
             self.added -= 1;
@@ -845,7 +850,7 @@ mod tests {
         assert!(!items.are_settled(&[handle(1)]));
         accept(&items, add);
         assert!(items.are_settled(&[handle(1), handle(2), handle(3)]));
-        assert_eq!(items.joined(handle(2)).unwrap().revised, Some(150));
+        assert_eq!(items.joined(handle(2)).unwrap().told, None, "a longer one cannot be told");
         assert!(items.next_step().is_err());
 
         items.leave(handle(1));

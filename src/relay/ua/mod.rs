@@ -128,16 +128,18 @@ async fn run_once<R: Rights + Clone>(setup: &Setup<R>, das: &[Arc<Da>], stop: &S
     let address = listener.local_addr()?;
     let authenticator = Authenticator::new(setup.rights.clone(), setup.notices.clone(), setup.clock.clone());
     let sessions = Arc::new(Sessions::default());
-    let (das, limits) = (das.to_vec(), setup.limits.clone());
+    // A DA server says itself what it can; who asks for 0 is told that.
+    let limits = Limits { min_sampling_interval: Duration::ZERO, ..setup.limits.clone() };
+    let (das, of_nodes) = (das.to_vec(), limits.clone());
     let ports = (setup.listen, address.port());
     let (server, handle) =
-        server::builder(&setup.name, "Vedette DA relay", &setup.pki, ports, &setup.limits, setup.with_none)
+        server::builder(&setup.name, "Vedette DA relay", &setup.pki, ports, &limits, setup.with_none)
             .with_authenticator(Arc::new(authenticator))
             // The first that owns a node answers for it.
             .with_node_manager(move |context| ServerNodes::new(context, sessions, Box::new(|_| None)))
             .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
             .with_node_manager(|context| UnknownNodes::new(context, shows))
-            .with_node_manager(move |context| RelayNodes::new(&das, limits, context))
+            .with_node_manager(move |context| RelayNodes::new(&das, of_nodes, context))
             .build()
             .map_err(RunError::Crate)?;
     let absent = |what| RunError::Crate(format!("{what} is not there"));

@@ -2,7 +2,7 @@
 //!
 //! A client is told what the DA server thinks of an item, if it says so within [`SETTLE`]: that there is none, or at what rate its
 //! values come. While the DA server is not there every item is accepted, bad for now. What the UA crate (0.19) cannot be told is a
-//! rate that is slower than the one asked for: it only ever lets a sampling interval be shortened.
+//! rate that is slower than the one asked for: it only lets a sampling interval be shortened, or set if 0 was asked for.
 
 use super::da::Da;
 use super::ids::Address;
@@ -164,8 +164,8 @@ fn accept(da: &Da, item: &mut CreateMonitoredItem) {
         da.items.leave(handle);
         return item.set_status(status);
     }
-    if let Some(revised) = joined.revised.filter(|_| item.sampling_interval() > 0.0) {
-        item.revise_sampling_interval(f64::from(revised));
+    if let Some(told) = joined.told {
+        item.revise_sampling_interval(told.as_secs_f64() * 1000.0);
     }
     item.set_initial_value(joined.value);
     item.set_status(StatusCode::Good);
