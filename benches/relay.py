@@ -34,13 +34,22 @@ from servers import cpu_seconds, free_port, kill_at_exit, memory, wait_until  # 
 
 NODES = [f"ns=2;s=Wave.{number}" for number in range(ITEMS)]
 
+CONFIG = """
+listen = "127.0.0.1:PORT"
+data_dir = 'FOLDER'
+insecure_on_loopback = true
+anonymous = "operator"
+[[server]]
+prog_id = "Bench"
+"""
+
 
 class Relay:
     def __init__(self, folder: Path):
-        self.port, servers, self.log = free_port(), folder / "servers", folder / "log"
-        servers.write_text("Bench")
+        self.port, config, self.log = free_port(), folder / "relay.toml", folder / "log"
+        config.write_text(CONFIG.replace("PORT", str(self.port)).replace("FOLDER", str(folder / "data")))
         with self.log.open("wb") as log:
-            command = [FAKE, "relay", str(self.port), folder / "data", servers]
+            command = [FAKE, "relay", config]
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
         kill_at_exit(self.process)
         wait_until("the DA server is there", lambda: "The DA server is there." in self.log.read_text(), 60)

@@ -1,7 +1,7 @@
 //! The relay without COM: for tests of its portable half on any machine, and for measuring what it costs.
 //!
-//!     fake_da relay <port> <data folder> <file with one DA server in each line>     the relay's UA server, without security
-//!     fake_da worker <name>                                                         a worker that holds a scripted DA server
+//!     fake_da relay <configuration>     the relay, with this program as the worker of each `[[server]]`
+//!     fake_da worker <name>             a worker that holds a scripted DA server
 //!
 //! A scripted DA server has
 //!
@@ -15,21 +15,23 @@
 //! one in `.huge` announces more than there may be.
 
 #![allow(clippy::unwrap_used, reason = "a tool for tests")]
-#![allow(clippy::print_stdout, reason = "it says when it is ready")]
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use vedette::base::{Clock, Tasks};
+use vedette::relay::config;
 use vedette::relay::protocol::*;
+use vedette::relay::run::{self, Held};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["worker", name] => worker(name),
-        ["relay", port, data, servers] => relay::run(port.parse().unwrap(), PathBuf::from(data), servers),
-        _ => eprintln!("fake_da worker <name> | fake_da relay <port> <data folder> <servers>"),
+        ["relay", config] => relay(config),
+        _ => eprintln!("fake_da worker <name> | fake_da relay <configuration>"),
     }
 }
 
@@ -47,8 +49,7 @@ fn event(event: Event) {
 }
 
 fn now() -> Filetime {
-    vedette::base::Clock::real().now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 / 100
-        + 116_444_736_000_000_000
+    Clock::real().now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 / 100 + 116_444_736_000_000_000
 }
 
 const UNKNOWN: Hresult = 0xC004_0007_u32 as i32;
@@ -376,110 +377,19 @@ fn answer(server: &Mutex<Server>, request: Request) -> Reply {
     }
 }
 
-mod relay {
-    use async_trait::async_trait;
-    use opcua::server::authenticator::UserToken;
-    use opcua::types::{NodeId, StatusCode};
-    use std::path::PathBuf;
-    use std::sync::Arc;
-    use std::time::Duration;
-    use vedette::base::{Clock, Tasks, net};
-    use vedette::model::{EventKind, Timestamp};
-    use vedette::opcua::certificate::Application;
-    use vedette::opcua::server::Notices;
-    use vedette::opcua::server::authenticator::{Action, Refused, Rights};
-    use vedette::opcua::server::limits::Limits;
-    use vedette::opcua::server::pki::Pki;
-    use vedette::opcua::trust::{PKI, Rules};
-    use vedette::relay::ua::{self, Served, Setup, Writable};
-    use vedette::relay::worker::{Launch, Patience};
-
-    #[derive(Clone)]
-    struct Everybody;
-
-    fn nobody() -> Refused {
-        Refused { status: StatusCode::BadUserAccessDenied, why: Box::new("there are no users") }
-    }
-
-    #[async_trait]
-    impl Rights for Everybody {
-        fn is_open(&self) -> bool {
-            true
-        }
-
-        async fn log_in(&self, _: &str, _: &str) -> Result<UserToken, Refused> {
-            Err(nobody())
-        }
-
-        fn log_in_with_certificate(&self, _: &str, _: Timestamp) -> Result<UserToken, Refused> {
-            Err(nobody())
-        }
-
-        fn may(&self, _: &UserToken, _: Action, _: &NodeId) -> bool {
-            true
-        }
-
-        fn may_see_sessions(&self, _: &UserToken) -> bool {
-            true
-        }
-    }
-
-    impl Notices for Everybody {
-        fn raise(&self, kind: EventKind, message: String) {
-            eprintln!("{kind:?}: {message}");
-        }
-    }
-
-    pub fn run(port: u16, data: PathBuf, servers: &str) {
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-        let servers = std::fs::read_to_string(servers).unwrap();
-        let served = servers.lines().filter(|line| !line.is_empty()).map(served).collect();
-        let listen = ([127, 0, 0, 1], port).into();
-        let clock = Clock::real();
-        let application = Application::of_device("fake relay", Some([127, 0, 0, 1].into()));
-        let setup = Setup {
-            name: "fake relay".into(),
-            listen,
-            listener: net::listen(listen).unwrap(),
-            pki: Pki::open(&data.join(PKI), application, Rules::default(), clock.clone()).unwrap(),
-            rights: Everybody,
-            notices: Arc::new(Everybody),
-            limits: Limits::default(),
-            with_none: true,
-            clock: clock.clone(),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let tasks = Tasks::new("relay");
-            let das = ua::start(served, &tasks, &clock);
-            let stop = tasks.stop_signal();
-            ua::run(&setup, &das, &stop).await;
-        });
-    }
-
-    /// `<name>`, with the seconds that are added to its timestamps behind it if there are some.
-    fn served(line: &str) -> Served {
-        let mut words = line.split(' ');
-        let name = words.next().unwrap();
-        let patience = Patience {
-            status_every: Duration::from_millis(500),
-            status: Duration::from_secs(2),
-            ..Patience::default()
-        };
-        Served {
-            launch: Launch {
-                server: name.into(),
-                program: std::env::current_exe().unwrap(),
-                arguments: vec!["worker".into(), name.into()],
-                patience,
-            },
-            uri: ua::namespace_uri("test", name),
-            text: "scripted".into(),
-            time_offset: words.next().map_or(0, |offset| offset.parse().unwrap()),
-            writable: Writable::new(["Level", "ReadOnly", "Do", "Types.*"].map(str::to_owned).to_vec()),
-            fastest: Duration::from_millis(10),
-            items: 100_000,
-            keep: Duration::from_secs(30),
-        }
-    }
+/// The relay with this configuration, and this program as the worker of each of its DA servers.
+fn relay(config: &str) {
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+    let config = config::load(Some(Path::new(config))).unwrap_or_else(|faults| panic!("{faults}"));
+    let program = std::env::current_exe().unwrap();
+    let held = config.servers().map(|server| Held {
+        server: server.clone(),
+        program: program.clone(),
+        class: server.title().into(),
+        about: "scripted".into(),
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let tasks = Tasks::new("relay");
+    let stop = tasks.stop_signal();
+    runtime.block_on(run::run(&config, held.collect(), Clock::real(), &stop)).unwrap();
 }

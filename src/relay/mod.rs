@@ -6,7 +6,7 @@
 //! one child process of the same program for each DA server, because COM has no timeouts, a DA server in the worker's process can
 //! take it down with it, and nothing but the end of a process gives back a thread that is stuck in a call.
 //!
-//! - `config.rs` is what a user says; `cli/` the command line.
+//! - `config.rs` is what a user says; `cli/` the command line; `run.rs` the relay as it is configured.
 //! - `protocol.rs` is what both say to each other: DA's own words, without COM's memory.
 //! - `worker/` starts that process and starts it again; `map/` is what DA's words mean in OPC UA; `ua/` is the server. These are
 //!   portable, and tested on any machine against a DA server that is scripted (`examples/fake_da.rs`).
@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod map;
 pub mod protocol;
+pub mod run;
 #[cfg(windows)]
 pub mod service;
 pub mod ua;

@@ -4,8 +4,8 @@ The DA servers are examples/fake_da.rs; what is tested is all that stands before
 """
 
 import os
+import platform
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,17 +16,33 @@ from conftest import PATIENCE, ROOT, client_loop, free_port, wait_until
 FAKE = ROOT / "target/debug/examples/fake_da"
 PLANT = "Fake.Plant"
 
+CONFIG = """
+listen = "127.0.0.1:PORT"
+data_dir = 'FOLDER'
+insecure_on_loopback = true
+anonymous = "operator"
+"""
+SERVER = """
+[[server]]
+prog_id = "NAME"
+write = ["Level", "ReadOnly", "Do", "Types.*"]
+status_interval = "500ms"
+status_timeout = "2s"
+"""
+
 
 class Relay:
-    def __init__(self, folder, *servers):
+    def __init__(self, folder, *servers, more=""):
         self.folder, self.port, self.process = folder, free_port(), None
-        self.servers = folder / "servers"
-        self.servers.write_text("\n".join(servers or (PLANT,)))
+        self.config = folder / "relay.toml"
+        tables = [SERVER.replace("NAME", server) for server in servers or (PLANT,)]
+        config = CONFIG.replace("PORT", str(self.port)).replace("FOLDER", str(folder / "data"))
+        self.config.write_text(config + "".join(tables) + more)
         self.log = folder / "relay.log"
 
     def start(self):
         with self.log.open("ab") as log:
-            command = [FAKE, "relay", str(self.port), self.folder / "data", self.servers]
+            command = [FAKE, "relay", self.config]
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
         wait_until("the relay serves", lambda: "Serving OPC UA." in self.text() or self.process.poll() is not None)
         assert self.process.poll() is None, self.text()
@@ -56,7 +72,7 @@ class Session(Client):
         super().__init__(f"opc.tcp://127.0.0.1:{port}", timeout=PATIENCE, tloop=client_loop())
 
     def namespace(self, server=PLANT):
-        return self.get_namespace_index(f"urn:test:vedette-da-relay:{server}")
+        return self.get_namespace_index(f"urn:{platform.node()}:vedette-da-relay:{server}")
 
     def item(self, item, server=PLANT):
         return self.get_node(ua.NodeId(item, self.namespace(server), ua.NodeIdType.String))
@@ -99,8 +115,8 @@ def status(data_value):
 def make(tmp_path):
     relays = []
 
-    def make(*servers):
-        relays.append(Relay(tmp_path, *servers))
+    def make(*servers, more=""):
+        relays.append(Relay(tmp_path, *servers, more=more))
         return relays[-1].start()
 
     yield make
@@ -158,8 +174,23 @@ def test_qualities_and_times_are_judged(client):
         assert abs(at - now) < timedelta(minutes=5), "that of its arrival"
 
 
+def test_viewers_only_look(tmp_path):
+    relay = Relay(tmp_path)
+    relay.config.write_text(relay.config.read_text().replace('"operator"', '"viewer"'))
+    relay.start()
+    try:
+        with relay.client() as client:
+            client.until_running()
+            with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+                client.item("Level").write_value(1.0)
+            level = client.item("Level")
+            assert ua.AccessLevel.CurrentWrite not in level.get_user_access_level()
+    finally:
+        relay.stop()
+
+
 def test_local_time_is_brought_to_utc(make):
-    with make(f"{PLANT} -3600").client() as client:
+    with make(PLANT, more='time_offset = "+01:00"').client() as client:
         client.until_running()
         at = client.read("Ramp.1").SourceTimestamp.replace(tzinfo=UTC)
         assert timedelta(minutes=55) < datetime.now(UTC) - at < timedelta(minutes=65)

@@ -493,7 +493,7 @@ mod tests {
             let (why, _) = live(|mut fake, worker| async move {
                 running(&worker).await;
                 fake.say(lie).await;
-                worker.follow().changed().await.ok();
+                let _ = worker.follow().changed().await;
             })
             .await;
             assert!(matches!(why, Why::Broken(_)), "{why}");

@@ -125,7 +125,8 @@ mod tests {
             prop_assert!(bytes.is_empty() || end.is_err() || bytes.len() >= 4);
             // The same as the body of a frame.
             let framed = [&(bytes.len() as u32).to_le_bytes()[..], &bytes].concat();
-            runtime.block_on(read(&framed));
+            let (messages, _) = runtime.block_on(read(&framed));
+            prop_assert!(messages.len() <= 1 + bytes.len() / 5);
         }
     }
 }
