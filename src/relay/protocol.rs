@@ -11,7 +11,8 @@
 //! The worker answers requests of one [`Lane`] in their order, and each lane on a thread and a connection of its own, so that a slow
 //! browse delays no value. Whatever takes too long is the relay's to end, with the whole process.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::Cell;
 
 /// The longest frame that either side takes. The worker splits what would be longer.
 pub const LONGEST_FRAME: usize = 16 << 20;
@@ -291,6 +292,7 @@ pub enum Elements {
     Date(Vec<f64>),
     Text(Vec<String>),
     Error(Vec<Hresult>),
+    #[serde(deserialize_with = "not_too_deep")]
     Variant(Vec<DaValue>),
 }
 
@@ -363,6 +365,21 @@ impl Elements {
     }
 }
 
+/// How deep arrays of VARIANTs may lie in each other. More is nothing that a DA server means, and reading it would use up the stack.
+const DEEPEST: u8 = 8;
+
+fn not_too_deep<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DaValue>, D::Error> {
+    thread_local!(static DEPTH: Cell<u8> = const { Cell::new(0) });
+    let depth = DEPTH.get();
+    if depth == DEEPEST {
+        return Err(serde::de::Error::custom("arrays in arrays, too deep"));
+    }
+    DEPTH.set(depth + 1);
+    let values = Vec::deserialize(deserializer);
+    DEPTH.set(depth);
+    values
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ProtocolError {
     #[error("a message of {0} bytes; the longest is {LONGEST_FRAME}")]
@@ -414,5 +431,21 @@ mod tests {
         assert!(parse::<ToWorker>(&bytes[4..bytes.len() - 1]).is_err());
         assert!(parse::<ToWorker>(&[0xFF; 20]).is_err());
         assert!(length([0xFF; 4]).is_err());
+    }
+
+    #[test]
+    fn arrays_that_lie_in_each_other_without_end_are_refused() {
+        let nested = |depth: usize| {
+            let around = |value| DaValue::Array { dimensions: vec![1], elements: Elements::Variant(vec![value]) };
+            (0..depth).fold(DaValue::I4(5), |value, _| around(value))
+        };
+        let bytes = |value: &DaValue| frame(value).unwrap()[4..].to_vec();
+        assert_eq!(parse::<DaValue>(&bytes(&nested(8))).unwrap(), nested(8));
+        assert!(parse::<DaValue>(&bytes(&nested(9))).is_err());
+        // As a worker that lies would send it: the same few bytes, a million times.
+        let around = bytes(&DaValue::Array { dimensions: vec![1], elements: Elements::Variant(vec![DaValue::Empty]) });
+        let endless = around[..around.len() - 1].repeat(1 << 20);
+        assert!(parse::<DaValue>(&endless).is_err());
+        assert_eq!(parse::<DaValue>(&bytes(&nested(8))).unwrap(), nested(8), "what was refused leaves nothing behind");
     }
 }
