@@ -39,7 +39,7 @@ const SECRETS: &str = "secrets";
 /// One of the secrets.
 const BROKER_PASSWORD: &str = "broker-password";
 /// What became of the last provisioning, in the service's data folder: a sentence, for whoever shows it upstream.
-pub const OUTCOME: &str = "provisioning";
+const OUTCOME: &str = "provisioning";
 /// How [`OUTCOME`] begins if there was a fault.
 pub const REFUSED: &str = "refused";
 /// Kept for the next starts.
@@ -66,6 +66,11 @@ pub fn run(places: &Places, check: Check<'_>) -> Vec<String> {
     let mut provisioning = Provisioning { places, check, said: Vec::new(), faults: Vec::new() };
     provisioning.all();
     provisioning.said
+}
+
+/// What became of it, for whoever shows it upstream; empty where there is no provisioning.
+pub fn outcome(data_dir: &Path) -> String {
+    fs::read_to_string(data_dir.join(OUTCOME)).unwrap_or_default()
 }
 
 struct Provisioning<'a> {

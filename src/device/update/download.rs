@@ -78,7 +78,8 @@ impl Download<'_> {
     /// Blocks until the file is there.
     pub fn run(&self) -> Result<(), DownloadError> {
         let agent = self.agent()?;
-        let mut backoff = Backoff::new(self.wait.0, self.wait.1);
+        // A fleet is updated at one moment.
+        let mut backoff = Backoff::spread(self.wait.0, self.wait.1);
         let (began, mut futile) = (Instant::now(), 0);
         loop {
             let before = length(self.path);

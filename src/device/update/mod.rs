@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use zbus::Connection;
@@ -165,6 +166,19 @@ impl Updates {
         }
     }
 
+    #[cfg(test)]
+    pub fn for_test(data_dir: &Path, slot: &str, boot_id: &str) -> Self {
+        let (slot, boot_id) = (slot.to_owned(), boot_id.to_owned());
+        Self { slot, boot_id, reboot: data_dir.to_owned(), ..Self::new(data_dir) }
+    }
+
+    /// As it is when the machine is told to reboot.
+    #[cfg(test)]
+    pub fn keep_rebooting(&self, wanted: Wanted) {
+        let mut pending = self.begin(wanted);
+        self.keep(&mut pending, Stage::Rebooting).expect("a folder to write to");
+    }
+
     pub fn slot(&self) -> &str {
         &self.slot
     }
@@ -215,19 +229,19 @@ impl Updates {
         Pending { wanted, stage: Stage::Fetching, attempts: 0, slot, boot_id }
     }
 
-    /// From where it stands to the question for a reboot, at which `is_reboot` may say no. When the stop comes the state stays as it is.
+    /// From where it stands to the question for a reboot, which is asked if `is_reboot`. Dropped before its end, the state stays as it
+    /// is, to be gone on with.
     pub async fn work(
         &self,
         _lock: &Lock,
         mut pending: Pending,
-        is_stopped: &AtomicBool,
         is_reboot: bool,
         tell: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), UpdateError> {
         if pending.stage != Stage::Rebooting {
             pending.attempts += 1;
             self.keep(&mut pending, Stage::Fetching)?;
-            let bundle = self.fetch(&pending.wanted, is_stopped, tell).await?;
+            let bundle = self.fetch(&pending.wanted, tell).await?;
             self.keep(&mut pending, Stage::Installing)?;
             let bus = match &self.bus {
                 Some(address) => zbus::connection::Builder::address(address.as_str()).build().await,
@@ -266,7 +280,6 @@ impl Updates {
     async fn fetch(
         &self,
         wanted: &Wanted,
-        is_stopped: &AtomicBool,
         tell: &mut (dyn FnMut(String) + Send),
     ) -> Result<PathBuf, UpdateError> {
         if !wanted.is_url() {
@@ -285,8 +298,8 @@ impl Updates {
             };
         }
         let path = self.folder.join(BUNDLE);
-        // The thread sees the stop by a flag of its own, and says how far it is by two numbers.
-        let shared = std::sync::Arc::new((AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0)));
+        // Whether nobody waits any more; how much there is, and of how much.
+        let shared = Arc::new((AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0)));
         let (wait, wanted, target, told) = (self.wait, wanted.clone(), path.clone(), shared.clone());
         let mut thread = tokio::task::spawn_blocking(move || {
             let download = Download {
@@ -311,7 +324,6 @@ impl Updates {
                     return Ok(path);
                 }
                 _ = looks.tick() => {
-                    shared.0.store(is_stopped.load(Ordering::Relaxed), Ordering::Relaxed);
                     let (got, total) = (shared.1.load(Ordering::Relaxed), shared.2.load(Ordering::Relaxed));
                     if got > 0 && last.elapsed() >= TELL {
                         last = tokio::time::Instant::now();
@@ -343,7 +355,7 @@ impl Updates {
 }
 
 /// Tells the thread of a download that nobody waits for it any more.
-struct SetOnDrop(std::sync::Arc<(AtomicBool, AtomicU64, AtomicU64)>);
+struct SetOnDrop(Arc<(AtomicBool, AtomicU64, AtomicU64)>);
 
 impl Drop for SetOnDrop {
     fn drop(&mut self) {
@@ -357,11 +369,6 @@ fn how_far(got: u64, total: u64) -> String {
         0 => format!("downloading: {} MiB", mib(got)),
         total => format!("downloading: {} % of {} MiB", got.saturating_mul(100) / total.max(1), mib(total)),
     }
-}
-
-/// Failed is told as it is, an end by the stop is none.
-pub fn is_stop(error: &UpdateError) -> bool {
-    matches!(error, UpdateError::Download(DownloadError::Stopped))
 }
 
 /// What became of one, for whoever asked for it.

@@ -70,6 +70,14 @@ pub async fn install(
             Ok(_) | Err(_) => {}
         }
     }
+    // What this program began before it was stopped: its end is not known here, so it is done again.
+    let waiting = Instant::now();
+    while rauc.operation().await.map_err(RaucError::Bus)? != "idle" {
+        if waiting.elapsed() > LONGEST {
+            return Err(RaucError::Slow);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     let mut completed = rauc.receive_completed().await.map_err(RaucError::Bus)?;
     rauc.install_bundle(bundle, HashMap::new()).await.map_err(refused)?;
     let mut looks = tokio::time::interval(LOOK);
@@ -78,7 +86,7 @@ pub async fn install(
     loop {
         tokio::select! {
             Some(signal) = completed.next() => {
-                let result = signal.args().map_err(RaucError::Bus)?.result;
+                let result = *signal.args().map_err(RaucError::Bus)?.result();
                 return if result == 0 { Ok(()) } else { Err(failed(&rauc).await) };
             }
             _ = looks.tick() => {
@@ -121,4 +129,4 @@ fn is_unknown_method(error: &zbus::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
