@@ -248,3 +248,18 @@ fn keys_are_put_into_tables_where_they_belong() {
     assert_eq!(with_key("[a]\nc = 1\n", "a", "c", "d"), "[a]\nc = 1\n");
     assert_eq!(with_key("a = {}\n", "a", "c", "d"), "a = {}\n", "whoever looks for it there will miss it");
 }
+
+/// Every key of the shipped example, as somebody has it who takes away each `#` before one.
+#[test]
+fn the_shipped_example_is_good_with_all_that_it_shows() {
+    let example = include_str!("../../../config/device/provision.toml");
+    assert!(file::read(example.as_bytes()).unwrap().configuration.is_none());
+    let is_shown = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let shown = example.lines().map(|line| line.strip_prefix('#').filter(|line| is_shown(line)).unwrap_or(line));
+    let shown = shown.collect::<Vec<_>>().join("\n");
+    let Wanted { provision, configuration } = file::read(shown.as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let Provision { host_name, network, ntp, user, ssh_keys, broker_password, trusted, file } = provision;
+    assert!(host_name.is_some() && network.is_some() && ntp.is_some() && ssh_keys.is_some() && broker_password.is_some());
+    assert!(user.len() == 1 && trusted.len() == 1 && file.len() == 1);
+    assert!(table(&configuration.unwrap()).contains_key("mqtt"));
+}
