@@ -51,6 +51,7 @@ pub use simulate::{Counts, SimulateError, Simulated, Simulation};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use steward::Steward;
@@ -125,6 +126,8 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
     base::notify_ready();
     info!(device = %name, version = env!("CARGO_PKG_VERSION"), boot = this_run.reason, "Vedette is up.");
 
+    // Polled here and nowhere else: the watchdog is about this loop, which everything that is asked of the device passes.
+    let mut alive = pin!(base::keep_watchdog_quiet());
     enum Next {
         Reload,
         Demand(DeviceRequest),
@@ -136,6 +139,7 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
             _ = hangup.recv() => Next::Reload,
             Some(request) = demands.recv() => Next::Demand(request),
             () = steward.due() => Next::Due,
+            never = &mut alive => match never {},
         };
         base::notify_reloading();
         let work = async {
@@ -149,6 +153,7 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
         let is_stopped = tokio::select! {
             () = work => false,
             () = end.asked() => true,
+            never = &mut alive => match never {},
         };
         if is_stopped {
             break;
