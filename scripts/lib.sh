@@ -37,9 +37,10 @@ need_apt() {
         sudo=(sudo)
     fi
     say "installing ${missing[*]}"
-    "${sudo[@]}" apt-get -qq update >&2 || say "apt-get update failed; trying with the lists there are"
+    # Another script may be at it.
+    "${sudo[@]}" flock /tmp/vedette-apt.lock apt-get -qq update >&2 || say "apt-get update failed; trying with the lists there are"
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq install -y --no-install-recommends "${missing[@]}" >&2 ||
+        apt-get -qq -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${missing[@]}" >&2 ||
         die "could not install: ${missing[*]}"
 }
 

@@ -3,8 +3,10 @@
 //! Under systemd (JOURNAL_STREAM is set) without time and colours, because journald adds them. The last lines are also
 //! kept in memory (`ring.rs`), for whoever asks from afar: [`recent`].
 
+mod file;
 mod ring;
 
+pub use file::LogFile;
 pub use ring::{Level, Line, recent};
 
 use ring::Ring;
@@ -43,6 +45,12 @@ pub fn start(filter: Option<&str>) -> Result<(), FilterError> {
         let ansi = std::io::stderr().is_terminal();
         init(targets, fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false));
     }
+    Ok(())
+}
+
+/// Starts logging to a file.
+pub fn start_in(file: LogFile, filter: Option<&str>) -> Result<(), FilterError> {
+    init(targets(filter)?, fmt::layer().with_writer(file).with_ansi(false).with_target(false));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`clock`]: what time it is; simulated in tests.
 //! - [`backoff`]: how long to wait before trying again.
+//! - [`configuration`]: a configuration file, and saying by line what is wrong with it.
 //! - [`duration`], [`bytes`]: reading durations and sizes from a configuration.
 //! - [`files`]: writing a file whole or not at all.
 //! - [`tasks`]: named tasks and threads that are restarted when they fail and stopped in order.
@@ -13,6 +14,7 @@
 pub mod backoff;
 pub mod bytes;
 pub mod clock;
+pub mod configuration;
 pub mod duration;
 pub mod files;
 pub mod interfaces;

@@ -1,7 +1,9 @@
 //! Reading, writing and closing a TCP connection that is not split into halves.
 
 use super::frame::{self, Refusal};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::Shutdown;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -63,7 +65,7 @@ pub(super) async fn say_good_bye(stream: &TcpStream, refusal: &Refusal) {
 pub(super) async fn say_last(stream: &TcpStream, bytes: &[u8]) {
     let last = async {
         write_all(stream, bytes).await?;
-        rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?;
+        SockRef::from(stream).shutdown(Shutdown::Write)?;
         let mut unread = [0; READ];
         loop {
             stream.readable().await?;
@@ -81,11 +83,8 @@ pub(super) async fn say_last(stream: &TcpStream, bytes: &[u8]) {
 
 /// No waiting for more to send; and a peer that vanished is noticed, after a minute and a half.
 pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
-    use rustix::net::sockopt;
     stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
-    sockopt::set_tcp_keepcnt(stream, 4)?;
-    Ok(())
+    let probes = TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15));
+    // Windows before 10 counts to ten, and says so.
+    SockRef::from(stream).set_tcp_keepalive(&probes.with_retries(4))
 }
