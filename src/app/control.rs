@@ -95,7 +95,9 @@ impl Control {
                 self.healthy.send_replace(true);
                 (DONE, String::new())
             }
-            _ => (REFUSED, "there is no such command; this program is of another version than the one that asks".into()),
+            _ => {
+                (REFUSED, "there is no such command; this program is of another version than the one that asks".into())
+            }
         };
         timeout(PATIENCE, stream.write_all(format!("{word}{text}").as_bytes())).await?
     }

@@ -35,7 +35,12 @@ pub(super) struct Firmware {
 }
 
 /// `healthy` is true once this slot is not on trial.
-pub(super) fn open(hub: &Hub, data_dir: PathBuf, updates: Updates, healthy: watch::Receiver<bool>) -> (Counter, Firmware) {
+pub(super) fn open(
+    hub: &Hub,
+    data_dir: PathBuf,
+    updates: Updates,
+    healthy: watch::Receiver<bool>,
+) -> (Counter, Firmware) {
     let (sender, orders) = mpsc::channel(1);
     let counter = Counter { hub: hub.clone(), updates: updates.clone(), orders: sender };
     (counter, Firmware { hub: hub.clone(), updates, data_dir, orders, healthy })
@@ -57,8 +62,7 @@ impl Counter {
         }
         // Tells also whether there are slots at all.
         drop(self.updates.lock().map_err(|error| error.to_string())?);
-        let wanted =
-            Wanted { bundle: url, sha256: Some(sha256), version: Some(version), id, address: Some(address) };
+        let wanted = Wanted { bundle: url, sha256: Some(sha256), version: Some(version), id, address: Some(address) };
         self.orders.try_send(wanted).map_err(|_| UpdateError::Busy.to_string())?;
         Ok(String::new())
     }
@@ -86,7 +90,8 @@ impl Firmware {
                 if self.healthy.wait_for(|is_healthy| *is_healthy).await.is_err() {
                     return;
                 }
-                let said = format!("{} is installed and healthy, in slot {}", pending.wanted.name(), self.updates.slot());
+                let said =
+                    format!("{} is installed and healthy, in slot {}", pending.wanted.name(), self.updates.slot());
                 version::keep(&self.data_dir);
                 self.end(&pending.wanted, Ok(said));
             }
@@ -194,7 +199,12 @@ mod tests {
         /// As it is when the machine is told to reboot.
         fn rebooting(&self) {
             let updates = Updates::for_test(self.folder.path(), "A", "1");
-            let wanted = Wanted { version: Some("2".into()), id: Some("x".into()), address: Some("to".into()), ..Wanted::default() };
+            let wanted = Wanted {
+                version: Some("2".into()),
+                id: Some("x".into()),
+                address: Some("to".into()),
+                ..Wanted::default()
+            };
             updates.keep_rebooting(wanted);
         }
     }
@@ -208,7 +218,13 @@ mod tests {
         assert_eq!(text, "version 2 is installed and healthy, in slot B");
         assert_eq!(device.last_event().0, EventKind::UpdateInstalled);
         let (counter, _firmware) = device.open("B", "2");
-        let update = Update { id: "x".into(), url: "http://h/b".into(), sha256: "0".repeat(64), version: "2".into(), address: "to".into() };
+        let update = Update {
+            id: "x".into(),
+            url: "http://h/b".into(),
+            sha256: "0".repeat(64),
+            version: "2".into(),
+            address: "to".into(),
+        };
         assert_eq!(counter.ask(update), Ok(String::new()));
         assert_eq!(device.hub.next_report().await.news, News::Done(text));
     }
@@ -232,7 +248,13 @@ mod tests {
     fn a_device_without_slots_takes_no_update() {
         let device = Device::new();
         let (counter, _firmware) = device.open("", "1");
-        let update = Update { id: "x".into(), url: "http://h/b".into(), sha256: "0".repeat(64), version: "2".into(), address: "to".into() };
+        let update = Update {
+            id: "x".into(),
+            url: "http://h/b".into(),
+            sha256: "0".repeat(64),
+            version: "2".into(),
+            address: "to".into(),
+        };
         assert!(counter.ask(update).unwrap_err().contains("no update slots"));
     }
 }

@@ -104,7 +104,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hub = Hub::new(Clock::real());
         assert_eq!(present(&hub), State::default());
-        let names = ["cameras/a/State", "cameras/b/State", "cameras/b/Reason", "mqtt/Connected", "mqtt/LastError", "store/State"];
+        let names = [
+            "cameras/a/State",
+            "cameras/b/State",
+            "cameras/b/Reason",
+            "mqtt/Connected",
+            "mqtt/LastError",
+            "store/State",
+        ];
         let specs = names.map(|name| TagSpec::new(TagName::new(name).unwrap(), DataType::String)).to_vec();
         let tags = hub.register("test", specs).unwrap();
         let values = ["idle", "no cable", "look at it", "", "timeout", "writing"].map(Value::string);

@@ -45,7 +45,8 @@ pub(super) fn places(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> Resu
     if is_image && data_dir.is_none() {
         return Ok((config, OF_IMAGE.into()));
     }
-    let data_dir = app::data_folder(&config, data_dir.as_deref()).map_err(|faults| Failure::Wrong(faults.to_string()))?;
+    let data_dir =
+        app::data_folder(&config, data_dir.as_deref()).map_err(|faults| Failure::Wrong(faults.to_string()))?;
     Ok((config, data_dir))
 }
 

@@ -265,7 +265,11 @@ mod tests {
             ("[provision]\nbroker_password = \"\"\n", 2, "broker_password: must be one line"),
             ("[provision]\ntrusted = [\"abc\"]\n", 2, "trusted: is no certificate"),
             ("[[provision.user]]\nname = \"anna\"\nrole = \"boss\"\npassword = \"x\"\n", 3, "unknown variant `boss`"),
-            ("[[provision.user]]\nname = \"anna\"\nrole = \"admin\"\npassword = \"x\"\n", 1, "user: anna: the password has 1"),
+            (
+                "[[provision.user]]\nname = \"anna\"\nrole = \"admin\"\npassword = \"x\"\n",
+                1,
+                "user: anna: the password has 1",
+            ),
             ("[[provision.file]]\nname = \"../a\"\ncontent = \"\"\n", 1, "file: \"../a\" is no name"),
             ("[[provision.network]]\naddress = \"10.0.0.5\"\n", 1, "network: address \"10.0.0.5\""),
             (

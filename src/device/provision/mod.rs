@@ -7,6 +7,7 @@
 //!
 //! - A file with a fault is refused as a whole: what the device was told before goes on, on a first start safe defaults and DHCP. It
 //!   stays where it is, to be corrected, and is looked at again at each start.
+//! - Certificates beside it, `NAME.der`, go to the trust list.
 //! - The power may go between any two steps: what is written is written whole, and the file is still there until all is written.
 //!   `taken` has its hash while it is being erased, so that a file that cannot be erased is not taken again at each start. A file that
 //!   begins with a zero is one whose erasing was cut: no TOML begins so.
@@ -36,6 +37,7 @@ const ERRORS: &str = "vedette-errors.txt";
 const SERVICE: &str = "vedette";
 const CONFIG: &str = "vedette.toml";
 const SECRETS: &str = "secrets";
+const TRUSTED: &str = "pki/trusted";
 /// One of the secrets.
 const BROKER_PASSWORD: &str = "broker-password";
 /// What became of the last provisioning, in the service's data folder: a sentence, for whoever shows it upstream.
@@ -95,6 +97,7 @@ impl Provisioning<'_> {
             self.tried("the name of this device cannot be kept", saved);
         }
         let outcome = self.take(&mut system);
+        self.trust_files();
         self.defaults(&system);
         let done = system.apply(self.places, &self.configuration());
         self.said.extend(done);
@@ -149,7 +152,9 @@ impl Provisioning<'_> {
         for fault in &faults {
             self.say(fault.clone());
         }
-        self.say("the file is refused as a whole; the device goes on with what it was told before, or its defaults".into());
+        self.say(
+            "the file is refused as a whole; the device goes on with what it was told before, or its defaults".into(),
+        );
         let outcome = format!("{REFUSED}: {}", faults.join("; "));
         self.faults.extend(faults);
         outcome
@@ -160,7 +165,8 @@ impl Provisioning<'_> {
         let Wanted { provision, configuration } = wanted;
         let Some(text) = configuration else {
             if provision.broker_password.is_some() && !self.configuration().contains(BROKER_PASSWORD) {
-                let what = format!("{FILE}: [provision] broker_password: there is no [mqtt] in this file that it is for");
+                let what =
+                    format!("{FILE}: [provision] broker_password: there is no [mqtt] in this file that it is for");
                 return Err(vec![what]);
             }
             return Ok((provision, None));
@@ -188,7 +194,8 @@ impl Provisioning<'_> {
 
     /// In an order in which each step can use what is before it. All of them can be done again.
     fn write(&mut self, wanted: Provision, configuration: Option<&str>, system: &mut System) -> Result<(), String> {
-        let owner = fs::metadata(self.service()).map_err(|error| format!("there is no place for the data ({error})"))?;
+        let owner =
+            fs::metadata(self.service()).map_err(|error| format!("there is no place for the data ({error})"))?;
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| format!("{what} cannot be written ({error})")
@@ -206,7 +213,7 @@ impl Provisioning<'_> {
         }
         if !trusted.is_empty() {
             self.folder(&owner, "pki").map_err(failed("the trust list"))?;
-            let folder = self.folder(&owner, "pki/trusted").map_err(failed("the trust list"))?;
+            let folder = self.folder(&owner, TRUSTED).map_err(failed("the trust list"))?;
             for pem in trusted.iter().map(|pem| pem.get_ref().trim()) {
                 // By what it is, so that the same one again makes no second file.
                 let path = folder.join(format!("provisioned-{}.pem", &hash(pem.as_bytes())[..16]));
@@ -231,6 +238,38 @@ impl Provisioning<'_> {
             files::write_whole_as(&path, 0o600, Some(&owner), text.as_bytes()).map_err(failed("the configuration"))?;
         }
         Ok(())
+    }
+
+    /// Certificates that lie beside the file, as UA clients write theirs: `NAME.der`. Each is moved to the trust list.
+    fn trust_files(&mut self) {
+        let entries = fs::read_dir(&self.places.boot).into_iter().flatten().flatten();
+        let is_one = |path: &PathBuf| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("der"));
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
+        paths.sort();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match self.trust_file(&path) {
+                Ok(()) => self.say(format!("{name} is trusted")),
+                Err(error) => {
+                    let what = format!("{name}: {error}");
+                    self.say(what.clone());
+                    self.faults.push(what);
+                }
+            }
+        }
+    }
+
+    fn trust_file(&self, path: &Path) -> io::Result<()> {
+        let der = read_bounded(path)?.unwrap_or_default();
+        // SEQUENCE (X.690, 8.9).
+        if der.first() != Some(&0x30) {
+            return Err(io::Error::other("it is no certificate in DER"));
+        }
+        let owner = fs::metadata(self.service())?;
+        self.folder(&owner, "pki")?;
+        let place = self.folder(&owner, TRUSTED)?.join(format!("provisioned-{}.der", &hash(&der)[..16]));
+        files::write_whole_as(&place, 0o644, Some(&owner), &der)?;
+        files::remove(path)
     }
 
     fn users(&self, wanted: Vec<file::User>) -> Result<(), String> {
@@ -285,7 +324,8 @@ impl Provisioning<'_> {
         match erase(path) {
             Ok(()) => self.forget_taken(),
             Err(error) => {
-                let what = format!("{FILE} is taken, but cannot be erased ({error}): its secrets are still on the card");
+                let what =
+                    format!("{FILE} is taken, but cannot be erased ({error}): its secrets are still on the card");
                 self.say(what.clone());
                 self.faults.push(what);
             }
@@ -315,7 +355,9 @@ impl Provisioning<'_> {
             let removed = files::remove(&path);
             return self.tried("the old errors cannot be removed", removed);
         }
-        let mut text = String::from("What is wrong with vedette.toml. Nothing of it was taken; correct it and start the device again.\n\n");
+        let mut text = String::from(
+            "What is wrong. Nothing of these files was taken; correct them and start the device again.\n\n",
+        );
         self.faults.iter().for_each(|fault| text += &format!("{fault}\n"));
         // For an editor of Windows, because that is where such cards are read.
         let text = text.replace('\n', "\r\n");

@@ -85,7 +85,9 @@ fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
 
 fn is_in(gateway: IpAddr, own: IpAddr, bits: u8) -> bool {
     match (gateway, own) {
-        (IpAddr::V4(gateway), IpAddr::V4(own)) => (u32::from(gateway) ^ u32::from(own)) >> (32 - u32::from(bits)).min(31) == 0,
+        (IpAddr::V4(gateway), IpAddr::V4(own)) => {
+            (u32::from(gateway) ^ u32::from(own)) >> (32 - u32::from(bits)).min(31) == 0
+        }
         // A link-local gateway is on every cable.
         (IpAddr::V6(gateway), _) if gateway.is_unicast_link_local() => true,
         (IpAddr::V6(gateway), IpAddr::V6(own)) => {
@@ -121,7 +123,10 @@ mod tests {
             assert!(fault.is_none_or(|fault| faults[0].contains(fault)), "{faults:?}");
         }
         assert_eq!(Network { dhcp: Some(false), ..Network::default() }.faults().len(), 1);
-        assert_eq!(Network { interface: Some("a\nb".into()), dns: vec!["x".into()], ..Network::default() }.faults().len(), 2);
+        assert_eq!(
+            Network { interface: Some("a\nb".into()), dns: vec!["x".into()], ..Network::default() }.faults().len(),
+            2
+        );
     }
 
     #[test]

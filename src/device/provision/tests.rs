@@ -173,6 +173,19 @@ fn a_bad_file_is_refused_as_a_whole_and_said_where_its_writer_looks() {
 }
 
 #[test]
+fn certificates_beside_the_file_are_trusted() {
+    let card = Card::new();
+    fs::write(card.places.boot.join("scada.DER"), b"\x30\x03abc").unwrap();
+    fs::write(card.places.boot.join("note.der"), b"hello").unwrap();
+    let said = card.start();
+    assert_eq!(said, ["note.der: it is no certificate in DER", "scada.DER is trusted"]);
+    let trusted: Vec<_> = fs::read_dir(card.places.data.join("vedette/pki/trusted")).unwrap().collect();
+    assert_eq!(trusted.len(), 1);
+    assert!(card.read("boot/vedette-errors.txt").contains("note.der: it is no certificate"));
+    assert!(!card.places.boot.join("scada.DER").exists());
+}
+
+#[test]
 fn a_broker_password_needs_a_broker_and_one_place() {
     let card = Card::new();
     for (text, what) in [
@@ -257,9 +270,12 @@ fn the_shipped_example_is_good_with_all_that_it_shows() {
     let is_shown = |line: &str| !line.is_empty() && !line.starts_with(' ');
     let shown = example.lines().map(|line| line.strip_prefix('#').filter(|line| is_shown(line)).unwrap_or(line));
     let shown = shown.collect::<Vec<_>>().join("\n");
-    let Wanted { provision, configuration } = file::read(shown.as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let Wanted { provision, configuration } =
+        file::read(shown.as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
     let Provision { host_name, network, ntp, user, ssh_keys, broker_password, trusted, file } = provision;
-    assert!(host_name.is_some() && network.is_some() && ntp.is_some() && ssh_keys.is_some() && broker_password.is_some());
+    assert!(
+        host_name.is_some() && network.is_some() && ntp.is_some() && ssh_keys.is_some() && broker_password.is_some()
+    );
     assert!(user.len() == 1 && trusted.len() == 1 && file.len() == 1);
     assert!(table(&configuration.unwrap()).contains_key("mqtt"));
 }

@@ -17,8 +17,8 @@ mod rauc;
 use super::give;
 use crate::base::files;
 use crate::hub::News;
-pub use download::DownloadError;
 use download::Download;
+pub use download::DownloadError;
 pub use rauc::RaucError;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -48,7 +48,9 @@ const WAIT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(
 
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
-    #[error("this device has no update slots (rauc.slot= is not on the kernel's command line), so nothing can be installed")]
+    #[error(
+        "this device has no update slots (rauc.slot= is not on the kernel's command line), so nothing can be installed"
+    )]
     NoSlots,
     #[error("another update is under way")]
     Busy,
@@ -277,11 +279,7 @@ impl Updates {
         Ok(())
     }
 
-    async fn fetch(
-        &self,
-        wanted: &Wanted,
-        tell: &mut (dyn FnMut(String) + Send),
-    ) -> Result<PathBuf, UpdateError> {
+    async fn fetch(&self, wanted: &Wanted, tell: &mut (dyn FnMut(String) + Send)) -> Result<PathBuf, UpdateError> {
         if !wanted.is_url() {
             let path = PathBuf::from(&wanted.bundle);
             let read = |source| UpdateError::Read { path: path.clone(), source };

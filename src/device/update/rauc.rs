@@ -117,7 +117,9 @@ async fn failed(rauc: &InstallerProxy<'_>) -> RaucError {
 fn refused(error: zbus::Error) -> RaucError {
     match error {
         zbus::Error::MethodError(name, _, _) if name.ends_with("ServiceUnknown") || name.ends_with("AccessDenied") => {
-            RaucError::Refused(format!("{NAME} answers {name}; is rauc.service there, and may this user speak with it?"))
+            RaucError::Refused(format!(
+                "{NAME} answers {name}; is rauc.service there, and may this user speak with it?"
+            ))
         }
         zbus::Error::MethodError(_, Some(text), _) => RaucError::Refused(text),
         other => RaucError::Bus(other),

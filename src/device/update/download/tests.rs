@@ -59,7 +59,11 @@ fn break_off(stream: &mut TcpStream, content: &[u8], from: u64) {
     let rest = &content[usize::try_from(from).unwrap()..];
     let head = match from {
         0 => format!("200 OK\r\nContent-Length: {}", rest.len()),
-        _ => format!("206 Partial Content\r\nContent-Range: bytes {from}-/{}\r\nContent-Length: {}", content.len(), rest.len()),
+        _ => format!(
+            "206 Partial Content\r\nContent-Range: bytes {from}-/{}\r\nContent-Length: {}",
+            content.len(),
+            rest.len()
+        ),
     };
     say(stream, &head, &rest[..rest.len() / 3]);
 }
