@@ -62,7 +62,14 @@ impl Counter {
         }
         // Tells also whether there are slots at all.
         drop(self.updates.lock().map_err(|error| error.to_string())?);
-        let wanted = Wanted { bundle: url, sha256: Some(sha256), version: Some(version), id, address: Some(address) };
+        let wanted = Wanted {
+            bundle: url,
+            sha256: Some(sha256),
+            version: Some(version),
+            id,
+            address: Some(address),
+            no_reboot: false,
+        };
         self.orders.try_send(wanted).map_err(|_| UpdateError::Busy.to_string())?;
         Ok(String::new())
     }
@@ -118,7 +125,7 @@ impl Firmware {
                 hub.report(address.as_str(), News::Progress(text));
             }
         };
-        if let Err(error) = self.updates.work(&lock, pending, true, &mut tell).await {
+        if let Err(error) = self.updates.work(&lock, pending, &mut tell).await {
             self.end(&wanted, Err(error.to_string()));
         }
     }

@@ -54,12 +54,12 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
             Err(error) => return Err(failed(&format!("cannot read the bundle {bundle:?}: {error}"))),
         },
     };
-    let wanted = Wanted { bundle, sha256, version, id: None, address: None };
+    let wanted = Wanted { bundle, sha256, version, id: None, address: None, no_reboot };
     let mut progress = Progress::new();
     let pending = updates.begin(wanted.clone());
     let mut tell = |text: String| progress.tell(|| text);
     let outcome = tokio::select! {
-        outcome = updates.work(&lock, pending, !no_reboot, &mut tell) => outcome.map_err(|error| error.to_string()),
+        outcome = updates.work(&lock, pending, &mut tell) => outcome.map_err(|error| error.to_string()),
         () = interrupt.received() => Err("interrupted; what runs is as it was".into()),
     };
     progress.hide();

@@ -128,7 +128,7 @@ impl Provisioning<'_> {
         let is_taken = fs::read_to_string(self.kept(TAKEN)).is_ok_and(|taken| taken == hash);
         if is_taken || bytes.first() == Some(&0) || bytes.iter().all(u8::is_ascii_whitespace) {
             self.end_with(&path);
-            return None;
+            return is_taken.then(|| format!("taken, SHA-256 {hash}"));
         }
         let faults = |faults: Vec<Fault>| faults.into_iter().map(|fault| in_words(&fault)).collect();
         let wanted = file::read(&bytes).map_err(faults).and_then(|wanted| self.complete(wanted, system));

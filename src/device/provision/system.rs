@@ -9,9 +9,10 @@ use super::Places;
 use super::network::Network;
 use crate::base::files;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// The port of OPC UA, where a configuration names none (OPC 10000-6, 7.2).
@@ -83,10 +84,12 @@ impl System {
     }
 }
 
-/// For services that are not root either.
+/// For services that are not root, whatever the umask is.
 fn replace(folder: &Path, name: &str, content: &str) -> io::Result<()> {
     files::make_folder(folder, 0o755)?;
-    files::write_whole(&folder.join(name), 0o644, content.as_bytes())
+    let path = folder.join(name);
+    files::write_whole(&path, 0o644, content.as_bytes())?;
+    fs::set_permissions(path, Permissions::from_mode(0o644))
 }
 
 /// What config/device/root/etc/nftables.conf includes. A configuration that cannot be read opens nothing: then nobody answers there.

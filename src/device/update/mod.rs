@@ -82,6 +82,9 @@ pub struct Wanted {
     /// Of the command that asked for it, and where its answers go.
     pub id: Option<String>,
     pub address: Option<String>,
+    /// Somebody at the device wants to choose the moment.
+    #[serde(default)]
+    pub no_reboot: bool,
 }
 
 impl Wanted {
@@ -231,13 +234,12 @@ impl Updates {
         Pending { wanted, stage: Stage::Fetching, attempts: 0, slot, boot_id }
     }
 
-    /// From where it stands to the question for a reboot, which is asked if `is_reboot`. Dropped before its end, the state stays as it
+    /// From where it stands to the question for a reboot. Dropped before its end, the state stays as it
     /// is, to be gone on with.
     pub async fn work(
         &self,
         _lock: &Lock,
         mut pending: Pending,
-        is_reboot: bool,
         tell: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), UpdateError> {
         if pending.stage != Stage::Rebooting {
@@ -261,7 +263,7 @@ impl Updates {
             pending.boot_id.clone_from(&self.boot_id);
             self.keep(&mut pending, Stage::Rebooting)?;
         }
-        if is_reboot {
+        if !pending.wanted.no_reboot {
             tell("installed into the other slot; rebooting".into());
             ask_for_reboot(&self.reboot).await.map_err(UpdateError::Reboot)?;
         }

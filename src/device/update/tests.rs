@@ -24,7 +24,14 @@ fn serve() -> String {
 fn wanted(bundle: String) -> Wanted {
     let digest = ring::digest::digest(&ring::digest::SHA256, CONTENT);
     let sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Wanted { bundle, sha256: Some(sha256), version: Some("2.0".into()), id: Some("x".into()), address: None }
+    Wanted {
+        bundle,
+        sha256: Some(sha256),
+        version: Some("2.0".into()),
+        id: Some("x".into()),
+        address: None,
+        no_reboot: false,
+    }
 }
 
 #[tokio::test]
@@ -37,7 +44,7 @@ async fn it_is_fetched_installed_and_the_other_slot_is_asked_for() {
     assert!(matches!(updates.lock(), Err(UpdateError::Busy)), "one at a time");
     let mut said = Vec::new();
     let pending = updates.begin(wanted(serve()));
-    updates.work(&lock, pending.clone(), true, &mut |text| said.push(text)).await.unwrap();
+    updates.work(&lock, pending.clone(), &mut |text| said.push(text)).await.unwrap();
     let bundle = folder.path().join("update/bundle.raucb");
     assert_eq!((installed(), fs::read(&bundle).unwrap()), (vec![bundle.display().to_string()], CONTENT.to_vec()));
     assert!(folder.path().join("reboot").exists());
@@ -47,7 +54,7 @@ async fn it_is_fetched_installed_and_the_other_slot_is_asked_for() {
     let Found::Again(again) = updates.found() else { panic!("again") };
     assert_eq!(again.stage, Stage::Rebooting);
     fs::remove_file(folder.path().join("reboot")).unwrap();
-    updates.work(&lock, again.clone(), true, &mut |_| {}).await.unwrap();
+    updates.work(&lock, again.clone(), &mut |_| {}).await.unwrap();
     assert!(folder.path().join("reboot").exists() && installed().len() == 1, "not installed again");
     assert_eq!(Updates::for_test(folder.path(), "B", "2").found(), Found::Started(again));
     let fallen = Updates::for_test(folder.path(), "A", "3");
@@ -67,7 +74,7 @@ async fn what_is_cut_is_gone_on_with_but_not_for_ever() {
     let mut wanted = wanted("http://127.0.0.1:9/b".into());
     let mut pending = updates.begin(wanted.clone());
     for attempt in 1..=ATTEMPTS {
-        let work = updates.work(&lock, pending.clone(), true, &mut |_| {});
+        let work = updates.work(&lock, pending.clone(), &mut |_| {});
         assert!(tokio::time::timeout(Duration::from_millis(300), work).await.is_err());
         let left = updates.pending().unwrap();
         assert_eq!((left.stage, left.attempts), (Stage::Fetching, attempt));
@@ -82,7 +89,7 @@ async fn what_is_cut_is_gone_on_with_but_not_for_ever() {
     wanted.bundle = folder.path().join("b.raucb").display().to_string();
     let work = |wanted: Wanted| {
         let (updates, lock) = (&updates, &lock);
-        async move { updates.work(lock, updates.begin(wanted), true, &mut |_| {}).await.unwrap_err().to_string() }
+        async move { updates.work(lock, updates.begin(wanted), &mut |_| {}).await.unwrap_err().to_string() }
     };
     assert!(work(wanted.clone()).await.starts_with("cannot read the bundle"));
     fs::write(&wanted.bundle, "another").unwrap();
