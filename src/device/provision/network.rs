@@ -63,7 +63,7 @@ impl Network {
             Some(address) => drop(writeln!(unit, "DHCP=no\nAddress={address}")),
             None => unit.push_str("DHCP=yes\n"),
         }
-        for gateway in &self.gateway {
+        if let Some(gateway) = &self.gateway {
             let _ = writeln!(unit, "Gateway={gateway}");
         }
         for dns in &self.dns {

@@ -243,9 +243,9 @@ fn a_cut_while_it_is_erased_takes_nothing_twice() {
     card.start();
     assert!(card.boot().is_empty() && !card.places.data.join("provision/taken").exists());
     assert_eq!(card.read("data/vedette/vedette.toml"), "[device]\nname = \"mine\"\n");
-    // Cut after its first sector.
+    // Cut while it was overwritten.
     let mut half = GOOD.as_bytes().to_vec();
-    half[..512].fill(0);
+    half[..256].fill(0);
     fs::write(card.places.boot.join(FILE), &half).unwrap();
     fs::write(card.places.data.join("provision/taken"), hash(GOOD.as_bytes())).unwrap();
     assert!(card.start().is_empty());
