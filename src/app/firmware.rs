@@ -22,8 +22,9 @@ const SOURCE: &str = "system";
 pub(super) struct Counter {
     hub: Hub,
     updates: Updates,
-    /// One that waits is refused: there is place for none.
+    /// One at a time; whoever comes meanwhile is refused by the lock.
     orders: mpsc::Sender<Wanted>,
+    healthy: watch::Receiver<bool>,
 }
 
 pub(super) struct Firmware {
@@ -42,7 +43,7 @@ pub(super) fn open(
     healthy: watch::Receiver<bool>,
 ) -> (Counter, Firmware) {
     let (sender, orders) = mpsc::channel(1);
-    let counter = Counter { hub: hub.clone(), updates: updates.clone(), orders: sender };
+    let counter = Counter { hub: hub.clone(), updates: updates.clone(), orders: sender, healthy: healthy.clone() };
     (counter, Firmware { hub: hub.clone(), updates, data_dir, orders, healthy })
 }
 
@@ -56,12 +57,20 @@ impl Counter {
             self.hub.report(address, news(&last.outcome));
             return Ok(String::new());
         }
-        if self.updates.pending().is_some_and(|pending| pending.wanted.id == id) {
-            self.hub.report(address, News::Progress("it is under way".into()));
-            return Ok(String::new());
+        match self.updates.pending() {
+            Some(pending) if pending.wanted.id == id => {
+                self.hub.report(address, News::Progress("it is under way".into()));
+                return Ok(String::new());
+            }
+            Some(_) => return Err(UpdateError::Busy.to_string()),
+            None => {}
         }
         // Tells also whether there are slots at all.
         drop(self.updates.lock().map_err(|error| error.to_string())?);
+        if !*self.healthy.borrow() {
+            // The slot that would be written is the only one that is known to be good.
+            return Err("the slot that runs is on trial itself; ask again when it has been found healthy".into());
+        }
         let wanted = Wanted {
             bundle: url,
             sha256: Some(sha256),
@@ -105,6 +114,11 @@ impl Firmware {
             Found::Failed(pending, why) => self.end(&pending.wanted, Err(why)),
         }
         while let Some(wanted) = self.orders.recv().await {
+            // Of two that came at one moment; or the first is installed, and the machine is about to go down.
+            if self.updates.pending().is_some() {
+                self.tell(&wanted, News::Failed(UpdateError::Busy.to_string()));
+                continue;
+            }
             let pending = self.updates.begin(wanted);
             self.update(pending).await;
         }
@@ -249,6 +263,25 @@ mod tests {
         assert_eq!(why, "the other slot did not come up healthy; slot A runs again");
         let (kind, message) = device.last_event();
         assert_eq!((kind, message), (EventKind::UpdateFailed, format!("Update to version 2 failed: {why}")));
+    }
+
+    #[test]
+    fn a_slot_on_trial_does_not_overwrite_the_good_one() {
+        let device = Device::new();
+        let (counter, _firmware) = device.open("B", "1");
+        let ask = || {
+            counter.ask(Update {
+                id: "x".into(),
+                url: "http://h/b".into(),
+                sha256: "0".repeat(64),
+                version: "2".into(),
+                address: "to".into(),
+            })
+        };
+        assert!(ask().unwrap_err().contains("on trial itself"));
+        device.healthy.send_replace(true);
+        assert_eq!(ask(), Ok(String::new()));
+        assert!(ask().unwrap_err().contains("another update"), "it waits already");
     }
 
     #[test]
