@@ -192,7 +192,7 @@ def test_an_answer_goes_where_it_is_wanted_and_a_request_is_done_once(vedette, f
     assert fleet.of("own") == []
 
 
-def test_the_log_is_louder_for_a_while_and_an_update_is_refused_for_now(vedette, fleet):
+def test_the_log_is_louder_for_a_while_and_an_update_without_slots_is_refused(vedette, fleet):
     fleet.done("log_level", filter="debug", seconds=2)
     wait_until("back", lambda: vedette.says("The log is as configured again."))
     fleet.failed("is not understood", "log_level", filter="a=b=c")
