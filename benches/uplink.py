@@ -4,7 +4,7 @@ beside them. Run by `scripts/bench uplink`.
     outage   no broker for OUTAGE seconds: all goes to the disk
     live     the broker is there: samples that arrive, live and historical, and CPU time for each of them, with making them
              (the simulator), logging them to the disk, and encoding
-    peer     pysparkplug publishes as many a second as it can, from metrics that are made beforehand
+    peer     pysparkplug publishes as many waves at the same interval, with making the metrics and without a disk
 
 The broker and the listener, which only counts metrics, are not in the CPU times. Fails if a value of the counter is missing.
 """
@@ -25,7 +25,7 @@ WAVES = 2000
 INTERVAL_MS = 100
 OUTAGE = 20
 LIVE = 40
-BATCH = 2000
+PEER_SECONDS = 20
 
 CONFIG = f"""
 [device]
@@ -79,7 +79,7 @@ class Listener:
         if data:
             self.historical += historical
             self.live += len(payload.metrics) - historical
-        self.counter.update(metric.int_value for metric in payload.metrics if metric.name == "counter")
+        self.counter.update(getattr(metric, metric.WhichOneof("value")) for metric in payload.metrics if metric.name == "counter")
 
     def counts(self):
         return self.live, self.historical, self.messages, self.bytes
@@ -94,7 +94,8 @@ def vedette(folder: Path):
     print(f"no broker for {OUTAGE} s: {100 * cpu / OUTAGE:.0f} % of a core, {memory(pid)['Rss']:.1f} MiB resident", flush=True)
     listener = Listener(broker.port)
     broker.start()
-    wait_until("a sample", lambda: listener.live)
+    # The waits between attempts have grown during the outage.
+    wait_until("a sample", lambda: listener.live, 100)
     began, cpu, before = time.monotonic(), cpu_seconds(pid), listener.counts()
     time.sleep(LIVE)
     seconds, cpu = time.monotonic() - began, cpu_seconds(pid) - cpu
@@ -108,38 +109,43 @@ def vedette(folder: Path):
     missing = set(range(min(listener.counter), max(listener.counter))) - listener.counter
     if missing:
         raise SystemExit(f"FAILED: {len(missing)} values of the counter are missing, as {sorted(missing)[:5]}")
-    print(f"each of {len(listener.counter)} values of the counter has arrived", flush=True)
+    print(f"each of {len(listener.counter)} values of the counter has arrived, from {min(listener.counter)} on", flush=True)
     broker.process.kill()
     return each
 
 
 PEER = """
 import sys, time
-from pysparkplug import Client, DataType, EdgeNode, Metric, get_current_timestamp
-port, count, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+from pysparkplug import DataType, EdgeNode, Metric, get_current_timestamp
+port, count, interval, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 def metrics(value):
     now = get_current_timestamp()
     return [Metric(timestamp=now, name=f"load/waves/{n}", datatype=DataType.DOUBLE, value=value + n) for n in range(count)]
 node = EdgeNode("Plant", "peer", metrics(0.0))
 node.connect("127.0.0.1", port=port, blocking=False)
 time.sleep(2)
-samples, cpu, end = 0, time.process_time(), time.monotonic() + seconds
-while time.monotonic() < end:
-    node.update(metrics(float(samples)))
-    samples += count
-print(samples, time.process_time() - cpu, flush=True)
+cpu, begin, round = time.process_time(), time.monotonic(), 0
+while round * interval < seconds:
+    node.update(metrics(float(round)))
+    round += 1
+    time.sleep(max(0.0, begin + round * interval - time.monotonic()))
+time.sleep(1)
+print(time.process_time() - cpu, flush=True)
 node.disconnect()
 """
 
 
 def peer(folder: Path):
+    """The same samples at the same rate, without a disk."""
     broker = Broker(folder)
     broker.start()
-    time.sleep(1)
-    done = subprocess.run([sys.executable, "-c", PEER, str(broker.port), str(BATCH), "15"], capture_output=True, text=True, check=True, timeout=60)
-    samples, cpu = done.stdout.split()[-2:]
-    each = 1e6 * float(cpu) / int(samples)
-    print(f"pysparkplug: {int(samples) / 15:.0f} samples/s, {each:.2f} us a sample", flush=True)
+    listener = Listener(broker.port)
+    wait_until("the listener", listener.client.is_connected)
+    command = [sys.executable, "-c", PEER, broker.port, WAVES, INTERVAL_MS / 1000, PEER_SECONDS]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True, timeout=90)
+    cpu, samples = float(done.stdout.split()[-1]), listener.live
+    each = 1e6 * cpu / samples
+    print(f"pysparkplug: {samples / PEER_SECONDS:.0f} samples/s arrive: {100 * cpu / PEER_SECONDS:.0f} % of a core, {each:.2f} us a sample", flush=True)
     broker.process.kill()
     return each
 

@@ -37,9 +37,10 @@ need_apt() {
         sudo=(sudo)
     fi
     say "installing ${missing[*]}"
-    "${sudo[@]}" apt-get -qq update >&2 || say "apt-get update failed; trying with the lists there are"
+    # Another script may be at it.
+    "${sudo[@]}" flock /tmp/vedette-apt.lock apt-get -qq update >&2 || say "apt-get update failed; trying with the lists there are"
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq install -y --no-install-recommends "${missing[@]}" >&2 ||
+        apt-get -qq -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${missing[@]}" >&2 ||
         die "could not install: ${missing[*]}"
 }
 
@@ -93,6 +94,73 @@ node_peers() {
     touch "$folder/complete"
 }
 
+# Debian has Wine's parts here, and its PE files of the other bitness nowhere that a 64-bit system could install them from.
+WINE=/usr/lib/wine
+
+# wine_env [NAME]: a Windows of that name below target/wine, without a screen, in which programs of 64 and of 32 bits run; made
+# if it is not there. Leaves the environment that "$WINE/wine64 PROGRAM" wants.
+wine_env() {
+    local name=${1:-prefix} version
+    need_apt wine64 libwine
+    version=$(dpkg-query -W -f='${Version}' libwine)
+    export WINEDLLPATH=$TARGET/wine/i386 WINEDEBUG=${WINEDEBUG--all} DISPLAY=
+    # It would ask whether to download them.
+    export WINEDLLOVERRIDES='mscoree,mshtml='
+    export WINEPREFIX=$TARGET/wine/prefix
+    [[ $(cat "$WINEPREFIX/complete" 2>/dev/null) == "$version" ]] || wine_prefix "$version"
+    [[ $name != prefix ]] || return 0
+    export WINEPREFIX=$TARGET/wine/$name
+    [[ $(cat "$WINEPREFIX/complete" 2>/dev/null) == "$version" ]] && return
+    rm -rf "$WINEPREFIX"
+    cp -a "$TARGET/wine/prefix" "$WINEPREFIX"
+}
+
+# wine_prefix VERSION: makes $WINEPREFIX.
+wine_prefix() {
+    wine_i386 "$1"
+    say "making ${WINEPREFIX#"$ROOT"/}"
+    rm -rf "$WINEPREFIX"
+    mkdir -p "$WINEPREFIX"
+    local second running='' folder from file
+    timeout 300 "$WINE/wine64" wineboot -i >/dev/null 2>&1 || die "wineboot failed"
+    # Services start by and by, on a busy machine late or, at the first time, not at all; COM cannot do without this one.
+    for ((second = 0; second < 120; second++)); do
+        running=$(timeout 60 "$WINE/wine64" net start 2>/dev/null || true)
+        [[ $running == *RPC* ]] && break
+        ((second % 30 < 29)) || timeout 60 "$WINE/wine64" net start RpcSs >/dev/null 2>&1 || true
+        sleep 1
+    done
+    [[ $running == *RPC* ]] || die "Wine's RPC service did not start"
+    # Wine copies its own files, a gigabyte.
+    for folder in system32:/usr/lib/x86_64-linux-gnu/wine/x86_64-windows "syswow64:$WINEDLLPATH/i386-windows"; do
+        from=${folder#*:}
+        for file in "$WINEPREFIX/drive_c/windows/${folder%%:*}"/*; do
+            cmp -s "$from/${file##*/}" "$file" && ln -sf "$from/${file##*/}" "$file"
+        done
+    done
+    # What is in its registry is to be on disk.
+    "$WINE/wineserver" -k || true
+    printf '%s\n' "$1" >"$WINEPREFIX/complete"
+}
+
+# wine_i386 VERSION: the 32-bit PE files of that libwine at target/wine/i386, which is all that a 64-bit Wine lacks to run 32-bit
+# programs. The package is only unpacked, by an apt that has a state of its own: the machine gets no foreign architecture.
+wine_i386() {
+    local folder=$TARGET/wine/i386 apt=$TARGET/wine/apt
+    [[ $(cat "$folder/complete" 2>/dev/null) == "$1" ]] && return
+    say "getting Wine's 32-bit files"
+    rm -rf "$folder" "$apt"
+    mkdir -p "$folder" "$apt/state/lists/partial" "$apt/cache/archives/partial"
+    local options=(-qq -o "Dir::State=$apt/state" -o "Dir::Cache=$apt/cache" -o Dir::State::status=/var/lib/dpkg/status
+        -o APT::Architectures::=amd64 -o APT::Architectures::=i386 -o APT::Sandbox::User=)
+    apt-get "${options[@]}" update >&2 || say "apt-get update failed; trying with the lists there are"
+    (cd "$apt" && apt-get "${options[@]}" download "libwine:i386=$1") >&2 || die "cannot download libwine:i386 $1"
+    dpkg-deb --fsys-tarfile "$apt"/libwine_*_i386.deb |
+        tar -x -C "$folder" --strip-components=5 ./usr/lib/i386-linux-gnu/wine/i386-windows ||
+        die "cannot unpack libwine:i386"
+    rm -rf "$apt"
+    printf '%s\n' "$1" >"$folder/complete"
+}
 # foreign_apt FOLDER COMMAND...: apt of the host's Debian for arm64, with a state of its own in FOLDER: the host's package
 # lists, cache and architectures stay as they are. PACKAGE:amd64 (or what this host is) gives what runs here.
 foreign_apt() {

@@ -2,16 +2,16 @@
 //!
 //!     text ──toml──► Config (shape: keys and types) ──check──► Config (values, and names across tables)
 //!
-//! Every fault is a [`Fault`] with file, line and key, what is wrong and what would be right. All faults of the values
+//! Every fault is a [`Fault`] with file, line and key, what is wrong and what would be right (base/configuration.rs). All faults of the values
 //! are said at once; a fault of the shape ends the reading, because what follows may be its consequence.
 
 mod secrets;
 
+pub use crate::base::configuration::{Fault, Faults, Source};
 use crate::sources::{Finding, Table};
 use crate::{cameras, sinks, sources, store};
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -68,68 +68,26 @@ impl Default for Device {
     }
 }
 
-/// One thing that is wrong with a configuration file.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub file: PathBuf,
-    /// From 1; 0 if the fault is not in a line.
-    pub line: usize,
-    /// `[ua_server] listen`, or empty.
-    pub key: String,
-    pub what: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
-        }
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
-        }
-        write!(f, ": {}", self.what)
-    }
-}
-
-/// Everything that is wrong with a configuration file. Never empty.
-#[derive(Debug)]
-pub struct Faults(pub Vec<Fault>);
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
-            write!(f, "{}{fault}", if index == 0 { "" } else { "\n" })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Faults {}
-
-/// Remembers where tables stand, to say later what is wrong with them.
-pub struct Source {
-    file: PathBuf,
-    text: String,
-}
-
 /// Reads and checks a file.
 pub fn load(file: &Path) -> Result<(Config, Source), Faults> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => parse(file, text),
-        Err(error) => {
-            let what = format!("cannot read it ({error}); name a configuration file with --config");
-            Err(Faults(vec![Fault { file: file.into(), line: 0, key: String::new(), what }]))
-        }
-    }
+    check(Source::read(file)?)
 }
 
 /// Checks what is or might be in a file.
 pub fn parse(file: &Path, text: String) -> Result<(Config, Source), Faults> {
-    let source = Source { file: file.into(), text };
-    let config: Config = toml::from_str(&source.text).map_err(|error| Faults(vec![source.shape_fault(&error)]))?;
+    check(Source::new(file, text))
+}
+
+fn check(source: Source) -> Result<(Config, Source), Faults> {
+    let config: Config = source.parse(moved)?;
     let faults = config.check(&source);
     if faults.is_empty() { Ok((config, source)) } else { Err(Faults(faults)) }
+}
+
+/// Where a key is now that was in this table.
+fn moved(table: &str, key: &str) -> Option<&'static str> {
+    let is_moved = table == "[history]" && ["max_bytes", "max_age", "commit_interval"].contains(&key);
+    is_moved.then_some("the table [store], for history and uplink")
 }
 
 impl Config {
@@ -149,15 +107,10 @@ impl Config {
                 format!("{led:?} is no name of an LED; it is that of a folder in /sys/class/leds, as in \"led0\"");
             add("[device]", source.header("[device]"), vec![("led", what)]);
         }
-        for span in secrets::hidden(&source.text) {
+        for span in secrets::hidden(source.text()) {
             let what = "it was hidden when this text was read from the device; write what belongs here, or use a file"
                 .to_owned();
-            faults.push(Fault {
-                file: source.file.clone(),
-                line: source.line_at(span.start),
-                key: source.table_around(span.start),
-                what,
-            });
+            faults.push(source.fault_at(span.start, what));
         }
         let mut add = |table: &str, span: Range<usize>, found: Vec<(&'static str, String)>| {
             faults.extend(found.into_iter().map(|(key, what)| source.fault(table, &span, key, what)));
@@ -272,130 +225,6 @@ fn duplicates<'a>(
         }
     }
     faults
-}
-
-impl Source {
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// A fault that was found only when the configuration was put to use, such as a port that is taken.
-    pub fn fault(&self, table: &str, span: &Range<usize>, key: &str, what: String) -> Fault {
-        Fault {
-            file: self.file.clone(),
-            line: self.line_of_key(span, key),
-            key: format!("{table} {key}").trim().to_owned(),
-            what,
-        }
-    }
-
-    /// Where a table begins that the configuration does not keep the place of.
-    pub fn header(&self, table: &str) -> Range<usize> {
-        let start = self.text.find(table).unwrap_or(0);
-        start..start
-    }
-
-    /// The same for the `index`-th of several.
-    fn nth_header(&self, table: &str, index: usize) -> Option<Range<usize>> {
-        let is_header = |(start, _): &(usize, &str)| {
-            let before = self.text[..*start].rsplit('\n').next().unwrap_or_default();
-            before.trim().is_empty()
-        };
-        let start = self.text.match_indices(table).filter(is_header).nth(index)?.0;
-        Some(start..start)
-    }
-
-    fn line_at(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count()
-    }
-
-    /// The line of a key within the table that begins at `span`, else of the table's header. toml gives as a table's
-    /// span its header only, so the table ends where the next header begins; an inline table is taken for one line.
-    fn line_of_key(&self, span: &Range<usize>, key: &str) -> usize {
-        let mut offset = span.start;
-        if self.text.get(offset..).is_some_and(|text| text.starts_with('{')) {
-            return self.line_at(offset);
-        }
-        for line in self.text.get(span.start..).unwrap_or_default().split_inclusive('\n') {
-            if offset > span.start && line.trim_start().starts_with('[') {
-                break;
-            }
-            let is_key = line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
-            if is_key {
-                return self.line_at(offset);
-            }
-            offset += line.len();
-        }
-        self.line_at(span.start)
-    }
-
-    /// What toml says about keys and types, in the same words as the rest.
-    fn shape_fault(&self, error: &toml::de::Error) -> Fault {
-        let span = error.span().unwrap_or(0..0);
-        let message = error.message();
-        let fault = |key: &str, what: String| Fault {
-            file: self.file.clone(),
-            line: self.line_at(span.start),
-            key: key.to_owned(),
-            what,
-        };
-        let table = self.table_around(span.start);
-        let word = self.text.get(span.clone()).unwrap_or_default();
-        if let Some(rest) = message.strip_prefix("unknown field `")
-            && let Some((unknown, known)) = rest.split_once("`, ")
-        {
-            if table == "[history]" && ["max_bytes", "max_age", "commit_interval"].contains(&unknown) {
-                return fault(&table, format!("`{unknown}` has moved to the table [store], for history and uplink"));
-            }
-            let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-            return fault(&table, unknown_key(unknown, &known));
-        }
-        if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-            return fault(&table, format!("the key `{key}` is missing; add {key} = ..."));
-        }
-        let key = self.key_in_line(span.start).map_or(table.clone(), |key| format!("{table} {key}").trim().to_owned());
-        let what = match message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected ")) {
-            Some((found, expected)) => format!("wrong type: {found} where {} belongs", plain_type(expected)),
-            None if word.is_empty() || message.contains(word) => message.to_owned(),
-            None => format!("{word}: {message}"),
-        };
-        fault(&key, what.replace('\n', "; "))
-    }
-
-    /// The last header before a place: `[mqtt]`, or empty above the first.
-    fn table_around(&self, offset: usize) -> String {
-        let line_end = self.text[offset.min(self.text.len())..].find('\n').map_or(self.text.len(), |at| offset + at);
-        let headers = self.text[..line_end].lines().rev().map(str::trim).filter(|line| line.starts_with('['));
-        let header = headers.map(|line| line.split('#').next().unwrap_or(line).trim()).next();
-        header.unwrap_or_default().to_owned()
-    }
-
-    fn key_in_line(&self, offset: usize) -> Option<&str> {
-        let line = self.text.lines().nth(self.line_at(offset).checked_sub(1)?)?;
-        let (key, _) = line.split_once('=')?;
-        Some(key.trim())
-    }
-}
-
-/// toml speaks of Rust's types; people do not.
-fn plain_type(expected: &str) -> String {
-    match expected {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number".into(),
-        "f64" => "a number".into(),
-        "a boolean" => "true or false".into(),
-        other if other.starts_with("struct ") => "a table".into(),
-        "a string" | "path string" => "text in quotes".into(),
-        other => other.to_owned(),
-    }
-}
-
-fn unknown_key(unknown: &str, known: &[&str]) -> String {
-    let similar = known.iter().map(|key| (strsim::jaro_winkler(unknown, key), key));
-    let nearest = similar.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((_, key)) => format!("unknown key `{unknown}`; did you mean `{key}`?"),
-        None => format!("unknown key `{unknown}`; known are {}", known.join(", ")),
-    }
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use opcua::sync::RwLock;
 use opcua::types::{BinaryDecodable, ContextOwned, DecodingOptions, NamespaceMap, NodeId, TypeLoaderCollection};
 
 #[allow(dead_code, reason = "a part of it is for those who answer")]
-#[path = "../../src/sinks/ua_server/gate/frame.rs"]
+#[path = "../../src/opcua/server/gate/frame.rs"]
 mod frame;
-#[path = "../../src/sinks/ua_server/gate/bodies.rs"]
+#[path = "../../src/opcua/server/gate/bodies.rs"]
 mod bodies;
 #[allow(dead_code, reason = "the same")]
-#[path = "../../src/sinks/ua_server/gate/walk.rs"]
+#[path = "../../src/opcua/server/gate/walk.rs"]
 mod walk;
 
 fuzz_target!(|data: &[u8]| {

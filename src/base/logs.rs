@@ -3,8 +3,10 @@
 //! Under systemd (JOURNAL_STREAM is set) without time and colours, because journald adds them. The last lines are also
 //! kept in memory (`ring.rs`), for whoever asks from afar: [`recent`].
 
+mod file;
 mod ring;
 
+pub use file::LogFile;
 pub use ring::{Level, Line, recent};
 
 use ring::Ring;
@@ -22,7 +24,7 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 /// security, which needs no certificate.
 const DEFAULT: &str = "info,opcua_client=error,opcua_server=warn,opcua_core=error,\
                        opcua_core::comms::secure_channel=off,opcua_crypto=warn,opcua_nodes=warn,\
-                       opcua_types=warn,rumqttc=warn,rustls=warn";
+                       opcua_types=warn,rumqttc=error,rustls=warn";
 
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -43,6 +45,12 @@ pub fn start(filter: Option<&str>) -> Result<(), FilterError> {
         let ansi = std::io::stderr().is_terminal();
         init(targets, fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false));
     }
+    Ok(())
+}
+
+/// Starts logging to a file.
+pub fn start_in(file: LogFile, filter: Option<&str>) -> Result<(), FilterError> {
+    init(targets(filter)?, fmt::layer().with_writer(file).with_ansi(false).with_target(false));
     Ok(())
 }
 

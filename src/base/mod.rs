@@ -2,6 +2,7 @@
 //!
 //! - [`clock`]: what time it is; simulated in tests.
 //! - [`backoff`]: how long to wait before trying again.
+//! - [`configuration`]: a configuration file, and saying by line what is wrong with it.
 //! - [`duration`], [`bytes`]: reading durations and sizes from a configuration.
 //! - [`files`]: writing a file whole or not at all.
 //! - [`tasks`]: named tasks and threads that are restarted when they fail and stopped in order.
@@ -13,51 +14,20 @@
 pub mod backoff;
 pub mod bytes;
 pub mod clock;
+pub mod configuration;
 pub mod duration;
 pub mod files;
 pub mod interfaces;
 pub mod logs;
 pub mod net;
 pub mod selection;
+#[cfg(target_os = "linux")]
+mod systemd;
 pub mod tasks;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use selection::Selection;
-use std::convert::Infallible;
+#[cfg(target_os = "linux")]
+pub use systemd::{keep_watchdog_quiet, notify_ready, notify_reloading, notify_stopping};
 pub use tasks::{Spawner, Stop, Tasks};
-
-/// Tells systemd that the service is up, if systemd started it (`Type=notify`); else does nothing.
-pub fn notify_ready() {
-    notify(&[sd_notify::NotifyState::Ready]);
-}
-
-/// Tells systemd that the service takes in its configuration (`Type=notify-reload`); it is done with [`notify_ready`].
-pub fn notify_reloading() {
-    match sd_notify::NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "Could not notify systemd."),
-    }
-}
-
-/// Tells systemd's watchdog, if the service has one (`WatchdogSec=`), that whoever polls this still runs. Never ends.
-pub async fn keep_watchdog_quiet() -> Infallible {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    // sd_watchdog_enabled(3) recommends half of the time.
-    let mut ticks = tokio::time::interval(limit / 2);
-    loop {
-        ticks.tick().await;
-        notify(&[sd_notify::NotifyState::Watchdog]);
-    }
-}
-
-/// Tells systemd that the service is about to stop.
-pub fn notify_stopping() {
-    notify(&[sd_notify::NotifyState::Stopping]);
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "Could not notify systemd.");
-    }
-}

@@ -30,6 +30,12 @@ impl HostPort {
     }
 }
 
+#[cfg(unix)]
+const FORBIDDEN: &str = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
+#[cfg(windows)]
+const FORBIDDEN: &str =
+    "another program has this port for itself, or Windows keeps it (netsh int ipv4 show excludedportrange tcp)";
+
 #[derive(Debug)]
 pub struct BindError {
     pub address: SocketAddr,
@@ -48,7 +54,7 @@ impl fmt::Display for BindError {
             (io::ErrorKind::AddrInUse, None) => write!(f, "{address} is in use by another program"),
             (io::ErrorKind::AddrNotAvailable, _) => write!(f, "{address} is not an address of this machine"),
             (io::ErrorKind::PermissionDenied, _) => {
-                write!(f, "{address}: ports below 1024 need root or CAP_NET_BIND_SERVICE")
+                write!(f, "{address}: {FORBIDDEN}")
             }
             _ => write!(f, "cannot listen on {address}: {source}"),
         }

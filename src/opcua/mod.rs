@@ -2,8 +2,10 @@
 //! application's certificate, which certificates of others it trusts, and those of users.
 
 pub mod certificate;
+#[cfg(target_os = "linux")]
 pub mod client;
 pub mod json;
+pub mod server;
 pub mod trust;
 pub mod user_certificate;
 mod value;

@@ -3,16 +3,15 @@
 //! It is written by `vedette user` and may be edited by hand. A change is written beside the file and renamed, so that
 //! readers see the old or the new one; writers take turns by a lock on `users.toml.lock`, which stays.
 
+use crate::base::files;
 use crate::model::Role;
 use crate::opcua::user_certificate::{self, UserCertificate};
 use argon2::password_hash::PasswordHash;
-use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -153,35 +152,17 @@ impl UsersFile {
         // Users may be there before the first start.
         fs::create_dir_all(self.folder()).map_err(failed)?;
         let beside = self.path.with_extension("toml.lock");
-        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(beside);
-        let lock = lock.map_err(failed)?;
-        self.keep_owner(&lock).map_err(failed)?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+        let owner = self.owner().map_err(failed)?;
+        let _lock = files::lock(&beside, 0o600, &owner).map_err(failed)?;
         let mut users = self.load()?;
         change(&mut users).map_err(UsersError::Edit)?;
-        self.write(&text(&users)).map_err(failed)
+        files::write_whole_as(&self.path, 0o600, Some(&owner), text(&users).as_bytes()).map_err(failed)
     }
 
-    /// Whole or not at all, also if the power goes: beside it, to disk, then in its place.
-    fn write(&self, text: &str) -> io::Result<()> {
-        let beside = self.path.with_extension("toml.new");
-        // What a power cut left behind may have other permissions.
-        let _ = fs::remove_file(&beside);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        self.keep_owner(&file)?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        fs::File::open(self.folder())?.sync_all()
-    }
-
-    /// The server may run as another user than root, who runs `vedette user`: it must go on reading its file.
-    fn keep_owner(&self, file: &fs::File) -> io::Result<()> {
-        if rustix::process::geteuid().is_root() {
-            let like = fs::metadata(&self.path).or_else(|_| fs::metadata(self.folder()))?;
-            std::os::unix::fs::fchown(file, Some(like.uid()), Some(like.gid()))?;
-        }
-        Ok(())
+    /// Whom the files belong to: the server may run as another user than root, who runs `vedette user`, and must go on reading
+    /// them.
+    fn owner(&self) -> io::Result<fs::Metadata> {
+        fs::metadata(&self.path).or_else(|_| fs::metadata(self.folder()))
     }
 
     fn folder(&self) -> &Path {

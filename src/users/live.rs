@@ -1,7 +1,7 @@
 //! [`Users`]: the users as they are now, and logins.
 //!
-//! The table is replaced as a whole when the file has changed: the folder is watched (inotify), looked at now and then for
-//! file systems where that is silent, and looked at before each login. A file that has a fault keeps the last good table.
+//! The table is replaced as a whole when the file has changed: the folder is watched (news.rs), looked at now and then for
+//! systems where that is silent, and looked at before each login. A file that has a fault keeps the last good table.
 //!
 //! A password is checked on a thread of its own, at most [`CHECKS`] at a time, because one check takes 19 MiB and a good
 //! part of a second of a small CPU; what comes beyond [`WAITING`] is refused unseen, and so is what comes beyond [`IN_LINE`]
@@ -9,17 +9,16 @@
 //! answer nor the time it takes.
 
 use super::file::{User, UserName, UsersError, UsersFile};
+use super::news::News;
 use super::throttle::Throttle;
 use super::{PasswordError, password};
+use crate::base::files::{Stamp, is_private};
 use crate::model::{Role, Timestamp};
-use rustix::fs::inotify;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -80,9 +79,6 @@ pub enum Refused {
     #[error("too many logins at once")]
     Busy,
 }
-
-/// Device, inode, size and time of change of a file.
-type Stamp = (u64, u64, u64, i64, i64);
 
 impl Users {
     /// Reads the file, which must be without a fault.
@@ -166,14 +162,14 @@ impl Users {
 
     /// Keeps the table up to date, for ever.
     pub async fn follow(&self) {
-        let news = watch_folder(self.0.file.path());
+        let news = News::of_folder_of(self.0.file.path());
         if let Err(error) = &news {
             warn!(%error, "Cannot watch the data folder; changes of users take effect after seconds.");
         }
         loop {
             let heard = async {
                 match &news {
-                    Ok(news) => hear(news).await,
+                    Ok(news) => news.hear().await,
                     Err(_) => std::future::pending().await,
                 }
             };
@@ -292,33 +288,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    let about = std::fs::metadata(path).ok()?;
-    Some((about.dev(), about.ino(), about.size(), about.mtime(), about.mtime_nsec()))
+    std::fs::metadata(path).ok().as_ref().map(Stamp::of)
 }
 
 fn warn_if_public(path: &Path) {
-    if std::fs::metadata(path).is_ok_and(|about| about.mode() & 0o077 != 0) {
+    if std::fs::metadata(path).is_ok_and(|about| !is_private(&about)) {
         warn!(path = %path.display(), "Others on this device may read the users and their hashes; chmod 600 it.");
     }
-}
-
-/// News of a folder, read as from a pipe: tokio's AsyncFd would need `unsafe`.
-fn watch_folder(file: &Path) -> std::io::Result<pipe::Receiver> {
-    use inotify::{CreateFlags, WatchFlags};
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let news = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-    inotify::add_watch(&news, folder, WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::DELETE)?;
-    pipe::Receiver::from_owned_fd_unchecked(news)
-}
-
-/// Waits until something has happened in the folder.
-async fn hear(news: &pipe::Receiver) {
-    if news.readable().await.is_err() {
-        return std::future::pending().await;
-    }
-    let mut events = [0; 4096];
-    // What it was does not matter: the file is looked at in any case.
-    while news.try_read(&mut events).is_ok_and(|read| read > 0) {}
 }
 
 #[cfg(test)]

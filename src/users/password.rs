@@ -4,6 +4,7 @@
 use super::UserName;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
+use ring::rand::{SecureRandom, SystemRandom};
 
 /// NIST SP 800-63B asks for 8 at the least where there is a second factor, and here there is none.
 const SHORTEST: usize = 10;
@@ -57,16 +58,11 @@ fn hash_any(password: &str) -> Result<String, PasswordError> {
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), PasswordError> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let filled = rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty());
-        let filled = filled.map_err(|error| PasswordError::Hash(format!("no random bytes: {error}")))?;
-        rest = &mut rest[filled..];
-    }
-    Ok(())
+    SystemRandom::new().fill(bytes).map_err(|_| PasswordError::Hash("the system gives no random bytes".into()))
 }
 
-fn check(name: &UserName, password: &str) -> Result<(), PasswordError> {
+/// Whether it is fit for a user.
+pub fn check(name: &UserName, password: &str) -> Result<(), PasswordError> {
     let length = password.chars().count();
     if length < SHORTEST {
         return Err(PasswordError::Short(length));

@@ -193,7 +193,7 @@ def test_an_answer_goes_where_it_is_wanted_and_a_request_is_done_once(vedette, f
     assert fleet.of("own") == []
 
 
-def test_the_log_is_louder_for_a_while_and_an_update_is_refused_for_now(vedette, fleet):
+def test_the_log_is_louder_for_a_while_and_an_update_without_slots_is_refused(vedette, fleet):
     fleet.done("log_level", filter="debug", seconds=2)
     wait_until("back", lambda: vedette.says("The log is as configured again."))
     fleet.failed("is not understood", "log_level", filter="a=b=c")
@@ -216,16 +216,6 @@ def test_a_reboot_is_asked_of_the_system_and_answered(make, broker, fleet, tmp_p
         assert end["state"] == "done"
     else:
         assert end["state"] == "failed" and "Access denied" in end["reason"]
-
-
-@pytest.mark.parametrize("folder", ["", "missing/"])
-def test_a_reboot_is_asked_for_by_a_file_where_the_service_has_no_say(make, broker, fleet, tmp_path, monkeypatch, folder):
-    file = tmp_path / f"{folder}reboot"
-    monkeypatch.setenv("VEDETTE_REBOOT_FILE", str(file))
-    connected(make(DEMO + MQTT.format(broker=broker.port)).start())
-    end = fleet.ask("reboot")
-    assert (end["state"] == "done") == file.exists() == (not folder), end
-    assert file.exists() or str(file) in end["reason"]
 
 
 def test_the_watchdog_of_the_service_is_answered(make, tmp_path, monkeypatch):

@@ -298,7 +298,7 @@ def test_what_somebody_may_not_browse_is_not_there(plant):
     node(admin, "Tags/secret/set_point").write_value(double(4.0))
 
     client = come(vedette, "the operator")
-    assert names(client, "Tags") == {"demo", "dark"}
+    assert names(client, "Tags") == {"demo", "dark", "device"}
     assert translated(client) == ("BadNoMatch", [])
     set_point, nothing = node(client, "Tags/secret/set_point"), node(client, "Tags/secret/nothing")
     folder = node(client, "Tags/secret")
@@ -323,7 +323,7 @@ def test_what_somebody_may_not_browse_is_not_there(plant):
 
 def test_browse_goes_on_where_it_ended_also_through_what_is_hidden(plant):
     vedette = plant()
-    for name, expected in [("the operator", {"demo", "dark"}), ("the admin", {"demo", "dark", "secret"})]:
+    for name, expected in [("the operator", {"demo", "dark", "device"}), ("the admin", {"demo", "dark", "device", "secret"})]:
         client = come(vedette, name)
         description = ua.BrowseDescription(
             ua.NodeId("Tags", 2), ua.BrowseDirection.Forward, ua.NodeId(ua.ObjectIds.HierarchicalReferences), True, 0, 63

@@ -224,7 +224,15 @@ enum End {
 }
 
 /// Ends when a message is on the line or acknowledged; an error is why the broker does not take it.
-type Notice = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+type Notice = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// Why a broker does not take a message.
+#[derive(Debug)]
+struct Refusal {
+    reason: String,
+    /// Of the broker's state, not of the message: it may take it later.
+    is_for_now: bool,
+}
 
 /// The client of one version of MQTT.
 #[derive(Clone)]
@@ -476,8 +484,12 @@ impl Connection {
         ClientError::Connection { broker: self.broker.clone(), reason }
     }
 
-    fn refused(&self, topic: String, reason: String) -> ClientError {
-        ClientError::Publish { broker: self.broker.clone(), topic, reason }
+    /// What it may take later is lost with the connection, so that whoever keeps it says it again.
+    fn refused(&self, topic: String, Refusal { reason, is_for_now }: Refusal) -> ClientError {
+        match is_for_now {
+            true => self.lost(format!("the broker does not take a message to {topic} for now: {reason}")),
+            false => ClientError::Publish { broker: self.broker.clone(), topic, reason },
+        }
     }
 }
 
@@ -519,20 +531,24 @@ impl Client for Connection {
                 let (topic, size) = (message.topic.clone(), message.size());
                 if let Some(largest) = self.largest.filter(|&largest| size > largest as usize) {
                     // The event loop would end the connection.
-                    refused.get_or_insert((topic, format!("it has {size} bytes, and the broker takes {largest}")));
+                    let reason = format!("it has {size} bytes, and the broker takes {largest}");
+                    refused.get_or_insert((topic, Refusal { reason, is_for_now: false }));
                     continue;
                 }
                 let notice = self.drive("PUBLISH", wire.publish(message)).await?.map_err(|reason| self.lost(reason))?;
                 waiting.push_back((topic, notice));
             } else if let Some((topic, notice)) = waiting.pop_front()
-                && let Err(reason) = self.drive("PUBLISH", notice).await?
+                && let Err(refusal) = self.drive("PUBLISH", notice).await?
             {
                 self.check()?;
-                refused.get_or_insert((topic, reason));
+                if refusal.is_for_now {
+                    return Err(self.refused(topic, refusal));
+                }
+                refused.get_or_insert((topic, refusal));
             }
         }
         match refused {
-            Some((topic, reason)) => Err(self.refused(topic, reason)),
+            Some((topic, refusal)) => Err(self.refused(topic, refusal)),
             None => Ok(()),
         }
     }

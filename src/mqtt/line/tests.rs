@@ -202,6 +202,23 @@ async fn a_message_that_is_refused_is_named_and_the_line_stays() {
 }
 
 #[tokio::test]
+async fn what_the_broker_may_take_later_is_lost_with_the_connection() {
+    let script = async |mut peer: Peer| {
+        peer.accept(&[0x20, 3, 0, 0, 0]).await;
+        // The first for good, the second for now: its quota is exceeded.
+        for reason in [0x87, 0x97] {
+            let (_, publish) = peer.read().await.unwrap();
+            peer.write(&[0x40, 3, publish[3], publish[4], reason]).await;
+        }
+        peer.read().await;
+    };
+    let mut line = meet("", script).await.unwrap();
+    let error = line.publish(vec![message("a", QoS::AtLeastOnce), message("b", QoS::AtLeastOnce)]).await.unwrap_err();
+    assert!(matches!(error, ClientError::Connection { .. }), "{error}");
+    assert!(error.to_string().contains("does not take a message to b for now: quota exceeded"), "{error}");
+}
+
+#[tokio::test]
 async fn filters_that_are_refused_are_named() {
     let script = async |mut peer: Peer| {
         peer.accept(CONNACK).await;

@@ -4,7 +4,8 @@
 
 use super::socket::Socket;
 use super::{
-    Connect, Credentials, End, INCOMING, Inbox, Message, Notice, PROBE, Properties, QoS, Received, UNACKNOWLEDGED, once,
+    Connect, Credentials, End, INCOMING, Inbox, Message, Notice, PROBE, Properties, QoS, Received, Refusal,
+    UNACKNOWLEDGED, once,
 };
 use bytes::Bytes;
 use rumqttc_v4::mqttbytes::Error as Garbage;
@@ -85,7 +86,10 @@ impl Wire {
         let Message { topic, payload, qos, retain, properties: _ } = message;
         let options = PublishOptions::new(level(qos)).retain(retain);
         let notice = self.0.publish_tracked(topic, payload, options).await.map_err(|error| error.to_string())?;
-        Ok(Box::pin(async move { notice.wait_completion_async().await.map_err(|error| error.to_string()) }))
+        Ok(Box::pin(async move {
+            let outcome = notice.wait_completion_async().await;
+            outcome.map_err(|error| Refusal { reason: error.to_string(), is_for_now: false })
+        }))
     }
 
     /// What is refused, with the reason.

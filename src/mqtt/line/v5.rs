@@ -2,7 +2,8 @@
 
 use super::socket::Socket;
 use super::{
-    Connect, Credentials, End, INCOMING, Inbox, Message, Notice, PROBE, Properties, QoS, Received, UNACKNOWLEDGED, once,
+    Connect, Credentials, End, INCOMING, Inbox, Message, Notice, PROBE, Properties, QoS, Received, Refusal,
+    UNACKNOWLEDGED, once,
 };
 use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::Error as Garbage;
@@ -110,9 +111,19 @@ impl Wire {
         let notice = self.0.publish_tracked(topic, payload, options).await.map_err(|error| error.to_string())?;
         Ok(Box::pin(async move {
             notice.wait_completion_async().await.map_err(|error| match error {
-                PublishNoticeError::V5PubAck(PubAckReason::NotAuthorized) => "not authorised".to_owned(),
-                PublishNoticeError::V5PubAck(reason) => spaced(reason),
-                error => error.to_string(),
+                PublishNoticeError::V5PubAck(PubAckReason::NotAuthorized) => {
+                    Refusal { reason: "not authorised".to_owned(), is_for_now: false }
+                }
+                PublishNoticeError::V5PubAck(reason) => {
+                    let is_for_now = matches!(
+                        reason,
+                        PubAckReason::UnspecifiedError
+                            | PubAckReason::ImplementationSpecificError
+                            | PubAckReason::QuotaExceeded
+                    );
+                    Refusal { reason: spaced(reason), is_for_now }
+                }
+                error => Refusal { reason: error.to_string(), is_for_now: false },
             })
         }))
     }

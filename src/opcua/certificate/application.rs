@@ -33,8 +33,23 @@ fn uri_part(name: &str) -> String {
 
 /// Of this machine.
 pub fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = imp::host_name();
     if name.is_empty() { "localhost".into() } else { name }
+}
+
+#[cfg(unix)]
+mod imp {
+    pub fn host_name() -> String {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(windows)]
+mod imp {
+    /// Every process is told; a service, too.
+    pub fn host_name() -> String {
+        std::env::var("COMPUTERNAME").unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

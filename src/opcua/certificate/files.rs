@@ -5,12 +5,12 @@
 
 use super::make::is_ours;
 use super::{CertificateError, OWN, PRIVATE};
+use crate::base::files;
 use crate::opcua::trust::x509::Cert;
 use crate::opcua::trust::{self, Stamp};
 use opcua::crypto::PrivateKey;
 use ring::signature::RsaKeyPair;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use tracing::warn;
 use x509_cert::der::pem::{self, LineEnding};
@@ -104,12 +104,9 @@ pub fn keys(pki: &Path) -> Result<Vec<(PathBuf, Key)>, CertificateError> {
 /// A key that everybody may read is no secret. Its group may, as when root puts it there for the service.
 fn guard(path: &Path) -> Result<(), CertificateError> {
     let failed = |source| CertificateError::Permissions { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o007 == 0 {
-        return Ok(());
+    if files::shut_out_everybody(path).map_err(failed)? {
+        warn!(path = %path.display(), "Everybody on this device could read the private key; that is mended, but it may be known.");
     }
-    fs::set_permissions(path, Permissions::from_mode(mode & 0o770)).map_err(failed)?;
-    warn!(path = %path.display(), "Everybody on this device could read the private key; that is mended, but it may be known.");
     Ok(())
 }
 

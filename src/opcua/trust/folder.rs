@@ -1,16 +1,16 @@
 //! A folder of certificates or revocation lists, read again when a file in it changes.
 //!
-//! A file is known by its inode, size and times, so that also one that is overwritten in its place is noticed. One that can
+//! One that can
 //! no longer be read, as while it is being copied, keeps what it held before: a list that is half written must not let in
 //! whom it had shut out. Names that begin with a dot are files on their way.
 
 use super::TrustError;
 use super::x509::{self, Cert, Crl, ParseError};
+use crate::base::files::Stamp;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,17 +37,6 @@ impl Entry for Crl {
 
     fn parse(file: &[u8]) -> Result<Vec<Self>, ParseError> {
         x509::blocks(file, x509::CRL)?.iter().map(|block| Self::from_der(block)).collect()
-    }
-}
-
-/// By which it is seen that a file has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp([i64; 7]);
-
-impl Stamp {
-    pub fn of(file: &Metadata) -> Self {
-        let (inode, device, size) = (file.ino().cast_signed(), file.dev().cast_signed(), file.size().cast_signed());
-        Self([inode, device, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()])
     }
 }
 

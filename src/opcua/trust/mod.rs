@@ -21,18 +21,17 @@ mod signature;
 mod store;
 pub mod x509;
 
-pub(super) use crate::base::files::write_whole as write;
+use crate::base::files;
+pub(super) use crate::base::files::{Stamp, write_whole as write};
 use crate::model::Status;
+pub(super) use folder::certificates;
 use folder::{Folder, News};
-pub(super) use folder::{Stamp, certificates};
 use path::{Known, Verdict, judge};
 pub use path::{Reason, Rules, earliest};
 use rejected::Rejected;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -307,8 +306,7 @@ impl State {
 }
 
 pub(super) fn make_folder(path: &Path, mode: u32) -> Result<(), TrustError> {
-    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(|source| TrustError::Make { path: path.to_owned(), source })
+    files::make_folder(path, mode).map_err(|source| TrustError::Make { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

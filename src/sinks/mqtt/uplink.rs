@@ -154,6 +154,10 @@ impl<'a> Uplink<'a> {
             self.setup.status.connected(broker);
             self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, None);
             info!(%broker, "Connected to the MQTT broker.");
+            self.cause = None;
+            if std::mem::take(&mut self.is_lost) {
+                self.hub.raise(EventKind::UplinkBack, SOURCE, format!("Connected to {broker} again"));
+            }
         };
         let mut talk =
             Talk::new(self.setup, self.hub, &self.tags, &mut *self.dialect, &mut self.commands, self.pictures, forward);
@@ -167,12 +171,6 @@ impl<'a> Uplink<'a> {
             Err(_) => Vec::new(),
         };
         drop(talk);
-        if connected.is_some() {
-            self.cause = None;
-            if std::mem::take(&mut self.is_lost) {
-                self.hub.raise(EventKind::UplinkBack, SOURCE, format!("Connected to {broker} again"));
-            }
-        }
         let why = outcome?;
         farewell(client, last, &self.setup.config).await;
         Ok(why)

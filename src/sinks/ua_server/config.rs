@@ -2,8 +2,8 @@
 
 use super::access::{AccessRule, Anonymous};
 use super::found::{self, DiscoveryServer, Mdns, Reverse};
-use super::limits::Limits;
 use crate::model::Role;
+use crate::opcua::server::limits::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
 

@@ -10,21 +10,18 @@
 //!     ├── Device ── Events, ReloadConfiguration, UplinkDown ...   what happened, a method, conditions
 //!     └── Tags ── <folder> ── <tag>              all other tags, one folder for each segment of the name
 //!
-//! - `gate/` owns the port: who may come in, and at what pace. Behind it the UA crate's server has a port of its own.
 //! - `address_space/` makes these nodes, and takes them away, as tags and cameras come and go.
 //! - `node_manager.rs` answers reads, writes and subscriptions; values come from the hub, pictures from a camera.
-//! - `images.rs` samples pictures for each monitored item at its own interval; `filter.rs` reads its deadband.
+//! - `images.rs` samples pictures for each monitored item at its own interval.
 //! - `methods.rs` are our methods; `snapshot.rs` is the one of that name.
 //! - `events/` are events, and conditions as alarms.
 //! - `history/` answers HistoryRead from the store.
-//! - `notify.rs` brings samples to monitored items; `items.rs` looks after items on tags where the UA crate does not;
-//!   `stamps.rs` after their timestamps.
-//! - `ranges.rs` are parts of values; `writes.rs` is what may be written.
-//! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
+//! - `notify.rs` brings samples to monitored items; `items.rs` looks after items on tags where the UA crate does not.
+//! - `writes.rs` is what may be written.
 //! - `found/` makes it known: mDNS, discovery server, reverse connect.
-//! - `pki.rs` keeps our own certificate and the trust list.
 //! - `access/` says who may come in, and who may do what with which node.
-//! - `endpoints.rs` says which security is offered where; `limits.rs` how much a client may cost.
+//!
+//! The port and its gate, certificates, security and limits are those of every server of this program (`opcua/server`).
 //!
 //! NodeIds are strings made of names (`s=Tags/system/load`), so they stay the same over restarts and changes of the
 //! configuration.
@@ -32,48 +29,41 @@
 mod access;
 mod address_space;
 mod config;
-mod endpoints;
 mod events;
-mod filter;
 mod found;
-mod gate;
 mod history;
 mod images;
 mod items;
-mod limits;
 mod methods;
 mod node_manager;
 mod notify;
-mod pki;
-mod ranges;
-mod server_nodes;
 mod snapshot;
-mod stamps;
 mod writes;
 
 use crate::base::{Clock, Stop, net};
 use crate::hub::Hub;
-use crate::model::{TagSpec, Timestamp};
-use crate::opcua::certificate::{self, Application};
-use crate::opcua::date_time;
+use crate::model::{EventKind, TagSpec};
+use crate::opcua::certificate::Application;
+use crate::opcua::server::authenticator::Authenticator;
+use crate::opcua::server::gate::{self, Gate};
+use crate::opcua::server::pki::{Pki, PkiError};
+use crate::opcua::server::server_nodes::{self, ServerNodes, Sessions, UnknownNodes};
+use crate::opcua::server::{self, Notices};
 use crate::opcua::trust::{PKI, Rules};
 use crate::store::History;
 use crate::users::{self, Users};
 use ::opcua::server::node_manager::memory::{CoreNodeManagerBuilder, InMemoryNodeManager, InMemoryNodeManagerBuilder};
-use ::opcua::server::{ServerBuilder, ServerHandle, SubscriptionCache};
-use ::opcua::types::{BuildInfo, DateTime};
-use access::{Access, Authenticator, Guard};
+use ::opcua::server::node_manager::{RequestContext, ServerContext};
+use ::opcua::server::{ServerHandle, SubscriptionCache};
+use ::opcua::types::NodeId;
+use access::{Access, Guard};
 use address_space::Nodes;
 pub use config::Config;
 use events::delivery::Delivery;
 use events::manager::ConditionMethods;
-use gate::Gate;
 use node_manager::{HubNodes, Sampling};
-use pki::{Pki, PkiError};
-use server_nodes::{ServerNodes, Sessions, UnknownNodes};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -91,6 +81,7 @@ pub struct Setup {
     /// Stays open while the server is started again, so that clients who come back meanwhile wait and are not refused.
     listener: TcpListener,
     pub address: SocketAddr,
+    clock: Clock,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -117,14 +108,14 @@ impl Setup {
     ) -> Result<Self, SetupError> {
         let application = Application::of_device(device_name, Some(config.listen.ip()));
         let rules = Rules { require_crls: config.require_crls, ..Rules::default() };
-        let pki = Pki::open(&data_dir.join(PKI), application, rules, clock)?;
+        let pki = Pki::open(&data_dir.join(PKI), application, rules, clock.clone())?;
         let users = Users::open(data_dir)?;
         let listener = match before.filter(|before| before.config.listen == config.listen) {
             Some(before) => before.listener()?,
             None => net::listen(config.listen)?,
         };
         let address = listener.local_addr().unwrap_or(config.listen);
-        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, users, history, listener, address })
+        Ok(Self { config, device_name: device_name.into(), camera_tags, pki, users, history, listener, address, clock })
     }
 
     pub fn config(&self) -> &Config {
@@ -192,13 +183,14 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(RunError::Listen)?;
     let behind_address = behind.local_addr().map_err(RunError::Listen)?;
     gate::guard(&handle.info().type_loaders);
-    let key_bytes = key_bytes(&handle)?;
-    let gate = Gate::new(&setup.config, hub.clone(), setup.pki.trust.clone(), behind_address, key_bytes);
+    let key_bytes = server::key_bytes(&handle).ok_or_else(|| RunError::Crate("it has no certificate".into()))?;
+    let (with_none, trust) = (setup.config.insecure_on_loopback, setup.pki.trust.clone());
+    let gate = Gate::new(&setup.config.limits, with_none, Arc::new(hub.clone()), trust, behind_address, key_bytes);
     // Beside the rest, because its good-bye takes longer than the stop.
     let mut found = JoinSet::new();
     found.spawn(found::run(setup.clone(), gate.clone(), stop.clone()));
     let gate = async {
-        advertise(&handle, behind_address.port(), setup.address.port()).await;
+        server::advertise(&handle, behind_address.port(), setup.address.port()).await;
         gate.run(&listener, stop).await;
     };
     let serve = server.run_with(behind);
@@ -231,21 +223,6 @@ async fn run_once(setup: &Arc<Setup>, hub: &Hub, stop: &Stop) -> Result<(), RunE
     Ok(())
 }
 
-/// Bytes of the server's key.
-fn key_bytes(handle: &ServerHandle) -> Result<usize, RunError> {
-    let certificate = handle.info().server_certificate.as_ref();
-    let bits = certificate.and_then(|certificate| certificate.key_length().ok());
-    bits.map(|bits| bits / 8).ok_or_else(|| RunError::Crate("it has no certificate".into()))
-}
-
-/// Clients are told the port that the crate listens on, and it is the gate's that they are to come to. The crate sets it
-/// when it begins to listen.
-async fn advertise(handle: &ServerHandle, behind: u16, public: u16) {
-    while handle.info().port.compare_exchange(behind, public, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 fn build(
     setup: &Arc<Setup>,
     hub: &Hub,
@@ -253,7 +230,7 @@ fn build(
     access: &Access,
     delivery: &Arc<Delivery>,
 ) -> Result<(::opcua::server::Server, ServerHandle), RunError> {
-    let authenticator = Arc::new(Authenticator::new(access.clone(), hub.clone()));
+    let authenticator = Arc::new(Authenticator::new(access.clone(), Arc::new(hub.clone()), setup.clock.clone()));
     let (guard, access) = (access.clone(), access.clone());
     let (hub_of_methods, of_methods) = (hub.clone(), delivery.clone());
     let (hub, sessions, has_history) = (hub.clone(), Arc::new(Sessions::default()), setup.history.is_some());
@@ -262,43 +239,30 @@ fn build(
         HubNodes::new(hub, access, sampling, &shown, seen, &context, address_space)
     });
     let nodes = Guard::builder(nodes, guard);
-    let mut builder = ServerBuilder::new()
-        .application_name(setup.device_name.clone())
-        .application_uri(setup.pki.identity().application_uri)
-        .product_uri("urn:vedette")
-        .build_info(BuildInfo {
-            product_uri: "urn:vedette".into(),
-            manufacturer_name: "Vedette".into(),
-            product_name: "Vedette".into(),
-            software_version: env!("CARGO_PKG_VERSION").into(),
-            build_number: env!("CARGO_PKG_VERSION").into(),
-            build_date: build_date(),
-        })
-        .pki_dir(setup.pki.trust.store())
-        .certificate_path(certificate::STORE_CERTIFICATE)
-        .private_key_path(certificate::STORE_KEY)
-        .create_sample_keypair(false)
-        .host(endpoints::advertised_host(&setup.config.listen))
-        .port(setup.address.port())
+    let further = Box::new(move |id| history::nodes::capability(id, has_history));
+    let (config, ports) = (&setup.config, (setup.config.listen, setup.address.port()));
+    server::builder(&setup.device_name, "Vedette", &setup.pki, ports, &config.limits, config.insecure_on_loopback)
         .with_authenticator(authenticator)
         .with_type_tree_getter(delivery.subscribers().clone())
         // The first that owns a node answers for it.
-        .without_node_managers()
         .with_node_manager(move |context| ConditionMethods::new(hub_of_methods, of_methods, context))
-        .with_node_manager(move |context| ServerNodes::new(context, sessions, has_history))
+        .with_node_manager(move |context| ServerNodes::new(context, sessions, further))
         .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
         .with_node_manager(nodes)
-        .with_node_manager(UnknownNodes::new);
-    endpoints::add(builder.config_mut(), setup.config.insecure_on_loopback);
-    setup.config.limits.apply(builder.config_mut());
-    builder.build().map_err(RunError::Crate)
+        .with_node_manager(|context| UnknownNodes::new(context, shows))
+        .build()
+        .map_err(RunError::Crate)
 }
 
-/// When this program was built: the time that its file has.
-fn build_date() -> DateTime {
-    let file = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified());
-    let since_1970 = file.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    since_1970.map_or_else(DateTime::null, |since| date_time(Timestamp::UNIX_EPOCH.saturating_add(since)))
+/// Whether a node is ours, and its user may browse it.
+fn shows(server: &ServerContext, context: &RequestContext, id: &NodeId) -> bool {
+    server.node_managers.get_of_type::<Guard>().is_some_and(|guard| guard.shows(context, id))
+}
+
+impl Notices for Hub {
+    fn raise(&self, kind: EventKind, message: String) {
+        self.raise(kind, "ua_server", message);
+    }
 }
 
 /// How often it is looked whether a subscription has expired.

@@ -7,17 +7,19 @@
 use super::NodesLock;
 use super::access::{Access, Action, denied};
 use super::address_space::{NAMESPACE, Nodes, Target};
-use super::filter::{self, Deadband, deadband, deadband_of_item};
 use super::history::History;
 use super::images::{Command, Last, Wish, image_value};
-use super::items::{Items, Owner, Sampling as ItemSampling, Wanted, saw_session};
-use super::limits::Limits;
-use super::server_nodes::Sessions;
-use super::{Setup, ranges, writes};
+use super::items::{Items, Owner, Sampling as ItemSampling, Wanted};
+use super::{Setup, writes};
 use crate::hub::Hub;
 use crate::hub::frames::{Camera, Terms};
 use crate::model::{Sample, TagId};
 use crate::opcua::data_value;
+use crate::opcua::server::filter::{self, Deadband, deadband, deadband_of_item};
+use crate::opcua::server::limits::Limits;
+use crate::opcua::server::monitored::saw_session;
+use crate::opcua::server::ranges::{self, finish};
+use crate::opcua::server::server_nodes::Sessions;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
 use ::opcua::server::diagnostics::NamespaceMetadata;
 use ::opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
@@ -28,8 +30,8 @@ use ::opcua::server::node_manager::{
 use ::opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use ::opcua::sync::RwLock;
 use ::opcua::types::{
-    AttributeId, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, ReadProcessedDetails,
-    ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
+    AttributeId, DataValue, MonitoringMode, NodeId, NumericRange, ReadProcessedDetails, ReadRawModifiedDetails,
+    StatusCode, TimestampsToReturn, Variant,
 };
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -480,27 +482,6 @@ fn sampling_interval(context: &RequestContext, subscription: u32, requested: f64
     publishing.unwrap_or(Duration::from_secs(1))
 }
 
-/// Applies IndexRange and TimestampsToReturn, as the Read service wants them.
-pub(super) fn finish(mut value: DataValue, range: &NumericRange, timestamps: TimestampsToReturn) -> DataValue {
-    if *range != NumericRange::None
-        && let Some(whole) = value.value.take().filter(|whole| *whole != Variant::Empty)
-    {
-        match ranges::part(&whole, range) {
-            Ok(part) => value.value = Some(part),
-            Err(status) => value = DataValue::new_now_status(Variant::Empty, status),
-        }
-    }
-    if matches!(timestamps, TimestampsToReturn::Source | TimestampsToReturn::Neither) {
-        value.server_timestamp = None;
-    } else {
-        value.server_timestamp.get_or_insert_with(DateTime::now);
-    }
-    if matches!(timestamps, TimestampsToReturn::Server | TimestampsToReturn::Neither) {
-        value.source_timestamp = None;
-    }
-    value
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -511,16 +492,5 @@ mod tests {
         assert_eq!(milliseconds(1500.0), Duration::from_millis(1500));
         assert_eq!([f64::NAN, -1.0].map(milliseconds), [Duration::ZERO; 2]);
         assert!(milliseconds(f64::INFINITY) > Duration::from_secs(1 << 30));
-    }
-
-    #[test]
-    fn a_range_of_a_picture_is_part_of_it_and_timestamps_go_as_asked() {
-        let picture = Variant::ByteString(vec![1, 2, 3, 4].into());
-        let value = || DataValue::new_now(picture.clone());
-        let part = finish(value(), &"1:2".parse().unwrap(), TimestampsToReturn::Neither);
-        assert_eq!(part.value, Some(Variant::ByteString(vec![2, 3].into())));
-        assert_eq!((part.source_timestamp, part.server_timestamp), (None, None));
-        let beyond = finish(value(), &"9".parse().unwrap(), TimestampsToReturn::Both);
-        assert_eq!(beyond.status, Some(StatusCode::BadIndexRangeNoData));
     }
 }

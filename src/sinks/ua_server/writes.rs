@@ -4,9 +4,9 @@
 //! BadWriteNotSupported, as the standard has it for what is not stored. A source timestamp should be so, too, but is not
 //! refused: the older `opcua` package sends one with every write, and its users could write nothing.
 
-use super::ranges;
 use crate::hub::Hub;
 use crate::model::{Array, DataType, TagId, Value};
+use crate::opcua::server::ranges;
 use crate::opcua::{status_code, value, variant};
 use ::opcua::server::node_manager::ParsedWriteValue;
 use ::opcua::types::{NumericRange, StatusCode, Variant};

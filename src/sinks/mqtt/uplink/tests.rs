@@ -6,10 +6,13 @@ use crate::model::{DataType, Sample, TagName, TagSpec, Value};
 use crate::mqtt::line::Received;
 use crate::mqtt::sparkplug::proto::Payload;
 use crate::mqtt::sparkplug::proto::payload::{Metric, metric};
+use crate::sinks::history::{Recorder, Wanted};
 use crate::sinks::mqtt::Status;
+use crate::store::Store;
 use prost::Message as _;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 /// A broker by script: refuses the first `refusals` CONNECTs, then shows what the uplink does.
@@ -260,4 +263,239 @@ async fn a_command_is_written_and_its_value_comes_back_as_data() {
     plant.hub.publish(vec![Sample::good(request.tag, request.value.clone(), plant.hub.now())]);
     request.reply.send(Ok(())).unwrap();
     assert_eq!(plant.next().await, seen("NDATA", Some(1), &["set=5"]));
+}
+
+/// A broker that is there or not, and keeps what it was told of DATA messages.
+#[derive(Clone)]
+struct Keeper {
+    is_there: tokio::sync::watch::Sender<bool>,
+    told: Arc<Mutex<Vec<Told>>>,
+}
+
+/// A value of a metric of a DATA message.
+#[derive(Clone, Debug, PartialEq)]
+struct Told {
+    device: Option<String>,
+    value: i32,
+    time: u64,
+    is_historical: bool,
+}
+
+struct KeptLine(Keeper);
+
+impl KeptLine {
+    fn check(&self) -> Result<(), ClientError> {
+        if *self.0.is_there.borrow() { Ok(()) } else { Err(gone()) }
+    }
+}
+
+impl Dial for Keeper {
+    type Client = KeptLine;
+
+    async fn dial(&mut self, _: Connect) -> Result<KeptLine, ClientError> {
+        let line = KeptLine(self.clone());
+        line.check().map(|()| line)
+    }
+}
+
+impl Client for KeptLine {
+    async fn next(&mut self) -> Result<Received, ClientError> {
+        self.0.is_there.subscribe().wait_for(|is_there| !is_there).await.map_err(|_| gone())?;
+        Err(gone())
+    }
+
+    async fn subscribe(&mut self, _: Vec<String>) -> Result<(), ClientError> {
+        self.check()
+    }
+
+    async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
+        self.check()?;
+        for message in messages {
+            let payload = Payload::decode(message.payload.as_ref()).unwrap();
+            let levels: Vec<_> = message.topic.split('/').collect();
+            if !levels[2].ends_with("DATA") {
+                continue;
+            }
+            let device = levels.get(4).map(|&device| device.to_owned());
+            let told = payload.metrics.iter().filter_map(|metric| match metric.value {
+                Some(metric::Value::IntValue(value)) => Some(Told {
+                    device: device.clone(),
+                    value: value as i32,
+                    time: metric.timestamp.unwrap(),
+                    is_historical: metric.is_historical(),
+                }),
+                _ => None,
+            });
+            self.0.told.lock().unwrap().extend(told);
+        }
+        Ok(())
+    }
+
+    async fn disconnect(&mut self) -> Result<(), ClientError> {
+        self.check()
+    }
+
+    async fn probe(&mut self) -> Result<(), ClientError> {
+        self.check()
+    }
+
+    async fn disconnect_with_will(&mut self) -> Result<(), ClientError> {
+        self.check()
+    }
+}
+
+/// The uplink with the store that it has in the appliance, which writes in real time.
+struct Outage {
+    hub: Hub,
+    source: Registration,
+    store: Store,
+    keeper: Keeper,
+    tasks: Tasks,
+    _folder: tempfile::TempDir,
+}
+
+impl Outage {
+    fn start(limits: &str) -> Self {
+        let hub = Hub::new(Clock::simulated(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000)));
+        let spec = |name: &str| TagSpec::new(TagName::new(name).unwrap(), DataType::Int32);
+        let source = hub.register("press", vec![spec("press/a"), spec("press/b")]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let limits = toml::from_str(&format!("commit_interval = '10ms'\n{limits}")).unwrap();
+        let clock = Clock::simulated(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000));
+        let store = Store::new(limits, folder.path().join("store"), clock);
+        let tasks = Tasks::new("outage");
+        let (writer, stop) = (store.clone(), tasks.stop_signal());
+        // Not as a blocking task: while there is one, simulated time stands still.
+        std::thread::spawn(move || writer.run(&stop));
+        let uplink = Selection::new(&["press/*".to_owned()]);
+        let wanted = Wanted { store: store.clone(), history: None, uplink };
+        let recorder = Arc::new(Recorder::register(wanted, &hub).unwrap());
+        tasks.spawn("recorder", move |stop| {
+            let recorder = recorder.clone();
+            async move { recorder.run(&stop).await }
+        });
+        let config =
+            "broker = 'mqtt://script'\nnode = 'box'\npublish_interval = '1s'\ntags = ['press/*']\nbacklog_rate = 50000";
+        let setup = Arc::new(Setup {
+            config: toml::from_str(config).unwrap(),
+            device_name: "unused".into(),
+            data_dir: folder.path().to_owned(),
+            store: Some(store.clone()),
+            status: Status::register(&hub).unwrap(),
+        });
+        let keeper = Keeper { is_there: tokio::sync::watch::Sender::new(true), told: Arc::default() };
+        let (of_task, dial) = (hub.clone(), keeper.clone());
+        tasks.spawn("mqtt", move |stop| {
+            let (setup, hub, dial) = (setup.clone(), of_task.clone(), dial.clone());
+            async move {
+                let outbox = Outbox::open(setup.data_dir.join("pictures"), 1 << 20).await;
+                run(&setup, &hub, &stop, &outbox, dial).await
+            }
+        });
+        Self { hub, source, store, keeper, tasks, _folder: folder }
+    }
+
+    /// Each tag has so many values a second: `a` counts up, `b` down.
+    async fn pass(&self, values: std::ops::Range<i32>, a_second: usize) {
+        let [a, b] = self.source.tags() else { panic!("two tags") };
+        let values: Vec<i32> = values.collect();
+        for (second, values) in values.chunks(a_second).enumerate() {
+            let sample = |(at, &value): (usize, &i32)| {
+                let now = self.hub.now().saturating_add(Duration::from_secs(1) * at as u32 / a_second as u32);
+                [Sample::good(*a, Value::Int32(value), now), Sample::good(*b, Value::Int32(-value), now)]
+            };
+            self.hub.publish(values.iter().enumerate().flat_map(sample).collect());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if second % 60 == 0 {
+                // The store writes in real time, of which there would be too little else.
+                std::thread::sleep(Duration::from_millis(5 + a_second as u64));
+            }
+        }
+    }
+
+    fn told(&self) -> Vec<Told> {
+        self.keeper.told.lock().unwrap().clone()
+    }
+
+    /// While simulated time goes on, until it holds.
+    async fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let began = std::time::Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < Duration::from_secs(60), "never {what}: {:?}", self.store.queue());
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    async fn end(self) {
+        self.tasks.stop(Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_without_a_network_is_made_up_for() {
+    let outage = Outage::start("");
+    outage
+        .until("connected", || {
+            outage.hub.read_all().tags.iter().any(|(_, spec)| spec.name.as_str() == "mqtt/Connected")
+        })
+        .await;
+    outage.pass(1..30, 1).await;
+    outage.until("all sent", || outage.store.queue().waiting == 0).await;
+    outage.keeper.is_there.send_replace(false);
+    outage.pass(30..3630, 1).await;
+    assert_eq!(outage.store.queue().dropped, 0);
+    outage.keeper.is_there.send_replace(true);
+    outage.pass(3630..3800, 1).await;
+    outage.until("all sent", || outage.store.queue().waiting == 0).await;
+    let told = outage.told();
+    let mut values: Vec<i32> = told.iter().map(|told| told.value).collect();
+    values.sort_unstable();
+    values.dedup();
+    // The newest of what came before a birth is in the birth, and as often as it comes.
+    let missing = (-3799..3800).filter(|value| *value != 0 && values.binary_search(value).is_err());
+    assert!(missing.clone().count() <= 2 * 2, "{:?}", missing.collect::<Vec<_>>());
+    let queue = outage.store.queue();
+    assert_eq!((queue.settled, queue.dropped, queue.lost), (2 * 3799, 0, 0));
+    let old: Vec<_> = told.iter().filter(|told| told.is_historical && (30..3630).contains(&told.value)).collect();
+    assert!(old.len() > 3000 && old.is_sorted_by_key(|told| told.time), "in the order of their times");
+    outage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cap_costs_is_counted_to_the_sample() {
+    // What is beyond 4 MiB is for samples; no configuration is let have so little.
+    let outage = Outage::start("max_bytes = '4200KiB'");
+    outage.until("connected", || *outage.keeper.is_there.borrow()).await;
+    outage.keeper.is_there.send_replace(false);
+    let values = 20 * 3600;
+    outage.pass(1..values, 20).await;
+    outage.keeper.is_there.send_replace(true);
+    outage.pass(values..values + 100, 1).await;
+    outage.until("all sent", || outage.store.queue().waiting == 0).await;
+    let queue = outage.store.queue();
+    assert_eq!(queue.settled + queue.dropped + queue.lost, 2 * (values as u64 + 99), "{queue:?}");
+    assert!(queue.dropped > 30_000, "{queue:?}");
+    let told: BTreeSet<i32> = outage.told().iter().map(|told| told.value).collect();
+    assert!((told.len() as u64).abs_diff(queue.settled) <= 2, "{} values, {queue:?}", told.len());
+    outage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_device_said_before_it_was_lost_comes_when_it_is_back() {
+    let outage = Outage::start("");
+    outage.until("connected", || outage.hub.read_all().tags.len() > 10).await;
+    outage.pass(1..20, 1).await;
+    outage.hub.source_lost("press", "no answer");
+    outage.pass(20..60, 1).await;
+    outage.hub.source_back("press");
+    outage.pass(60..90, 1).await;
+    outage.until("all sent", || outage.store.queue().waiting == 0).await;
+    let mut values: Vec<i32> = outage.told().iter().map(|told| told.value).filter(|value| *value > 0).collect();
+    values.sort_unstable();
+    values.dedup();
+    let missing: Vec<_> = (1..90).filter(|value| values.binary_search(value).is_err()).collect();
+    assert!(missing.len() <= 2, "{missing:?}");
+    assert!(outage.told().iter().all(|told| told.device.as_deref() == Some("press")));
+    outage.end().await;
 }

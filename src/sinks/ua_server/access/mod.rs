@@ -5,25 +5,25 @@
 //!     node ── NodeId ── path ── rules ──► Role ─┘
 //!
 //! - `rules.rs`: the role that an action on a node needs, by path.
-//! - `authenticator.rs`: who comes in, as the UA crate asks it; UserAccessLevel and UserExecutable.
+//! - `rights.rs`: the same as the authenticator of every server (`opcua/server`) asks it.
 //! - `guard.rs`: the node manager that hides what a user may not browse.
 //! - `seats.rs`: whose monitored items they are.
 //!
 //! A role is looked up at each use, so a change of users or of the configuration takes effect at once. What somebody may
 //! not browse is not there for them: every service answers as for a node that does not exist.
 
-mod authenticator;
 mod guard;
+mod rights;
 mod rules;
 mod seats;
 
-pub(super) use authenticator::Authenticator;
 pub(super) use guard::Guard;
 pub use rules::AccessRule;
-pub(super) use rules::{Action, Rules};
+pub(super) use rules::Rules;
 pub(super) use seats::{Seat, Seats};
 
 use crate::model::Role;
+pub(super) use crate::opcua::server::authenticator::Action;
 use crate::users::Users;
 use ::opcua::server::authenticator::UserToken;
 use ::opcua::types::{DataValue, DateTime, NodeId, StatusCode, Variant};

@@ -4,6 +4,7 @@
 //! path that says something about it wins; without any the defaults hold. Nodes of the standard have no path.
 
 use crate::model::Role;
+use crate::opcua::server::authenticator::Action;
 use crate::sinks::ua_server::address_space::CAMERA_IMAGE;
 use crate::sinks::ua_server::snapshot;
 use ::opcua::types::{Identifier, MethodId, NodeId};
@@ -51,16 +52,6 @@ impl AccessRule {
     fn is_for(&self, path: &str) -> bool {
         path.strip_prefix(&*self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sinks::ua_server) enum Action {
-    Browse,
-    /// The value, now or in history, and events of the node.
-    Read,
-    Write,
-    /// Of a method's own node.
-    Call,
 }
 
 /// The longest path first.

@@ -4,7 +4,7 @@
 //! Whatever value they have is not here but in the hub; only the properties (EURange, EnumStrings, EngineeringUnits) hold
 //! theirs.
 //!
-//! - `variables.rs` makes the variable of a tag, with its type and properties; `units.rs` knows units.
+//! - `variables.rs` makes the variable of a tag, with its type and properties.
 //! - `camera_type.rs` makes the type that all cameras are instances of.
 //! - `namespaces.rs` tells of the namespaces.
 //! - `removal.rs` takes nodes away.
@@ -12,7 +12,6 @@
 mod camera_type;
 mod namespaces;
 mod removal;
-mod units;
 mod variables;
 
 use super::events::nodes as events;

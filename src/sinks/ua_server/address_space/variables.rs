@@ -8,8 +8,8 @@
 //! | states, and is unsigned   | MultiStateDiscreteType  | EnumStrings                   |
 //! | none of these             | BaseDataVariableType    |                               |
 
-use super::units;
 use crate::model::{DataType, Range, TagSpec};
+use crate::opcua::server::units;
 use ::opcua::server::address_space::{AccessLevel, AddressSpace, VariableBuilder};
 use ::opcua::types::{
     DataTypeId, ExtensionObject, Identifier, LocalizedText, NodeId, QualifiedName, ReferenceTypeId, VariableTypeId,

@@ -10,11 +10,12 @@ mod lds;
 mod mdns;
 mod reverse;
 
-use super::gate::Gate;
-use super::pki::Pki;
-use super::{Setup, endpoints};
+use super::Setup;
 use crate::base::Stop;
 use crate::base::net::HostPort;
+use crate::opcua::server::endpoints;
+use crate::opcua::server::gate::Gate;
+use crate::opcua::server::pki::Pki;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
