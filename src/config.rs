@@ -107,15 +107,10 @@ impl Config {
                 format!("{led:?} is no name of an LED; it is that of a folder in /sys/class/leds, as in \"led0\"");
             add("[device]", source.header("[device]"), vec![("led", what)]);
         }
-        for span in secrets::hidden(&source.text) {
+        for span in secrets::hidden(source.text()) {
             let what = "it was hidden when this text was read from the device; write what belongs here, or use a file"
                 .to_owned();
-            faults.push(Fault {
-                file: source.file.clone(),
-                line: source.line_at(span.start),
-                key: source.table_around(span.start),
-                what,
-            });
+            faults.push(source.fault_at(span.start, what));
         }
         let mut add = |table: &str, span: Range<usize>, found: Vec<(&'static str, String)>| {
             faults.extend(found.into_iter().map(|(key, what)| source.fault(table, &span, key, what)));

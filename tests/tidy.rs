@@ -44,8 +44,9 @@ const WATCHED: &[&str] =
 /// Folders whose children must not know each other.
 const STRANGERS: &[&str] = &["sources", "sinks"];
 
-/// Where `unsafe` may stand.
-const UNSAFE: &[&str] = &["cameras/v4l2/ioctl.rs", "cameras/v4l2/buffers.rs", "cameras/v4l2/control_calls.rs"];
+/// Where `unsafe` may stand: files, and folders as a whole, which end with a slash.
+const UNSAFE: &[&str] =
+    &["cameras/v4l2/ioctl.rs", "cameras/v4l2/buffers.rs", "cameras/v4l2/control_calls.rs", "relay/com/"];
 
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -169,7 +170,8 @@ fn sources_and_sinks_do_not_know_their_neighbours() {
 fn unsafe_stands_only_where_it_may() {
     for (file, text) in sources() {
         let has_unsafe = text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
-        assert!(!has_unsafe || UNSAFE.contains(&file.as_str()), "src/{file}: no `unsafe` here");
+        let may = UNSAFE.iter().any(|place| file == *place || (place.ends_with('/') && file.starts_with(place)));
+        assert!(!has_unsafe || may, "src/{file}: no `unsafe` here");
     }
 }
 

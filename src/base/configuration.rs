@@ -86,6 +86,11 @@ impl Source {
         }
     }
 
+    /// A fault of what stands at this place.
+    pub fn fault_at(&self, offset: usize, what: String) -> Fault {
+        Fault { file: self.file.clone(), line: self.line_at(offset), key: self.table_around(offset), what }
+    }
+
     /// Where a table begins that the configuration does not keep the place of.
     pub fn header(&self, table: &str) -> Range<usize> {
         let start = self.text.find(table).unwrap_or(0);

@@ -11,7 +11,8 @@
 //! The worker answers requests of one [`Lane`] in their order, and each lane on a thread and a connection of its own, so that a slow
 //! browse delays no value. Whatever takes too long is the relay's to end, with the whole process.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::Cell;
 
 /// The longest frame that either side takes. The worker splits what would be longer.
 pub const LONGEST_FRAME: usize = 16 << 20;
@@ -291,7 +292,92 @@ pub enum Elements {
     Date(Vec<f64>),
     Text(Vec<String>),
     Error(Vec<Hresult>),
+    #[serde(deserialize_with = "not_too_deep")]
     Variant(Vec<DaValue>),
+}
+
+impl Elements {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bool(all) => all.len(),
+            Self::I1(all) => all.len(),
+            Self::U1(all) => all.len(),
+            Self::I2(all) => all.len(),
+            Self::U2(all) => all.len(),
+            Self::I4(all) | Self::Error(all) => all.len(),
+            Self::U4(all) => all.len(),
+            Self::I8(all) | Self::Cy(all) => all.len(),
+            Self::U8(all) => all.len(),
+            Self::R4(all) => all.len(),
+            Self::R8(all) | Self::Date(all) => all.len(),
+            Self::Text(all) => all.len(),
+            Self::Variant(all) => all.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One element as a value of its own; Empty beyond the end.
+    pub fn get(&self, index: usize) -> DaValue {
+        let value = match self {
+            Self::Bool(all) => all.get(index).map(|&v| DaValue::Bool(v)),
+            Self::I1(all) => all.get(index).map(|&v| DaValue::I1(v)),
+            Self::U1(all) => all.get(index).map(|&v| DaValue::U1(v)),
+            Self::I2(all) => all.get(index).map(|&v| DaValue::I2(v)),
+            Self::U2(all) => all.get(index).map(|&v| DaValue::U2(v)),
+            Self::I4(all) => all.get(index).map(|&v| DaValue::I4(v)),
+            Self::U4(all) => all.get(index).map(|&v| DaValue::U4(v)),
+            Self::I8(all) => all.get(index).map(|&v| DaValue::I8(v)),
+            Self::U8(all) => all.get(index).map(|&v| DaValue::U8(v)),
+            Self::R4(all) => all.get(index).map(|&v| DaValue::R4(v)),
+            Self::R8(all) => all.get(index).map(|&v| DaValue::R8(v)),
+            Self::Cy(all) => all.get(index).map(|&v| DaValue::Cy(v)),
+            Self::Date(all) => all.get(index).map(|&v| DaValue::Date(v)),
+            Self::Text(all) => all.get(index).map(|v| DaValue::Text(v.clone())),
+            Self::Error(all) => all.get(index).map(|&v| DaValue::Error(v)),
+            Self::Variant(all) => all.get(index).cloned(),
+        };
+        value.unwrap_or_default()
+    }
+
+    /// The VARTYPE of one element.
+    pub fn vartype(&self) -> u16 {
+        match self {
+            Self::Bool(_) => 11,
+            Self::I1(_) => 16,
+            Self::U1(_) => 17,
+            Self::I2(_) => 2,
+            Self::U2(_) => 18,
+            Self::I4(_) => 3,
+            Self::U4(_) => 19,
+            Self::I8(_) => 20,
+            Self::U8(_) => 21,
+            Self::R4(_) => 4,
+            Self::R8(_) => 5,
+            Self::Cy(_) => 6,
+            Self::Date(_) => 7,
+            Self::Text(_) => 8,
+            Self::Error(_) => 10,
+            Self::Variant(_) => 12,
+        }
+    }
+}
+
+/// How deep arrays of VARIANTs may lie in each other. More is nothing that a DA server means, and reading it would use up the stack.
+const DEEPEST: u8 = 8;
+
+fn not_too_deep<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DaValue>, D::Error> {
+    thread_local!(static DEPTH: Cell<u8> = const { Cell::new(0) });
+    let depth = DEPTH.get();
+    if depth == DEEPEST {
+        return Err(serde::de::Error::custom("arrays in arrays, too deep"));
+    }
+    DEPTH.set(depth + 1);
+    let values = Vec::deserialize(deserializer);
+    DEPTH.set(depth);
+    values
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -345,5 +431,21 @@ mod tests {
         assert!(parse::<ToWorker>(&bytes[4..bytes.len() - 1]).is_err());
         assert!(parse::<ToWorker>(&[0xFF; 20]).is_err());
         assert!(length([0xFF; 4]).is_err());
+    }
+
+    #[test]
+    fn arrays_that_lie_in_each_other_without_end_are_refused() {
+        let nested = |depth: usize| {
+            let around = |value| DaValue::Array { dimensions: vec![1], elements: Elements::Variant(vec![value]) };
+            (0..depth).fold(DaValue::I4(5), |value, _| around(value))
+        };
+        let bytes = |value: &DaValue| frame(value).unwrap()[4..].to_vec();
+        assert_eq!(parse::<DaValue>(&bytes(&nested(8))).unwrap(), nested(8));
+        assert!(parse::<DaValue>(&bytes(&nested(9))).is_err());
+        // As a worker that lies would send it: the same few bytes, a million times.
+        let around = bytes(&DaValue::Array { dimensions: vec![1], elements: Elements::Variant(vec![DaValue::Empty]) });
+        let endless = around[..around.len() - 1].repeat(1 << 20);
+        assert!(parse::<DaValue>(&endless).is_err());
+        assert_eq!(parse::<DaValue>(&bytes(&nested(8))).unwrap(), nested(8), "what was refused leaves nothing behind");
     }
 }

@@ -56,6 +56,11 @@ pub fn is_number(value: &Variant) -> bool {
     data_type.is_some_and(|data_type| (Type::SByte as u32..=Type::Double as u32).contains(&(data_type as u32)))
 }
 
+/// Whether a client gave no filter at all.
+pub fn is_none(filter: &impl Debug) -> bool {
+    printed(filter) == "None"
+}
+
 /// Of anything of the crate's that has a filter and prints it before its values.
 pub fn deadband(filtered: &impl Debug) -> Deadband {
     let text = printed(filtered);

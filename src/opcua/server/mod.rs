@@ -8,7 +8,7 @@
 //! - `pki.rs` keeps our own certificate and the trust list; `endpoints.rs` says which security is offered where.
 //! - `authenticator.rs` is who comes in, as the UA crate asks it; `limits.rs` how much a client may cost.
 //! - `server_nodes/` tells of the server itself, and of nodes that do not exist.
-//! - `filter.rs`, `ranges.rs`, `stamps.rs`, `units.rs` look after values where the UA crate does not.
+//! - `filter.rs`, `monitored.rs`, `ranges.rs`, `stamps.rs`, `units.rs` look after values where the UA crate does not.
 //!
 //! What there is to serve nobody knows here, nor who the users are ([`authenticator::Rights`]) and where news go ([`Notices`]).
 
@@ -17,6 +17,7 @@ pub mod endpoints;
 pub mod filter;
 pub mod gate;
 pub mod limits;
+pub mod monitored;
 pub mod pki;
 pub mod ranges;
 pub mod server_nodes;

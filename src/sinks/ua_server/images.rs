@@ -11,9 +11,10 @@
 //! no source timestamp: the crate lets it pass, and nothing is stamped in the future.
 
 use super::access::{Access, Action, denied};
-use super::items::{Nulls, Owner, exists};
+use super::items::Owner;
 use crate::hub::frames::{Camera, Lease, Shot, Terms};
 use crate::model::{Quality, Sample, Status, TagId, Timestamp, Value};
+use crate::opcua::server::monitored::{Nulls, exists};
 use crate::opcua::server::ranges;
 use crate::opcua::{data_value, date_time};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};

@@ -4,23 +4,20 @@
 //!   publishing interval only; if it is still too early then, it stays parked until the next change. A last change could
 //!   so stay unsaid for ever. So each tag whose change may have been parked is sent once more when the sampling interval
 //!   of its items is over ([`State::due`]): by then the parked value goes out. [`Watch`] knows which may.
-//! - When a subscription expires (its client died), nobody is told that its items are gone. [`exists`] finds out.
-//! - Without a data change filter an item compares values and not statuses, though the standard's default trigger is
-//!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
-//!   [`Nulls`] tells them apart by the two ways there are to say null.
+//! - Subscriptions that expire, and faults in a row: `monitored.rs`.
 //! - A clock that is set back would silence items: `stamps.rs`. An IndexRange may end in a panic: `ranges.rs`.
 //!
 //! All values of all clients pass here, a million a second if they want, so a value costs no lookup by hash.
 
 use super::access::{Seat, denied};
 use crate::model::{Sample, Status, TagId, Timestamp};
+use crate::opcua::server::monitored::{Nulls, exists};
 use crate::opcua::server::ranges;
 use crate::opcua::server::stamps::Stamps;
 use ::opcua::server::authenticator::UserToken;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
-use ::opcua::types::{DataValue, NumericRange, Variant};
+use ::opcua::types::{DataValue, NumericRange};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -356,61 +353,6 @@ impl State {
     }
 }
 
-/// The newest session that has asked anything of our nodes. The UA crate numbers sessions from 1, in one count for the
-/// whole process.
-static NEWEST_SESSION: AtomicU32 = AtomicU32::new(0);
-
-/// Sessions that have not asked anything yet may own a subscription that was transferred to them.
-const UNSEEN_SESSIONS: u32 = 1000;
-/// Sessions older than the newest ones by more are not asked: they are long gone, and looking through all that there ever
-/// were would hold everybody up.
-const OLD_SESSIONS: u32 = 10_000;
-
-/// To be called for each request.
-pub(super) fn saw_session(session: u32) {
-    NEWEST_SESSION.fetch_max(session, Ordering::Relaxed);
-}
-
-/// Whether a monitored item is still there. `session` is where it was created; subscriptions can be transferred, and the
-/// crate shows subscriptions only by session, so if it is not there all others are asked. That is done once for an item
-/// that is gone.
-pub(super) fn exists(subscriptions: &SubscriptionCache, session: u32, handle: MonitoredItemHandle) -> bool {
-    let has = |session: u32| {
-        let Some(session) = subscriptions.get_session_subscriptions(session) else { return false };
-        let session = session.lock();
-        session.get(handle.subscription_id).is_some_and(|sub| sub.contains_key(&handle.monitored_item_id))
-    };
-    let newest = NEWEST_SESSION.load(Ordering::Relaxed);
-    has(session) || (newest.saturating_sub(OLD_SESSIONS)..=newest.saturating_add(UNSEEN_SESSIONS)).any(has)
-}
-
-/// How the null of a bad value is written: another status, the other way. One for each item.
-pub(super) struct Nulls {
-    last: Option<Status>,
-    is_variant: bool,
-}
-
-impl Nulls {
-    /// After an initial value, which is written as the null Variant if it is bad.
-    pub(super) fn after(bad: Option<Status>) -> Self {
-        Self { last: bad, is_variant: true }
-    }
-
-    /// For a bad value with this status.
-    pub(super) fn null(&mut self, status: Status) -> Option<Variant> {
-        if self.last != Some(status) {
-            self.is_variant = !self.is_variant;
-            self.last = Some(status);
-        }
-        self.is_variant.then_some(Variant::Empty)
-    }
-
-    /// After a value that is not bad.
-    pub(super) fn reset(&mut self) {
-        self.last = None;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -523,16 +465,5 @@ mod tests {
         items.recheck(|_, _| true);
         assert_eq!(items.lock().due(Instant::now()), [tag]);
         assert_eq!(got(), value);
-    }
-
-    #[test]
-    fn faults_in_a_row_differ() {
-        let (a, b) = (Status::BAD_NOT_CONNECTED, Status::BAD_DEVICE_FAILURE);
-        let mut nulls = Nulls::after(Some(a));
-        let null = Some(Variant::Empty);
-        assert_eq!([a, b, b, a].map(|status| nulls.null(status)), [null.clone(), None, None, null.clone()]);
-        nulls.reset();
-        assert_eq!(nulls.null(a), None);
-        assert_eq!(Nulls::after(None).null(a), None);
     }
 }

@@ -1,0 +1,82 @@
+//! Monitored items that look after themselves, where the UA crate (0.19) does not.
+//!
+//! - When a subscription expires (its client died), nobody is told that its items are gone. [`exists`] finds out.
+//! - Without a data change filter an item compares values and not statuses, though the standard's default trigger is
+//!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
+//!   [`Nulls`] tells them apart by the two ways there are to say null.
+
+use crate::model::Status;
+use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
+use ::opcua::types::Variant;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The newest session that has asked anything of our nodes. The UA crate numbers sessions from 1, in one count for the
+/// whole process.
+static NEWEST_SESSION: AtomicU32 = AtomicU32::new(0);
+
+/// Sessions that have not asked anything yet may own a subscription that was transferred to them.
+const UNSEEN_SESSIONS: u32 = 1000;
+/// Sessions older than the newest ones by more are not asked: they are long gone, and looking through all that there ever
+/// were would hold everybody up.
+const OLD_SESSIONS: u32 = 10_000;
+
+/// To be called for each request.
+pub fn saw_session(session: u32) {
+    NEWEST_SESSION.fetch_max(session, Ordering::Relaxed);
+}
+
+/// Whether a monitored item is still there. `session` is where it was created; subscriptions can be transferred, and the
+/// crate shows subscriptions only by session, so if it is not there all others are asked. That is done once for an item
+/// that is gone.
+pub fn exists(subscriptions: &SubscriptionCache, session: u32, handle: MonitoredItemHandle) -> bool {
+    let has = |session: u32| {
+        let Some(session) = subscriptions.get_session_subscriptions(session) else { return false };
+        let session = session.lock();
+        session.get(handle.subscription_id).is_some_and(|sub| sub.contains_key(&handle.monitored_item_id))
+    };
+    let newest = NEWEST_SESSION.load(Ordering::Relaxed);
+    has(session) || (newest.saturating_sub(OLD_SESSIONS)..=newest.saturating_add(UNSEEN_SESSIONS)).any(has)
+}
+
+/// How the null of a bad value is written: another status, the other way. One for each item.
+pub struct Nulls {
+    last: Option<Status>,
+    is_variant: bool,
+}
+
+impl Nulls {
+    /// After an initial value, which is written as the null Variant if it is bad.
+    pub fn after(bad: Option<Status>) -> Self {
+        Self { last: bad, is_variant: true }
+    }
+
+    /// For a bad value with this status.
+    pub fn null(&mut self, status: Status) -> Option<Variant> {
+        if self.last != Some(status) {
+            self.is_variant = !self.is_variant;
+            self.last = Some(status);
+        }
+        self.is_variant.then_some(Variant::Empty)
+    }
+
+    /// After a value that is not bad.
+    pub fn reset(&mut self) {
+        self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_in_a_row_differ() {
+        let (a, b) = (Status::BAD_NOT_CONNECTED, Status::BAD_DEVICE_FAILURE);
+        let mut nulls = Nulls::after(Some(a));
+        let null = Some(Variant::Empty);
+        assert_eq!([a, b, b, a].map(|status| nulls.null(status)), [null.clone(), None, None, null.clone()]);
+        nulls.reset();
+        assert_eq!(nulls.null(a), None);
+        assert_eq!(Nulls::after(None).null(a), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! One DA server, as the nodes of its namespace see it: asked in chunks, its answers in OPC UA's words.
+//!
+//! Descriptions of items are kept for a while, because each attribute that a client reads wants one. Only what is asked for is
+//! asked of the DA server: a browse wants the types of its items and nothing else of them.
+
+use super::Served;
+use super::items::Items;
+use super::levels::Levels;
+use super::{status_of_ask, status_of_phase};
+use crate::base::{Clock, Stop};
+use crate::relay::map::{self, Description, Times};
+use crate::relay::protocol::{DaValue, Hresult, ITEMS_PER_CALL, Origin, Reading, Reply, Request};
+use crate::relay::worker::{self, Phase, Questions, Worker};
+use ::opcua::types::{DataValue, DateTime, StatusCode};
+use futures_util::future::join_all;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::time::Instant;
+
+pub struct Da {
+    pub(super) served: Served,
+    pub(super) worker: Worker,
+    pub(super) items: Items,
+    pub(super) levels: Levels,
+    described: Mutex<HashMap<String, Described>>,
+}
+
+struct Described {
+    at: Instant,
+    /// With all properties, and not only those that make its type.
+    is_whole: bool,
+    description: Result<Arc<Description>, StatusCode>,
+}
+
+/// Descriptions that are kept; beyond them all are forgotten.
+const DESCRIBED: usize = 100_000;
+
+impl Da {
+    pub fn new(served: Served) -> (Arc<Self>, Questions) {
+        let (worker, questions) = Worker::new();
+        let times = Times::new(served.launch.server.clone(), served.time_offset);
+        let levels = Levels::new(served.launch.server.clone(), served.keep);
+        let (items, described) = (Items::new(times), Mutex::default());
+        (Arc::new(Self { served, worker, items, levels, described }), questions)
+    }
+
+    /// Until the stop.
+    pub async fn run(&self, questions: &mut Questions, clock: &Clock, stop: &Stop) {
+        let supervise = worker::supervise(&self.served.launch, questions, &self.items, clock, stop);
+        tokio::join!(supervise, super::feed::run(&self.items, &self.worker, stop));
+    }
+
+    /// The status of whatever only the DA server could tell, if it is not there.
+    pub(super) fn absent(&self) -> Option<StatusCode> {
+        let phase = self.worker.state().phase;
+        (phase != Phase::Running).then(|| status_of_phase(phase))
+    }
+
+    /// Values, in the order of `items`.
+    pub(super) async fn read(&self, items: Vec<String>, from: Origin) -> Vec<DataValue> {
+        let now = DateTime::now();
+        let value = |reading: &Result<Reading, Hresult>| map::data_value(reading, self.items.times(), now);
+        self.readings(items, from)
+            .await
+            .iter()
+            .map(|reading| match reading {
+                Ok(reading) => value(reading),
+                Err(status) => map::bad(*status, now),
+            })
+            .collect()
+    }
+
+    /// As the DA server gives them, or why it does not.
+    pub(super) async fn readings(
+        &self,
+        items: Vec<String>,
+        from: Origin,
+    ) -> Vec<Result<Result<Reading, Hresult>, StatusCode>> {
+        let mut readings = self.read_once(items.clone(), from).await;
+        if from == Origin::Cache {
+            // Of items that nobody monitors a cache may have nothing.
+            let is_unread = |reading: &Reading| matches!(reading.quality & 0xFC, 0x1C | 0x20);
+            let unread = |reading: &Result<Result<Reading, Hresult>, _>| matches!(reading, Ok(Ok(reading)) if is_unread(reading));
+            let places: Vec<usize> = (0..readings.len()).filter(|at| unread(&readings[*at])).collect();
+            if !places.is_empty() {
+                let items = places.iter().map(|at| items[*at].clone()).collect();
+                let again = self.read_once(items, Origin::Device).await;
+                places.into_iter().zip(again).for_each(|(at, reading)| readings[at] = reading);
+            }
+        }
+        readings
+    }
+
+    async fn read_once(&self, items: Vec<String>, from: Origin) -> Vec<Result<Result<Reading, Hresult>, StatusCode>> {
+        let ask = |items: &[String]| {
+            let (items, count) = (items.to_vec(), items.len());
+            async move {
+                match self.worker.ask(Request::Read { items, from }).await {
+                    Ok(Reply::Values(values)) => values.into_iter().map(Ok).collect(),
+                    Ok(_) => vec![Err(StatusCode::BadInternalError); count],
+                    Err(error) => vec![Err(status_of_ask(&error)); count],
+                }
+            }
+        };
+        join_all(items.chunks(ITEMS_PER_CALL).map(ask)).await.concat()
+    }
+
+    /// What became of each write, in the order of `items`.
+    pub(super) async fn write(&self, items: Vec<(String, DaValue)>) -> Vec<StatusCode> {
+        let mut results = Vec::with_capacity(items.len());
+        for items in items.chunks(ITEMS_PER_CALL) {
+            match self.worker.ask(Request::Write { items: items.to_vec() }).await {
+                Ok(Reply::Written(written)) => results.extend(written.into_iter().map(map::status_of_hresult)),
+                Ok(_) => results.extend(items.iter().map(|_| StatusCode::BadInternalError)),
+                Err(error) => results.extend(items.iter().map(|_| status_of_ask(&error))),
+            }
+        }
+        results
+    }
+
+    fn described(&self) -> MutexGuard<'_, HashMap<String, Described>> {
+        self.described.lock().expect("no code that holds the descriptions panics")
+    }
+
+    /// What is known of an item without asking.
+    pub(super) fn known(&self, item: &str, whole: bool) -> Option<Result<Arc<Description>, StatusCode>> {
+        let described = self.described();
+        let known = described.get(item)?;
+        let is_new = known.at.elapsed() < self.served.keep && (known.is_whole || !whole);
+        is_new.then(|| known.description.clone())
+    }
+
+    /// What the items are, in their order. `whole`: with all of their properties.
+    pub(super) async fn describe(&self, items: &[&str], whole: bool) -> Vec<Result<Arc<Description>, StatusCode>> {
+        let mut found: Vec<_> = items.iter().map(|item| self.known(item, whole)).collect();
+        let missing: Vec<usize> = (0..items.len()).filter(|at| found[*at].is_none()).collect();
+        if !missing.is_empty() {
+            let asked: Vec<String> = missing.iter().map(|at| items[*at].to_owned()).collect();
+            let described = self.ask_to_describe(asked, whole).await;
+            missing.into_iter().zip(described).for_each(|(at, description)| found[at] = Some(description));
+        }
+        found.into_iter().flatten().collect()
+    }
+
+    async fn ask_to_describe(&self, items: Vec<String>, whole: bool) -> Vec<Result<Arc<Description>, StatusCode>> {
+        if let Some(status) = self.absent() {
+            return vec![Err(status); items.len()];
+        }
+        if !self.worker.state().capabilities.properties {
+            return vec![Ok(Arc::default()); items.len()];
+        }
+        let mut all = Vec::with_capacity(items.len());
+        for items in items.chunks(ITEMS_PER_CALL) {
+            let ids = (!whole).then(|| map::OF_TYPE.to_vec());
+            let answer = self.worker.ask(Request::Properties { items: items.to_vec(), ids }).await;
+            let described: Vec<Result<Arc<Description>, StatusCode>> = match answer {
+                Ok(Reply::Properties(answers)) => answers
+                    .into_iter()
+                    .map(|answer| {
+                        answer.map(|properties| Arc::new(map::describe(&properties))).map_err(map::status_of_failure)
+                    })
+                    .collect(),
+                Ok(_) => vec![Err(StatusCode::BadInternalError); items.len()],
+                Err(error) => vec![Err(status_of_ask(&error)); items.len()],
+            };
+            let mut kept = self.described();
+            if kept.len() + items.len() > DESCRIBED {
+                kept.clear();
+            }
+            for (item, description) in items.iter().zip(&described) {
+                // What failed may work the next time.
+                if description.is_ok() {
+                    let description = description.clone();
+                    kept.insert(item.clone(), Described { at: Instant::now(), is_whole: whole, description });
+                }
+            }
+            all.extend(described);
+        }
+        all
+    }
+}

@@ -1,0 +1,204 @@
+//! What lies below a branch: browsed when it is asked for, shown as it comes, and kept for a while.
+//!
+//! A [`Level`] fills up while others already read it. Whoever pages through it holds it, so a page and the next are of the same
+//! browse, however long the client takes. A level that failed is asked for anew by the next who wants it.
+//!
+//! Bounds: entries of one level, and of all levels that are kept. A level that is cut says so.
+
+use super::ids::Path;
+use super::status_of_ask;
+use crate::relay::protocol::{Entry, Request};
+use crate::relay::worker::Worker;
+use ::opcua::types::StatusCode;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// Bytes of names and ItemIDs, about, of one level and of all that are kept.
+const LEVEL_BYTES: usize = 256 << 20;
+const KEPT_BYTES: usize = 512 << 20;
+
+pub(super) struct Levels {
+    server: Arc<str>,
+    keep: Duration,
+    kept: Mutex<HashMap<Path, Arc<Level>>>,
+    fills: Mutex<JoinSet<()>>,
+}
+
+pub(super) struct Level {
+    began: Instant,
+    entries: Mutex<Entries>,
+    grown: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Entries {
+    all: Vec<Arc<Entry>>,
+    bytes: usize,
+    /// How it ended, if it has.
+    end: Option<Result<(), StatusCode>>,
+}
+
+impl Levels {
+    pub(super) fn new(server: Arc<str>, keep: Duration) -> Self {
+        Self { server, keep, kept: Mutex::default(), fills: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Path, Arc<Level>>> {
+        self.kept.lock().expect("no code that holds the levels panics")
+    }
+
+    /// What lies below `path`; it may be on its way yet.
+    pub(super) fn below(&self, path: &Path, worker: &Worker) -> Arc<Level> {
+        let now = Instant::now();
+        let mut kept = self.lock();
+        kept.retain(|_, level| now.duration_since(level.began) < self.keep && !level.failed());
+        if let Some(level) = kept.get(path) {
+            return level.clone();
+        }
+        if kept.values().map(|level| level.lock().bytes).sum::<usize>() > KEPT_BYTES {
+            kept.clear();
+        }
+        let level = Arc::new(Level { began: now, entries: Mutex::default(), grown: watch::Sender::new(()) });
+        kept.insert(path.clone(), level.clone());
+        drop(kept);
+        self.fill(path, level.clone(), worker.clone());
+        level
+    }
+
+    fn fill(&self, path: &Path, level: Arc<Level>, worker: Worker) {
+        let (server, branch) = (self.server.clone(), path.branch());
+        let filled = level.clone();
+        let pieces = Box::new(move |entries| {
+            if filled.add(entries) {
+                warn!(%server, branch = ?branch.names, "A level has more entries than are kept; the rest is left out.");
+            }
+        });
+        let request = Request::Browse { branch: path.branch() };
+        // Goes on when the client who asked first has gone; it ends with the worker's answer or with its life.
+        let mut fills = self.fills.lock().expect("no code that holds them panics");
+        while fills.try_join_next().is_some() {}
+        fills.spawn(async move {
+            let end = worker.browse(request, pieces).await.map(drop);
+            level.end(end.map_err(|error| status_of_ask(&error)));
+        });
+    }
+}
+
+impl Level {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().expect("no code that holds the entries panics")
+    }
+
+    /// Whether something had to be left out, for the first time.
+    fn add(&self, entries: Vec<Entry>) -> bool {
+        let mut state = self.lock();
+        let was_full = state.bytes > LEVEL_BYTES;
+        for entry in entries {
+            let bytes = 100 + entry.name.len() + entry.item_id.as_ref().map_or(0, String::len);
+            if state.bytes <= LEVEL_BYTES {
+                state.bytes += bytes;
+                state.all.push(Arc::new(entry));
+            }
+        }
+        let is_full = state.bytes > LEVEL_BYTES;
+        drop(state);
+        self.grown.send_replace(());
+        is_full && !was_full
+    }
+
+    fn end(&self, end: Result<(), StatusCode>) {
+        self.lock().end = Some(end);
+        self.grown.send_replace(());
+    }
+
+    fn failed(&self) -> bool {
+        matches!(self.lock().end, Some(Err(_)))
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
+    /// Up to `count` entries from `from` on, and whether there may be more: as soon as there are so many or the level is whole;
+    /// what has come if that takes longer than `patience`. An error if the browse failed before `from`.
+    pub(super) async fn page(
+        &self,
+        from: usize,
+        count: usize,
+        patience: Duration,
+    ) -> Result<(Vec<Arc<Entry>>, bool), StatusCode> {
+        let mut grown = self.grown.subscribe();
+        let until = Instant::now() + patience;
+        loop {
+            grown.borrow_and_update();
+            let is_late = Instant::now() >= until;
+            {
+                let state = self.lock();
+                let here = state.all.get(from..).unwrap_or_default();
+                let is_enough = here.len() >= count || state.end.is_some() || is_late;
+                if is_enough {
+                    let has_more = here.len() > count || !matches!(state.end, Some(Ok(())));
+                    return match state.end {
+                        Some(Err(status)) if here.is_empty() => Err(status),
+                        _ => Ok((here[..here.len().min(count)].to_vec(), has_more)),
+                    };
+                }
+            }
+            // The sender is ours, so only the time may run out.
+            let _ = tokio::time::timeout_at(until, grown.changed()).await;
+        }
+    }
+
+    /// All of it.
+    pub(super) async fn whole(&self, patience: Duration) -> Result<Vec<Arc<Entry>>, StatusCode> {
+        Ok(self.page(0, usize::MAX, patience).await?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str) -> Entry {
+        Entry { name: name.into(), item_id: Some(name.into()), is_branch: false, is_item: true }
+    }
+
+    fn level() -> Arc<Level> {
+        Arc::new(Level { began: Instant::now(), entries: Mutex::default(), grown: watch::Sender::new(()) })
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_is_there_as_soon_as_its_entries_are() {
+        let level = level();
+        level.add(vec![entry("a"), entry("b"), entry("c")]);
+        let names = |page: &[Arc<Entry>]| page.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
+        let (page, more) = level.page(0, 2, SECOND).await.unwrap();
+        assert_eq!((names(&page), more), (vec!["a".to_owned(), "b".to_owned()], true));
+        let (page, more) = level.page(2, 2, SECOND).await.unwrap();
+        assert_eq!((names(&page), more), (vec!["c".to_owned()], true), "late, so what there is");
+        let (next, ()) = tokio::join!(level.page(3, 2, SECOND), async {
+            level.add(vec![entry("d")]);
+            level.end(Ok(()));
+        });
+        let (page, more) = next.unwrap();
+        assert_eq!((names(&page), more), (vec!["d".to_owned()], false));
+        assert_eq!(level.page(4, 2, SECOND).await.unwrap(), (vec![], false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_says_so_after_what_had_come() {
+        let level = level();
+        level.add(vec![entry("a")]);
+        level.end(Err(StatusCode::BadNotConnected));
+        assert_eq!(level.page(0, 5, SECOND).await.unwrap(), (vec![Arc::new(entry("a"))], true));
+        assert_eq!(level.page(1, 5, SECOND).await, Err(StatusCode::BadNotConnected));
+        assert!(level.failed());
+    }
+}

@@ -1,0 +1,366 @@
+"""The relay, seen by asyncua: DA servers that are scripted, behind workers that die, freeze and lie.
+
+The DA servers are examples/fake_da.rs; what is tested is all that stands before COM.
+"""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from asyncua import ua
+from asyncua.sync import Client
+from conftest import PATIENCE, ROOT, client_loop, free_port, wait_until
+
+FAKE = ROOT / "target/debug/examples/fake_da"
+PLANT = "Fake.Plant"
+
+CONFIG = """
+listen = "127.0.0.1:PORT"
+data_dir = 'FOLDER'
+insecure_on_loopback = true
+anonymous = "operator"
+"""
+SERVER = """
+[[server]]
+prog_id = "NAME"
+write = ["Level", "ReadOnly", "Do", "Types.*"]
+status_interval = "500ms"
+status_timeout = "2s"
+"""
+
+
+class Relay:
+    def __init__(self, folder, *servers, more=""):
+        self.folder, self.port, self.process = folder, free_port(), None
+        self.config = folder / "relay.toml"
+        tables = [SERVER.replace("NAME", server) for server in servers or (PLANT,)]
+        config = CONFIG.replace("PORT", str(self.port)).replace("FOLDER", str(folder / "data"))
+        self.config.write_text(config + "".join(tables) + more)
+        self.log = folder / "relay.log"
+
+    def start(self):
+        with self.log.open("ab") as log:
+            command = [FAKE, "relay", self.config]
+            self.process = subprocess.Popen(command, stderr=log, stdout=log)
+        wait_until("the relay serves", lambda: "Serving OPC UA." in self.text() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.text()
+        return self
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.log.unlink(missing_ok=True)
+
+    def text(self):
+        return self.log.read_text() if self.log.exists() else ""
+
+    def workers(self):
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def client(self):
+        return Session(self.port)
+
+
+class Session(Client):
+    """A client that knows the namespaces of DA servers."""
+
+    def __init__(self, port):
+        super().__init__(f"opc.tcp://127.0.0.1:{port}", timeout=PATIENCE, tloop=client_loop())
+
+    def namespace(self, server=PLANT):
+        return self.get_namespace_index(f"urn:{platform.node()}:vedette-da-relay:{server}")
+
+    def item(self, item, server=PLANT):
+        return self.get_node(ua.NodeId(item, self.namespace(server), ua.NodeIdType.String))
+
+    def folder(self, server=PLANT):
+        return self.get_node(ua.NodeId(1, self.namespace(server)))
+
+    def state(self, name, server=PLANT):
+        namespace = self.namespace(server)
+        return self.folder(server).get_child([f"{namespace}:{name}"])
+
+    def read(self, item, server=PLANT):
+        return self.item(item, server).read_data_value(raise_on_bad_status=False)
+
+    def until_running(self, server=PLANT):
+        wait_until(f"{server} is there", lambda: self.state("Connected", server).read_value())
+        return self
+
+
+class Changes:
+    def __init__(self):
+        self.values = {}
+
+    def datachange_notification(self, node, value, data):
+        self.values.setdefault(node.nodeid.Identifier, []).append(data.monitored_item.Value)
+
+    def last(self, item):
+        return self.values.get(item, [None])[-1]
+
+    def status(self, item):
+        last = self.last(item)
+        return last and ua.status_codes.get_name_and_doc(last.StatusCode.value)[0]
+
+
+def status(data_value):
+    return ua.status_codes.get_name_and_doc(data_value.StatusCode.value)[0]
+
+
+@pytest.fixture
+def make(tmp_path):
+    relays = []
+
+    def make(*servers, more=""):
+        relays.append(Relay(tmp_path, *servers, more=more))
+        return relays[-1].start()
+
+    yield make
+    for relay in relays:
+        print(relay.text())
+        relay.stop()
+
+
+@pytest.fixture
+def relay(make):
+    return make()
+
+
+@pytest.fixture
+def client(relay):
+    with relay.client() as client:
+        yield client.until_running()
+
+
+def test_an_item_is_there_before_any_browse(client):
+    for item in ("Ramp.1", "a b.c/d[1]"):
+        assert status(client.read(item)) == "Good", item
+    assert status(client.read("No.Such.Item")) == "BadNodeIdUnknown"
+    with pytest.raises(ua.uaerrors.BadNodeIdUnknown):
+        client.item("No.Such.Item").read_browse_name()
+    with pytest.raises(ua.uaerrors.BadNodeIdUnknown):
+        client.item("No.Such.Item").get_children()
+
+
+def test_every_type_comes_as_what_it_is(client):
+    kinds = ua.VariantType
+    expected = {
+        "Bool": (kinds.Boolean, True), "I1": (kinds.SByte, -1), "U1": (kinds.Byte, 1), "I2": (kinds.Int16, -2),
+        "U2": (kinds.UInt16, 2), "I4": (kinds.Int32, -4), "U4": (kinds.UInt32, 4), "I8": (kinds.Int64, -8),
+        "U8": (kinds.UInt64, 8), "R4": (kinds.Float, 0.5), "R8": (kinds.Double, 0.25), "Cy": (kinds.Double, 12.3456),
+        "Text": (kinds.String, "Süd"), "I4s": (kinds.Int32, [1, 2, 3]), "Texts": (kinds.String, ["a", "b"]),
+        "Matrix": (kinds.Double, [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+    }
+    for name, (kind, value) in expected.items():
+        read = client.read(f"Types.{name}")
+        assert (read.Value.VariantType, read.Value.Value) == (kind, value), name
+    assert client.read("Types.Date").Value.Value.replace(tzinfo=UTC) == datetime(2026, 1, 1, 18, tzinfo=UTC)
+    empty = client.read("Types.Empty")
+    assert (status(empty), empty.Value.Value) == ("Bad", None)
+
+
+def test_qualities_and_times_are_judged(client):
+    assert status(client.read("Quality.D8")) == "GoodLocalOverride"
+    assert status(client.read("Quality.1C")) == "BadOutOfService"
+    limited = client.read("Quality.56").StatusCode.value
+    assert limited == ua.StatusCodes.UncertainEngineeringUnitsExceeded | 1 << 10 | 2 << 8
+    now = datetime.now(UTC)
+    for nonsense in ("0", "220000000000000000"):
+        at = client.read(f"Time.{nonsense}").SourceTimestamp.replace(tzinfo=UTC)
+        assert abs(at - now) < timedelta(minutes=5), "that of its arrival"
+
+
+def test_viewers_only_look(tmp_path):
+    relay = Relay(tmp_path)
+    relay.config.write_text(relay.config.read_text().replace('"operator"', '"viewer"'))
+    relay.start()
+    try:
+        with relay.client() as client:
+            client.until_running()
+            with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+                client.item("Level").write_value(1.0)
+            level = client.item("Level")
+            assert ua.AccessLevel.CurrentWrite not in level.get_user_access_level()
+    finally:
+        relay.stop()
+
+
+def test_local_time_is_brought_to_utc(make):
+    with make(PLANT, more='time_offset = "+01:00"').client() as client:
+        client.until_running()
+        at = client.read("Ramp.1").SourceTimestamp.replace(tzinfo=UTC)
+        assert timedelta(minutes=55) < datetime.now(UTC) - at < timedelta(minutes=65)
+
+
+def test_the_hierarchy_and_the_types_of_its_items(client):
+    folder, namespace = client.folder(), client.namespace()
+    assert folder in client.nodes.objects.get_children()
+    names = [child.read_browse_name().Name for child in folder.get_children(ua.ObjectIds.Organizes)]
+    assert names == ["Plant", "Big", "Level", "Valve", "Valve"], "one name is a branch and an item"
+    ramp = client.nodes.objects.get_child([f"{namespace}:{name}" for name in (PLANT, "Plant", "Ramp")])
+    assert ramp == client.item("Ramp.1")
+    kinds = {"Level": "AnalogItemType", "Valve": "TwoStateDiscreteType", "Mode": "MultiStateDiscreteType", "Ramp.1": "DataItemType"}
+    for item, kind in kinds.items():
+        assert client.item(item).read_type_definition() == ua.NodeId(getattr(ua.ObjectIds, kind)), item
+    branches = [child for child in folder.get_children() if child.nodeid.NodeIdType == ua.NodeIdType.ByteString]
+    assert branches[0].get_parent() == folder
+    references = folder.get_references(ua.ObjectIds.Organizes, ua.BrowseDirection.Forward)
+    assert {reference.TypeDefinition.Identifier for reference in references} >= {ua.ObjectIds.AnalogItemType, ua.ObjectIds.FolderType}
+
+
+def test_properties_become_what_ua_calls_them(client):
+    level = client.item("Level")
+    eu_range = level.get_child(["0:EURange"]).read_value()
+    assert (eu_range.Low, eu_range.High) == (0, 100)
+    assert level.get_child(["0:EngineeringUnits"]).read_value().DisplayName.Text == "bar"
+    assert level.get_child([f"{client.namespace()}:Property 5001"]).read_value() == "made by nobody"
+    assert level.read_description().Text == "About Level"
+    assert level.read_data_type() == ua.NodeId(ua.ObjectIds.Double)
+    assert level.read_attribute(ua.AttributeIds.MinimumSamplingInterval).Value.Value == 50
+    access = {ua.AccessLevel.CurrentRead}
+    assert client.item("ReadOnly").get_access_level() == access
+    assert level.get_access_level() == access | {ua.AccessLevel.CurrentWrite}
+    assert client.item("Valve").get_child(["0:TrueState"]).read_value().Text == "open"
+    names = client.item("Mode").get_child(["0:EnumStrings"]).read_value()
+    assert [name.Text for name in names] == ["off", "hand", "auto"]
+    vendor = client.item("Quality.A5C0").get_child([f"{client.namespace()}:VendorQuality"])
+    assert vendor.read_value() == 0xA5
+
+
+def test_a_large_level_comes_page_by_page(client):
+    big = client.folder().get_child([f"{client.namespace()}:Big"])
+    description = ua.BrowseDescription(
+        NodeId_=big.nodeid, ReferenceTypeId=ua.NodeId(ua.ObjectIds.Organizes), IncludeSubtypes=True, ResultMask=63
+    )
+    parameters = ua.BrowseParameters(RequestedMaxReferencesPerNode=400, NodesToBrowse=[description])
+    browse = lambda: client.tloop.post(client.aio_obj.uaclient.browse(parameters))[0]
+    first = browse()
+    assert len(first.References) == 400 and first.ContinuationPoint, "long before the level is whole"
+    items = {child.nodeid.Identifier for child in big.get_children()}
+    assert items == {f"Big.{number}" for number in range(50_000)}
+
+
+def test_writes_go_where_they_may(client):
+    level = client.item("Level")
+    level.write_value(42.5)
+    assert level.read_value() == 42.5
+    write = lambda node, value: client.tloop.post(client.aio_obj.uaclient.write(ua.WriteParameters([
+        ua.WriteValue(node.nodeid, ua.AttributeIds.Value, Value=value)
+    ])))[0].name
+    value = lambda value: ua.DataValue(ua.Variant(value))
+    assert write(level, value(1e9)) == "GoodClamped"
+    assert level.read_value() == 100
+    assert write(level, value("text")) == "BadTypeMismatch"
+    assert write(level, ua.DataValue(ua.Variant(1.0), StatusCode_=ua.StatusCode(ua.StatusCodes.Bad))) == "BadWriteNotSupported"
+    assert write(client.item("ReadOnly"), value(1)) == "BadNotWritable"
+    assert write(client.item("Ramp.1"), value(1)) == "BadNotWritable", "not on the list"
+    assert write(client.folder(), value(1)) == "BadNotWritable"
+
+
+def test_values_come_at_the_rate_that_was_told(client):
+    changes = Changes()
+    subscription = client.create_subscription(50, changes)
+    subscription.subscribe_data_change([client.item("Ramp.1"), client.item("Static.5")], sampling_interval=100)
+    wait_until("they come", lambda: len(changes.values.get("Ramp.1", [])) >= 20)
+    values = [value for value in changes.values["Ramp.1"] if value.StatusCode.is_good()]
+    steps = [(b.SourceTimestamp - a.SourceTimestamp).total_seconds() for a, b in zip(values, values[1:])]
+    assert min(steps) >= 0.09, "none is taken twice"
+    assert all(b.Value.Value > a.Value.Value for a, b in zip(values, values[1:]))
+    assert [value.Value.Value for value in changes.values["Static.5"] if value.StatusCode.is_good()] == [5]
+    old = datetime.now(UTC) - changes.last("Static.5").SourceTimestamp.replace(tzinfo=UTC)
+    assert old > timedelta(minutes=55), "when it changed, and not when it was read"
+    with pytest.raises(ua.uaerrors.BadNodeIdUnknown):
+        subscription.subscribe_data_change(client.item("No.Such.Item"))
+
+
+def test_who_asks_for_the_fastest_is_told_how_fast_that_is(client):
+    subscription = client.create_subscription(50, Changes())
+    wanted = ua.MonitoringParameters(ClientHandle=1, SamplingInterval=0, QueueSize=1)
+    value = ua.ReadValueId(client.item("Ramp.1").nodeid, ua.AttributeIds.Value)
+    item = ua.MonitoredItemCreateRequest(value, ua.MonitoringMode.Reporting, wanted)
+    parameters = ua.CreateMonitoredItemsParameters(subscription.aio_obj.subscription_id, ua.TimestampsToReturn.Both, [item])
+    (result,) = client.tloop.post(client.aio_obj.uaclient.create_monitored_items(parameters))
+    assert result.RevisedSamplingInterval == 50
+
+
+def test_many_clients_share_one_group(relay, client):
+    with relay.client() as other:
+        for session in (client, other):
+            subscription = session.create_subscription(50, Changes())
+            subscription.subscribe_data_change([session.item(f"Ramp.{n}") for n in range(50)], sampling_interval=200)
+        wait_until("it says so", lambda: client.state("Groups").read_value() == 1)
+    client.create_subscription(50, Changes()).subscribe_data_change(client.item("Ramp.1"), sampling_interval=500)
+    wait_until("another rate is another group", lambda: client.state("Groups").read_value() == 2)
+
+
+@pytest.mark.parametrize(
+    "what, why", [("die", "BadNotConnected"), ("garbage", "BadNotConnected"), ("shutdown", "BadNotConnected"), ("freeze", "BadNoCommunication")]
+)
+def test_a_server_that_fails_comes_back(client, what, why):
+    changes = Changes()
+    subscription = client.create_subscription(50, changes)
+    subscription.subscribe_data_change([client.item(f"Ramp.{n}") for n in range(1500)] + [client.item("Static.5")])
+    wait_until("all are there", lambda: sum(changes.status(f"Ramp.{n}") == "Good" for n in range(1500)) == 1500)
+    wait_until("the other too", lambda: changes.status("Static.5") == "Good")
+    try:
+        client.item("Do").write_value(what)
+    except ua.UaError:
+        pass
+    wait_until("they go bad", lambda: changes.status("Ramp.7") == why and changes.status("Static.5") == why)
+    assert status(client.read("No.Such.Item")) not in ("BadNodeIdUnknown", "Good") or client.state("Connected").read_value()
+    wait_until("all come back", lambda: all(changes.status(f"Ramp.{n}") == "Good" for n in range(1500)))
+    wait_until("what never changes as well", lambda: changes.status("Static.5") == "Good")
+    assert client.state("Reconnects").read_value() == 1
+    assert client.state("LastError").read_value()
+
+
+def test_a_worker_that_is_killed_is_replaced(relay, client):
+    changes = Changes()
+    client.create_subscription(50, changes).subscribe_data_change(client.item("Ramp.1"))
+    wait_until("it is there", lambda: changes.status("Ramp.1") == "Good")
+    (worker,) = relay.workers()
+    os.kill(worker, 9)
+    wait_until("it goes bad", lambda: changes.status("Ramp.1") == "BadNotConnected")
+    wait_until("it comes back", lambda: changes.status("Ramp.1") == "Good")
+    assert relay.workers() != [worker]
+
+
+def test_what_is_down_is_bad_and_never_unknown(make):
+    relay = make(PLANT, "Fake.absent", "Fake.liar", "Fake.huge")
+    with relay.client() as client:
+        for server in ("Fake.absent", "Fake.liar", "Fake.huge"):
+            read = status(client.read("Any.Item", server))
+            assert read in ("BadNotConnected", "BadWaitingForInitialData"), server
+            assert client.item("Any.Item", server).read_node_class() == ua.NodeClass.Variable
+            changes = Changes()
+            client.create_subscription(50, changes).subscribe_data_change(client.item("Any.Item", server))
+            wait_until("it is bad", lambda: changes.status("Any.Item") in ("BadNotConnected", "BadWaitingForInitialData"))
+            assert len(client.folder(server).get_children(ua.ObjectIds.HasComponent)) > 10, "it tells of itself"
+        wait_until("why", lambda: "80080005" in client.state("LastError", "Fake.absent").read_value())
+        # None of it concerns another.
+        client.until_running()
+        assert status(client.read("Ramp.1")) == "Good"
+
+
+def test_a_client_that_comes_right_after_a_restart_needs_no_browse(make, tmp_path):
+    relay = make("Fake.late")
+    for _ in range(2):
+        with relay.client() as client:
+            changes = Changes()
+            subscription = client.create_subscription(50, changes)
+            subscription.subscribe_data_change([client.item("Ramp.1", "Fake.late"), client.item("Static.5", "Fake.late")])
+            for item in ("Ramp.1", "Static.5"):
+                wait_until("it comes", lambda: changes.status(item) == "Good")
+        relay.stop()
+        relay.start()
+
+
+def test_a_new_server_in_the_place_of_the_old_has_no_items_of_before(relay, client):
+    with relay.client() as other:
+        other.create_subscription(50, Changes()).subscribe_data_change(other.item("Ramp.1"), sampling_interval=700)
+        wait_until("it is a group", lambda: client.state("Groups").read_value() == 1)
+    wait_until("it is gone with its client", lambda: client.state("Groups").read_value() == 0)
