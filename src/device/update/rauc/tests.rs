@@ -20,7 +20,7 @@ impl Bus {
         let config = folder.path().join("bus.conf");
         let text = format!(
             "<busconfig><type>session</type><listen>unix:dir={}</listen><auth>EXTERNAL</auth><policy context='default'>\
-             <allow send_destination='*' eavesdrop='true'/><allow own='*'/></policy></busconfig>",
+             <allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/><allow own='*'/></policy></busconfig>",
             folder.path().display()
         );
         std::fs::write(&config, text).unwrap();
