@@ -71,7 +71,7 @@ mod tests {
         }
         let limited = status_of_quality(0x01D6);
         assert_eq!((limited.limit(), limited.info_type()), (StatusCodeLimit::High, StatusCodeInfoType::DataValue));
-        assert_eq!(limited.bits() >> 16, StatusCode::UncertainEngineeringUnitsExceeded.bits() >> 16 | 0, "{limited}");
+        assert_eq!(limited.bits() >> 16, StatusCode::UncertainEngineeringUnitsExceeded.bits() >> 16, "{limited}");
     }
 
     proptest! {
