@@ -253,10 +253,15 @@ impl Member {
     }
 
     /// The value once more, for one of its clients. If it has come already then it is no change.
-    fn again(&self, handle: MonitoredItemHandle) -> Option<DataValue> {
-        let client = self.clients.iter().find(|client| client.handle == handle)?;
-        let source_timestamp = client.interval.and(self.value.source_timestamp);
-        Some(ranges::for_item(DataValue { source_timestamp, ..self.value.clone() }, &client.range))
+    fn again(&mut self, handle: MonitoredItemHandle) -> Option<DataValue> {
+        let client = self.clients.iter_mut().find(|client| client.handle == handle)?;
+        let mut value = DataValue { source_timestamp: None, ..self.value.clone() };
+        if value.status().is_bad() {
+            value.value = client.nulls.null(Status(value.status().bits()));
+        } else {
+            value.source_timestamp = client.interval.and(self.value.source_timestamp);
+        }
+        Some(ranges::for_item(value, &client.range))
     }
 }
 
@@ -422,7 +427,8 @@ impl Items {
                 return Some(at);
             }
             state.young.pop_front();
-            if let Some(member) = state.monitored.get(&handle).and_then(|member| state.members.get(member))
+            let State { members, monitored, .. } = &mut *state;
+            if let Some(member) = monitored.get(&handle).and_then(|member| members.get_mut(member))
                 && let Some(value) = member.again(handle)
                 && let Some(mut batch) = notifier.notify_for(&member.node, AttributeId::Value)
             {
