@@ -138,7 +138,7 @@ pub(crate) async fn play(bus: &Bus, end: End) -> (Connection, impl Fn() -> Vec<S
     let now = Arc::new(Mutex::new(Now::default()));
     let rauc = Rauc { now: now.clone(), end };
     let builder = zbus::connection::Builder::address(bus.address.as_str());
-    let connection = builder.name(NAME).serve_at("/", rauc).build().await.unwrap();
+    let connection = builder.name("de.pengutronix.rauc").serve_at("/", rauc).build().await.unwrap();
     (connection, move || now.lock().unwrap().installed.clone())
 }
 
