@@ -22,6 +22,9 @@ pub mod mqtt;
 pub mod users;
 
 #[cfg(target_os = "linux")]
+pub mod device;
+
+#[cfg(target_os = "linux")]
 pub mod cameras;
 
 #[cfg(target_os = "linux")]

@@ -18,6 +18,8 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
     ("opcua", &["model", "base"], &["opcua", "tokio"]),
     ("mqtt", &["model", "base"], &["tokio", "rumqttc", "rumqttc_v4"]),
     ("users", &["model", "base", "opcua"], &["tokio", "toml", "argon2"]),
+    // `users` because provisioning makes them; `hub` for the words in which an update is told.
+    ("device", &["model", "base", "hub", "users"], &["tokio", "toml", "zbus", "ureq"]),
     ("cameras", &["model", "base", "hub"], &["tokio", "v4l", "turbojpeg"]),
     ("sources", &["model", "base", "hub", "opcua"], &["tokio", "opcua", "toml"]),
     ("sinks", &["model", "base", "hub", "store", "opcua", "users", "mqtt"], &["tokio", "opcua", "toml"]),
@@ -25,10 +27,10 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
     // `mqtt` for the simulation of many devices, which counts what goes over their lines.
     (
         "app",
-        &["model", "base", "hub", "store", "opcua", "mqtt", "cameras", "sources", "sinks", "config"],
+        &["model", "base", "hub", "store", "opcua", "mqtt", "device", "cameras", "sources", "sinks", "config"],
         &["tokio", "toml"],
     ),
-    ("cli", &["model", "base", "app", "cameras", "opcua", "users", "mqtt"], &["tokio", "clap", "opcua"]),
+    ("cli", &["model", "base", "app", "device", "cameras", "opcua", "users", "mqtt"], &["tokio", "clap", "opcua"]),
     ("relay", &["model", "base", "opcua", "users"], &["tokio", "opcua", "toml", "clap"]),
     ("main", &["cli"], &[]),
     ("bin", &["relay"], &[]),
@@ -37,13 +39,14 @@ const LAW: &[(&str, &[&str], &[&str])] = &[
 
 /// Crates that only the modules named above may use.
 const WATCHED: &[&str] =
-    &["tokio", "opcua", "rumqttc", "rumqttc_v4", "redb", "v4l", "turbojpeg", "toml", "clap", "argon2"];
+    &["tokio", "opcua", "rumqttc", "rumqttc_v4", "redb", "v4l", "turbojpeg", "toml", "clap", "argon2", "zbus", "ureq"];
 
 /// Folders whose children must not know each other.
 const STRANGERS: &[&str] = &["sources", "sinks"];
 
-/// Where `unsafe` may stand.
-const UNSAFE: &[&str] = &["cameras/v4l2/ioctl.rs", "cameras/v4l2/buffers.rs", "cameras/v4l2/control_calls.rs"];
+/// Where `unsafe` may stand: files, and folders as a whole, which end with a slash.
+const UNSAFE: &[&str] =
+    &["cameras/v4l2/ioctl.rs", "cameras/v4l2/buffers.rs", "cameras/v4l2/control_calls.rs", "relay/com/"];
 
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -167,7 +170,8 @@ fn sources_and_sinks_do_not_know_their_neighbours() {
 fn unsafe_stands_only_where_it_may() {
     for (file, text) in sources() {
         let has_unsafe = text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
-        assert!(!has_unsafe || UNSAFE.contains(&file.as_str()), "src/{file}: no `unsafe` here");
+        let may = UNSAFE.iter().any(|place| file == *place || (place.ends_with('/') && file.starts_with(place)));
+        assert!(!has_unsafe || may, "src/{file}: no `unsafe` here");
     }
 }
 

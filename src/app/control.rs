@@ -3,10 +3,15 @@
 //!     vedette reload ──► data_dir/control.sock ──► Hub::reload
 //!     "reload\n"         only who may write it      "done\n" or "refused\n", then why
 //!
+//!     vedette health ──► "health\n" ──► what works (device::health::State, as JSON)
+//!                        "passed\n" ──► whoever waits for this slot to be healthy hears it
+//!
 //! One at a time: whoever is slow is cut off, and the next one waits for so long. A socket that was left behind by a
 //! program that was killed is replaced; one behind which somebody answers is not, and then there is none here.
 
+use super::health;
 use crate::base::Stop;
+use crate::device::health::State;
 use crate::hub::Hub;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,11 +20,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 const SOCKET: &str = "control.sock";
+/// All questions have one length.
 const RELOAD: &str = "reload\n";
+const HEALTH: &str = "health\n";
+const PASSED: &str = "passed\n";
 const DONE: &str = "done\n";
 const REFUSED: &str = "refused\n";
 
@@ -33,10 +42,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Control {
     listener: UnixListener,
     path: PathBuf,
+    healthy: watch::Sender<bool>,
 }
 
 impl Control {
-    pub(super) fn listen(data_dir: &Path) -> io::Result<Self> {
+    /// `healthy` becomes true when the gate has been passed.
+    pub(super) fn listen(data_dir: &Path, healthy: watch::Sender<bool>) -> io::Result<Self> {
         let path = data_dir.join(SOCKET);
         if Caller::connect(&path).is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another vedette runs with this data folder"));
@@ -47,7 +58,7 @@ impl Control {
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path })
+        Ok(Self { listener, path, healthy })
     }
 
     /// Until the stop.
@@ -58,7 +69,7 @@ impl Control {
                 () = stop.stopped() => return,
             };
             let answered = match accepted {
-                Ok((mut stream, _)) => answer(&mut stream, hub).await,
+                Ok((mut stream, _)) => self.answer(&mut stream, hub).await,
                 Err(error) => {
                     warn!(%error, "Cannot listen to commands of the shell.");
                     stop.sleep(RETRY).await;
@@ -70,6 +81,26 @@ impl Control {
             }
         }
     }
+
+    async fn answer(&self, stream: &mut UnixStream, hub: &Hub) -> io::Result<()> {
+        let mut asked = [0; RELOAD.len()];
+        timeout(PATIENCE, stream.read_exact(&mut asked)).await??;
+        let (word, text) = match std::str::from_utf8(&asked) {
+            Ok(RELOAD) => match hub.reload().await {
+                Ok(text) => (DONE, text),
+                Err(text) => (REFUSED, text),
+            },
+            Ok(HEALTH) => (DONE, serde_json::to_string(&health::present(hub)).unwrap_or_default()),
+            Ok(PASSED) => {
+                self.healthy.send_replace(true);
+                (DONE, String::new())
+            }
+            _ => {
+                (REFUSED, "there is no such command; this program is of another version than the one that asks".into())
+            }
+        };
+        timeout(PATIENCE, stream.write_all(format!("{word}{text}").as_bytes())).await?
+    }
 }
 
 impl Drop for Control {
@@ -77,21 +108,6 @@ impl Drop for Control {
         // Whoever finds it all the same is told that nobody listens.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-async fn answer(stream: &mut UnixStream, hub: &Hub) -> io::Result<()> {
-    let mut asked = [0; RELOAD.len()];
-    timeout(PATIENCE, stream.read_exact(&mut asked)).await??;
-    let (word, text) = match asked == RELOAD.as_bytes() {
-        true => match hub.reload().await {
-            Ok(text) => (DONE, text),
-            Err(text) => (REFUSED, text),
-        },
-        false => {
-            (REFUSED, "there is no such command; this program is of another version than the one that asks".into())
-        }
-    };
-    timeout(PATIENCE, stream.write_all(format!("{word}{text}").as_bytes())).await?
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +126,21 @@ pub enum AskError {
 
 /// Asks the program that runs with this data folder to read its configuration anew. What was applied.
 pub fn ask_to_reload(data_dir: &Path) -> Result<String, AskError> {
+    ask(data_dir, RELOAD)
+}
+
+/// What works of it.
+pub fn ask_for_health(data_dir: &Path) -> Result<State, AskError> {
+    let text = ask(data_dir, HEALTH)?;
+    serde_json::from_str(&text).map_err(|error| AskError::Silent(error.into()))
+}
+
+/// Tells it that this system was found healthy.
+pub fn tell_passed(data_dir: &Path) -> Result<(), AskError> {
+    ask(data_dir, PASSED).map(drop)
+}
+
+fn ask(data_dir: &Path, question: &str) -> Result<String, AskError> {
     let mut stream = Caller::connect(data_dir.join(SOCKET)).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => AskError::NotAllowed(source),
         _ => AskError::Nobody { data_dir: data_dir.into(), source },
@@ -117,7 +148,7 @@ pub fn ask_to_reload(data_dir: &Path) -> Result<String, AskError> {
     let mut answer = String::new();
     let exchange = (|| {
         stream.set_read_timeout(Some(ANSWER))?;
-        stream.write_all(RELOAD.as_bytes())?;
+        stream.write_all(question.as_bytes())?;
         stream.read_to_string(&mut answer)
     })();
     exchange.map_err(AskError::Silent)?;
@@ -144,8 +175,8 @@ mod tests {
 
         let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
         let mut demands = hub.demands();
-        let control = Arc::new(Control::listen(&path).unwrap());
-        assert!(Control::listen(&path).is_err(), "one is enough");
+        let control = Arc::new(Control::listen(&path, watch::Sender::new(false)).unwrap());
+        assert!(Control::listen(&path, watch::Sender::new(false)).is_err(), "one is enough");
         let served = control.clone();
         tasks.spawn("control", move |stop| {
             let (control, hub) = (served.clone(), hub.clone());
@@ -169,6 +200,12 @@ mod tests {
         let (first, second) = caller.await.unwrap();
         assert_eq!(first.unwrap(), "demo added");
         assert!(matches!(second, Err(AskError::Refused(why)) if why == "x.toml:1: no"));
+
+        let (asked, mut healthy) = (path.clone(), control.healthy.subscribe());
+        let caller = tokio::task::spawn_blocking(move || (ask_for_health(&asked), tell_passed(&asked)));
+        let (state, told) = caller.await.unwrap();
+        assert_eq!((state.unwrap(), told.is_ok()), (State::default(), true));
+        assert!(*healthy.borrow_and_update());
         tasks.stop(Duration::from_secs(1)).await;
     }
 }

@@ -7,6 +7,8 @@
 //!     control   `vedette reload`, which becomes Hub::reload
 //!     steward   SIGHUP, or what comes through the hub: a plan again; a fault and the old one keeps running, else the
 //!               difference is made; a configuration on trial (commit); a blink (identify), another log, a reboot
+//!     health    what works now, and what worked, for the gate of a new slot
+//!     firmware  updates: what was asked for, what was cut, what became of it
 //!     simulate  many uplinks in one process, for `vedette fleet simulate`
 //!
 //! Nothing here can end the process after the start: a lost device, a broker that is away, a fault inside a protocol
@@ -21,6 +23,8 @@ mod steward;
 mod boot;
 mod commit;
 mod control;
+mod firmware;
+mod health;
 mod identify;
 mod report;
 mod simulate;
@@ -29,6 +33,8 @@ mod version;
 use crate::base::{self, Clock, Tasks, logs};
 use crate::cameras::CameraConfig;
 use crate::config::{self, Fault, Faults};
+use crate::device::update::Updates;
+use crate::device::{self, provision};
 use crate::hub::{DeviceRequest, Hub, News};
 use crate::model::EventKind;
 use crate::opcua::trust;
@@ -37,13 +43,15 @@ use boot::Run;
 pub use commit::hash;
 use commit::{Files, Recovered};
 use control::Control;
-pub use control::{AskError, ask_to_reload};
+pub use control::{AskError, ask_for_health, ask_to_reload, tell_passed};
 use plan::Plan;
 use report::Reporter;
 use running::{Running, shared};
 pub use simulate::{Counts, SimulateError, Simulated, Simulation};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use steward::Steward;
@@ -98,16 +106,28 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
     let reporter = reporter.map_err(|error| StartError::Register(error.to_string()))?;
     let running = Running::start(plan, options.clone(), hub.clone(), &clock)?;
     let reporting = report(reporter);
-    let control = listen_to_the_shell(&data_dir, &hub);
-    let mut steward = Steward::new(hub.clone(), running, options, facts);
+    let healthy = watch::Sender::new(!device::is_on_trial());
+    let control = listen_to_the_shell(&data_dir, &hub, &healthy);
+    let updates = Updates::new(&data_dir);
+    // What is on trial is not installed yet.
+    let is_update = updates.pending().is_some();
+    let (counter, firmware) = firmware::open(&hub, data_dir.clone(), updates, healthy.subscribe());
+    let keeper = health::Keeper { hub: hub.clone(), data_dir: data_dir.clone(), healthy: healthy.subscribe() };
+    let keeping = keep_up(keeper, firmware);
+    let mut steward = Steward::new(hub.clone(), running, options, facts, counter);
     hub.raise(EventKind::ConfigurationApplied, "configuration", "The configuration was applied at start");
-    version::note(&data_dir, &hub);
+    if !is_update {
+        version::note(&data_dir, &hub);
+    }
+    tell_provisioning(&data_dir, &hub);
     if let Some(recovered) = recovered {
         tell(recovered, &hub);
     }
     base::notify_ready();
     info!(device = %name, version = env!("CARGO_PKG_VERSION"), boot = this_run.reason, "Vedette is up.");
 
+    // Polled here and nowhere else: the watchdog is about this loop, which everything that is asked of the device passes.
+    let mut alive = pin!(base::keep_watchdog_quiet());
     enum Next {
         Reload,
         Demand(DeviceRequest),
@@ -119,6 +139,7 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
             _ = hangup.recv() => Next::Reload,
             Some(request) = demands.recv() => Next::Demand(request),
             () = steward.due() => Next::Due,
+            never = &mut alive => match never {},
         };
         base::notify_reloading();
         let work = async {
@@ -132,6 +153,7 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
         let is_stopped = tokio::select! {
             () = work => false,
             () = end.asked() => true,
+            never = &mut alive => match never {},
         };
         if is_stopped {
             break;
@@ -142,6 +164,7 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
     base::notify_stopping();
     control.stop(CONTROL_STOP).await;
     reporting.stop(CONTROL_STOP).await;
+    keeping.stop(CONTROL_STOP).await;
     steward.stop().await;
     this_run.end();
     Ok(())
@@ -157,6 +180,28 @@ fn tell(recovered: Recovered, hub: &Hub) {
     }
 }
 
+/// A file on the boot partition that was refused before this start is one that somebody waits for.
+fn tell_provisioning(data_dir: &Path, hub: &Hub) {
+    let outcome = provision::outcome(data_dir);
+    if outcome.starts_with(provision::REFUSED) {
+        hub.raise(EventKind::ConfigurationRefused, "provisioning", format!("Provisioning: {outcome}"));
+    }
+}
+
+fn keep_up(keeper: health::Keeper, firmware: firmware::Firmware) -> Tasks {
+    let tasks = Tasks::new("firmware");
+    let (keeper, firmware) = (shared(keeper), shared(firmware));
+    tasks.spawn("health", move |stop| {
+        let keeper = keeper.clone();
+        async move { keeper.lock().await.run(&stop).await }
+    });
+    tasks.spawn("update", move |stop| {
+        let firmware = firmware.clone();
+        async move { firmware.lock().await.run(&stop).await }
+    });
+    tasks
+}
+
 fn report(reporter: Reporter) -> Tasks {
     let tasks = Tasks::new("device");
     let reporter = shared(reporter);
@@ -170,9 +215,9 @@ fn report(reporter: Reporter) -> Tasks {
 /// How long a caller that waits for an answer can hold up the end.
 const CONTROL_STOP: Duration = Duration::from_millis(100);
 
-fn listen_to_the_shell(data_dir: &Path, hub: &Hub) -> Tasks {
+fn listen_to_the_shell(data_dir: &Path, hub: &Hub, healthy: &watch::Sender<bool>) -> Tasks {
     let tasks = Tasks::new("control");
-    match Control::listen(data_dir) {
+    match Control::listen(data_dir, healthy.clone()) {
         Ok(control) => {
             let (control, hub) = (Arc::new(control), hub.clone());
             tasks.spawn("control", move |stop| {
@@ -208,6 +253,16 @@ impl End {
 /// Checks the configuration without starting anything; what is allowed but should not stay so is said.
 pub fn check(path: &Path) -> Result<Vec<Fault>, Faults> {
     Plan::load(&Options { config: path.into(), ..Options::default() }).map(|plan| plan.warnings)
+}
+
+/// Checks what might be in a file.
+pub fn check_text(path: &Path, text: &str) -> Result<(), Faults> {
+    Plan::of_text(&Options { config: path.into(), ..Options::default() }, text.to_owned()).map(drop)
+}
+
+/// Where the UA server of a configuration listens, if there is one.
+pub fn ua_server_address(config: &Path) -> Result<Option<SocketAddr>, Faults> {
+    Ok(config::load(config)?.0.ua_server.map(|table| table.into_inner().listen))
 }
 
 /// The cameras that a configuration names.

@@ -2,6 +2,7 @@
 //!
 //!     device/Version, Slot, Uptime, BootReason, Clock
 //!     device/Configuration/Hash, Applied, Pending, PendingUntil
+//!     device/Provisioning                               what became of vedette.toml on the boot partition
 //!     device/Certificates/UA, MQTT                      when they expire
 //!     device/Sources/<name>/State, LastError            of each source, and of each part of one that can be lost by itself
 //!
@@ -10,6 +11,7 @@
 //! [`Facts`]; sources come from the hub, and their tags go when they go.
 
 use crate::base::Stop;
+use crate::device::{self, provision};
 use crate::hub::{Hub, RegisterError, Registration, SourceState};
 use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagNameError, TagSpec, Timestamp, Value};
 use crate::opcua::certificate::STORE_CERTIFICATE;
@@ -91,6 +93,7 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
         spec("Configuration/PendingUntil", String, "Until when it must be confirmed; else empty")?,
         spec("Certificates/UA", DateTime, "When the certificate of the UA server expires")?,
         spec("Certificates/MQTT", DateTime, "When the client certificate of the uplink expires")?,
+        spec("Provisioning", String, "What became of vedette.toml on the boot partition; empty without one")?,
     ])
 }
 
@@ -108,7 +111,7 @@ impl Reporter {
             facts,
             data_dir: data_dir.to_owned(),
             boot_reason,
-            slot: slot(Path::new("/proc/cmdline")),
+            slot: device::slot(),
             started: Instant::now(),
             looked: None,
             sources: BTreeMap::new(),
@@ -202,6 +205,7 @@ impl Reporter {
             Ok(Value::string(until.unwrap_or_default())),
             expiry(facts.has_ua_server.then_some(ua), "there is no UA server"),
             expiry(facts.mqtt_certificate, "the uplink has no client certificate"),
+            Ok(Value::string(provision::outcome(&self.data_dir))),
         ]
     }
 }
@@ -225,12 +229,6 @@ impl Source {
 fn in_words(state: SourceState) -> [Value; 2] {
     let word = if state.is_lost { "lost" } else { "running" };
     [Value::string(word), Value::string(state.last_error.unwrap_or_default())]
-}
-
-/// What the boot loader told RAUC (RAUC's manual, "Kernel Command Line").
-fn slot(cmdline: &Path) -> String {
-    let line = fs::read_to_string(cmdline).unwrap_or_default();
-    line.split_whitespace().find_map(|word| word.strip_prefix("rauc.slot=")).unwrap_or_default().to_owned()
 }
 
 /// The end of the first certificate in a file, DER or PEM.
@@ -359,13 +357,5 @@ mod tests {
                 assert_eq!(text(&seen, "Sources/plc/State"), None, "gone with its source");
             } => {}
         }
-    }
-
-    #[test]
-    fn the_slot_is_that_of_the_command_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("cmdline");
-        fs::write(&file, "root=/dev/sda2 rauc.slot=B quiet\n").unwrap();
-        assert_eq!((slot(&file).as_str(), slot(Path::new("/does/not/exist")).as_str()), ("B", ""));
     }
 }

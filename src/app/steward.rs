@@ -13,15 +13,17 @@
 
 use super::Options;
 use super::commit::{Files, Marker, hash};
+use super::firmware::Counter;
 use super::identify::{self, Blinking};
 use super::plan::Plan;
 use super::report::Facts;
 use super::running::{Changed, Running};
 use crate::base::logs;
 use crate::config::{Faults, hide_secrets};
+use crate::device::update::{REBOOT, ask_for_reboot};
 use crate::hub::{Apply, Demand, DeviceRequest, Hub, News, Outcome};
 use crate::model::{EventKind, Timestamp};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -43,6 +45,7 @@ pub(super) struct Steward {
     options: Options,
     files: Files,
     facts: watch::Sender<Facts>,
+    firmware: Counter,
     trial: Option<Trial>,
     /// Ids and how they ended, the oldest first: who asks again is told again.
     ended: Vec<(String, News)>,
@@ -61,13 +64,20 @@ struct Trial {
 }
 
 impl Steward {
-    pub(super) fn new(hub: Hub, running: Running, options: Options, facts: watch::Sender<Facts>) -> Self {
+    pub(super) fn new(
+        hub: Hub,
+        running: Running,
+        options: Options,
+        facts: watch::Sender<Facts>,
+        firmware: Counter,
+    ) -> Self {
         Self {
             files: Files::of(&options.config),
             hub,
             running,
             options,
             facts,
+            firmware,
             trial: None,
             ended: Vec::new(),
             leds: identify::LEDS.into(),
@@ -118,7 +128,8 @@ impl Steward {
             Demand::Identify { lasts } => self.identify(lasts),
             Demand::Log { filter, lasts } => self.log(&filter, lasts),
             Demand::Reboot => {
-                let outcome = reboot().await;
+                let outcome = ask_for_reboot(Path::new(REBOOT)).await;
+                let outcome = outcome.map_err(|error| format!("this device cannot be rebooted from here: {error}"));
                 let is_accepted = outcome.is_ok();
                 let _ = reply.send(outcome);
                 if is_accepted {
@@ -127,9 +138,7 @@ impl Steward {
                 }
                 return;
             }
-            Demand::Update { version, .. } => {
-                Err(format!("this device has no update slots, so {version} cannot be installed"))
-            }
+            Demand::Update(update) => self.firmware.ask(update),
         };
         // Whoever asked may have given up.
         let _ = reply.send(outcome);
@@ -368,19 +377,6 @@ impl Trial {
     fn progress(&self) -> News {
         News::Progress(format!("applied; confirm until {}: {}", self.until, self.summary))
     }
-}
-
-/// Asks the system; it tells this program to stop like all others.
-async fn reboot() -> Outcome {
-    let ask = || std::process::Command::new("systemctl").args(["--no-ask-password", "reboot"]).output();
-    let output = tokio::task::spawn_blocking(ask).await.map_err(|error| error.to_string())?;
-    let output = output.map_err(|error| format!("this device cannot be rebooted from here: systemctl: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim().lines().last().unwrap_or("no reason given").to_owned();
-        return Err(format!("systemctl refused to reboot: {said}"));
-    }
-    Ok("the device reboots now".into())
 }
 
 #[cfg(test)]

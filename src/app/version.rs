@@ -1,5 +1,6 @@
 //! Which version ran last, to tell when an update has been installed.
 
+use crate::base::files::write_whole;
 use crate::hub::Hub;
 use crate::model::EventKind;
 use std::fs;
@@ -11,7 +12,8 @@ use tracing::warn;
 const FILE: &str = "version";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Raises an event if another version ran last, and takes note of this one. The first start is no update.
+/// Raises an event if another version ran last, and takes note of this one. The first start is no update. Not for a version that is
+/// on trial: its event is that of its update.
 pub(super) fn note(data_dir: &Path, hub: &Hub) {
     let file = data_dir.join(FILE);
     let last = match fs::read_to_string(&file) {
@@ -29,9 +31,13 @@ pub(super) fn note(data_dir: &Path, hub: &Hub) {
             format!("Version {VERSION} is installed; before it ran {last}"),
         );
     }
-    // By another name first, so that a loss of power does not leave half a file.
-    let new = data_dir.join(".version.new");
-    if let Err(error) = fs::write(&new, VERSION).and_then(|()| fs::rename(&new, &file)) {
+    keep(data_dir);
+}
+
+/// Takes note of it without a word.
+pub(super) fn keep(data_dir: &Path) {
+    let file = data_dir.join(FILE);
+    if let Err(error) = write_whole(&file, 0o644, VERSION.as_bytes()) {
         warn!(?file, %error, "Cannot note which version runs; the next start may take it for an update.");
     }
 }

@@ -86,7 +86,7 @@ impl Source {
         }
     }
 
-    /// A fault of the value at a place, whatever its key.
+    /// A fault of what stands at this place.
     pub fn fault_at(&self, offset: usize, what: String) -> Fault {
         Fault { file: self.file.clone(), line: self.line_at(offset), key: self.table_around(offset), what }
     }

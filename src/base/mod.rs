@@ -29,5 +29,5 @@ pub use backoff::Backoff;
 pub use clock::Clock;
 pub use selection::Selection;
 #[cfg(target_os = "linux")]
-pub use systemd::{notify_ready, notify_reloading, notify_stopping};
+pub use systemd::{keep_watchdog_quiet, notify_ready, notify_reloading, notify_stopping};
 pub use tasks::{Spawner, Stop, Tasks};

@@ -1,6 +1,7 @@
 //! What systemd is told of the service.
 
 use sd_notify::NotifyState;
+use std::convert::Infallible;
 
 /// Tells systemd that the service is up, if systemd started it (`Type=notify`); else does nothing.
 pub fn notify_ready() {
@@ -12,6 +13,17 @@ pub fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "Could not notify systemd."),
+    }
+}
+
+/// Tells systemd's watchdog, if the service has one (`WatchdogSec=`), that whoever polls this still runs. Never ends.
+pub async fn keep_watchdog_quiet() -> Infallible {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    // sd_watchdog_enabled(3) recommends half of the time.
+    let mut ticks = tokio::time::interval(limit / 2);
+    loop {
+        ticks.tick().await;
+        notify(&[NotifyState::Watchdog]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! - the appliance: `run`, `check`, `trust`, `user`, `reload`; its cameras: `cameras`, `snapshot`;
+//! - the appliance: `run`, `check`, `trust`, `user`, `reload`; its cameras: `cameras`, `snapshot`; what an image runs and is given:
+//!   `provision`, `health`, `update`;
 //! - the tool for any OPC UA server: `browse`, `read`, `write`, `watch`, `plot`, `discover`, `import`, on `remote/`;
 //! - the tool for a fleet: `fleet`.
 //!
@@ -8,8 +9,11 @@
 //! 3 a device of a fleet did not answer in time.
 
 mod cameras;
+mod health;
+mod provision;
 mod snapshot;
 mod trust;
+mod update;
 mod user;
 
 mod browse;
@@ -68,6 +72,12 @@ enum Command {
     Trust(trust::Arguments),
     /// Say who may log in to the OPC UA server, and as what; a running vedette follows at once.
     User(user::Arguments),
+    /// Install other firmware into the slot that does not run, and start it: a RAUC bundle from a file or a URL.
+    Update(update::Arguments),
+    /// Say whether this device works as well as it did before; the gate that a new slot must pass to be kept.
+    Health(health::Arguments),
+    /// Take in vedette.toml from the boot partition, and tell the system its network, name and open ports (run by the image).
+    Provision(provision::Arguments),
     /// Show what is in an OPC UA server's address space, as a tree.
     Browse(browse::Arguments),
     /// Read values of an OPC UA server, with quality, time and type.
@@ -114,6 +124,9 @@ pub fn main() -> ExitCode {
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Trust(arguments) => trust::run(&arguments),
         Command::User(arguments) => user::run(arguments),
+        Command::Update(arguments) => update::run(arguments),
+        Command::Health(arguments) => health::run(arguments),
+        Command::Provision(arguments) => provision::run(arguments),
         Command::Browse(arguments) => browse::run(&arguments),
         Command::Read(arguments) => read::run(&arguments),
         Command::Write(arguments) => write::run(&arguments),

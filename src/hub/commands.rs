@@ -20,7 +20,7 @@ use tokio::time::Instant;
 const PENDING: usize = 4;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// A trial has three at most, and there is one at a time. When full the oldest goes.
+/// A trial has three at most, an update one each few seconds, and there is one at a time of each. When full the oldest goes.
 const REPORTS: usize = 16;
 
 /// A sentence: what was done, or why nothing was.
@@ -51,12 +51,18 @@ pub enum Demand {
         filter: String,
         lasts: Option<Duration>,
     },
-    /// To install other firmware.
-    Update {
-        url: String,
-        sha256: String,
-        version: String,
-    },
+    /// To install other firmware. The answer says whether that began; how it goes on, over a reboot, is said by reports.
+    Update(Update),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    pub id: String,
+    pub url: String,
+    pub sha256: String,
+    pub version: String,
+    /// As of [`Apply`].
+    pub address: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +83,7 @@ pub struct DeviceRequest {
     pub reply: oneshot::Sender<Outcome>,
 }
 
-/// How a trial goes on.
+/// How a trial or an update goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub address: String,

@@ -29,7 +29,7 @@ mod latest;
 mod sources;
 mod table;
 
-pub use commands::{Apply, Demand, DeviceRequest, News, Outcome, Report};
+pub use commands::{Apply, Demand, DeviceRequest, News, Outcome, Report, Update};
 pub use conditions::{Act, ActError};
 pub use events::Events;
 pub use every::Every;

@@ -22,6 +22,8 @@ pub enum EventKind {
     /// Our own certificate is about to expire.
     CertificateExpires,
     UpdateInstalled,
+    /// Firmware that was to be installed is not, or did not come up healthy; what ran before runs.
+    UpdateFailed,
     /// Somebody upstream told this device to do something.
     CommandTaken,
     /// A device that a source collects from says that something happened to it.
@@ -38,7 +40,11 @@ impl EventKind {
             Kind::CameraConnected | Kind::SourceBack | Kind::UplinkBack | Kind::ConfigurationApplied => 100,
             Kind::UpdateInstalled | Kind::CommandTaken => 200,
             Kind::SourceEvent { severity } => severity,
-            Kind::LoginRefused | Kind::ClientRefused | Kind::ConfigurationRefused | Kind::CertificateExpires => 500,
+            Kind::LoginRefused
+            | Kind::ClientRefused
+            | Kind::ConfigurationRefused
+            | Kind::CertificateExpires
+            | Kind::UpdateFailed => 500,
             Kind::CameraDisconnected | Kind::CameraNoSignal | Kind::SourceLost | Kind::UplinkLost => 700,
         }
     }

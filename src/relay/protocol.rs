@@ -296,6 +296,75 @@ pub enum Elements {
     Variant(Vec<DaValue>),
 }
 
+impl Elements {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bool(all) => all.len(),
+            Self::I1(all) => all.len(),
+            Self::U1(all) => all.len(),
+            Self::I2(all) => all.len(),
+            Self::U2(all) => all.len(),
+            Self::I4(all) | Self::Error(all) => all.len(),
+            Self::U4(all) => all.len(),
+            Self::I8(all) | Self::Cy(all) => all.len(),
+            Self::U8(all) => all.len(),
+            Self::R4(all) => all.len(),
+            Self::R8(all) | Self::Date(all) => all.len(),
+            Self::Text(all) => all.len(),
+            Self::Variant(all) => all.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One element as a value of its own; Empty beyond the end.
+    pub fn get(&self, index: usize) -> DaValue {
+        let value = match self {
+            Self::Bool(all) => all.get(index).map(|&v| DaValue::Bool(v)),
+            Self::I1(all) => all.get(index).map(|&v| DaValue::I1(v)),
+            Self::U1(all) => all.get(index).map(|&v| DaValue::U1(v)),
+            Self::I2(all) => all.get(index).map(|&v| DaValue::I2(v)),
+            Self::U2(all) => all.get(index).map(|&v| DaValue::U2(v)),
+            Self::I4(all) => all.get(index).map(|&v| DaValue::I4(v)),
+            Self::U4(all) => all.get(index).map(|&v| DaValue::U4(v)),
+            Self::I8(all) => all.get(index).map(|&v| DaValue::I8(v)),
+            Self::U8(all) => all.get(index).map(|&v| DaValue::U8(v)),
+            Self::R4(all) => all.get(index).map(|&v| DaValue::R4(v)),
+            Self::R8(all) => all.get(index).map(|&v| DaValue::R8(v)),
+            Self::Cy(all) => all.get(index).map(|&v| DaValue::Cy(v)),
+            Self::Date(all) => all.get(index).map(|&v| DaValue::Date(v)),
+            Self::Text(all) => all.get(index).map(|v| DaValue::Text(v.clone())),
+            Self::Error(all) => all.get(index).map(|&v| DaValue::Error(v)),
+            Self::Variant(all) => all.get(index).cloned(),
+        };
+        value.unwrap_or_default()
+    }
+
+    /// The VARTYPE of one element.
+    pub fn vartype(&self) -> u16 {
+        match self {
+            Self::Bool(_) => 11,
+            Self::I1(_) => 16,
+            Self::U1(_) => 17,
+            Self::I2(_) => 2,
+            Self::U2(_) => 18,
+            Self::I4(_) => 3,
+            Self::U4(_) => 19,
+            Self::I8(_) => 20,
+            Self::U8(_) => 21,
+            Self::R4(_) => 4,
+            Self::R8(_) => 5,
+            Self::Cy(_) => 6,
+            Self::Date(_) => 7,
+            Self::Text(_) => 8,
+            Self::Error(_) => 10,
+            Self::Variant(_) => 12,
+        }
+    }
+}
+
 /// How deep arrays of VARIANTs may lie in each other. More is nothing that a DA server means, and reading it would use up the stack.
 const DEEPEST: u8 = 8;
 

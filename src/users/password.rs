@@ -61,7 +61,8 @@ fn fill(bytes: &mut [u8]) -> Result<(), PasswordError> {
     SystemRandom::new().fill(bytes).map_err(|_| PasswordError::Hash("the system gives no random bytes".into()))
 }
 
-fn check(name: &UserName, password: &str) -> Result<(), PasswordError> {
+/// Whether it is fit for a user.
+pub fn check(name: &UserName, password: &str) -> Result<(), PasswordError> {
     let length = password.chars().count();
     if length < SHORTEST {
         return Err(PasswordError::Short(length));

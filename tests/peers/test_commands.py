@@ -4,6 +4,7 @@ a configuration that cannot cut the device off."""
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import uuid
@@ -192,7 +193,7 @@ def test_an_answer_goes_where_it_is_wanted_and_a_request_is_done_once(vedette, f
     assert fleet.of("own") == []
 
 
-def test_the_log_is_louder_for_a_while_and_an_update_is_refused_for_now(vedette, fleet):
+def test_the_log_is_louder_for_a_while_and_an_update_without_slots_is_refused(vedette, fleet):
     fleet.done("log_level", filter="debug", seconds=2)
     wait_until("back", lambda: vedette.says("The log is as configured again."))
     fleet.failed("is not understood", "log_level", filter="a=b=c")
@@ -215,6 +216,19 @@ def test_a_reboot_is_asked_of_the_system_and_answered(make, broker, fleet, tmp_p
         assert end["state"] == "done"
     else:
         assert end["state"] == "failed" and "Access denied" in end["reason"]
+
+
+def test_the_watchdog_of_the_service_is_answered(make, tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "500000")
+        make(DEMO).start()
+        said = ""
+        while said.count("WATCHDOG=1") < 3:
+            said += systemd.recv(4096).decode()
+    assert "READY=1" in said
 
 
 def text_of(vedette):

@@ -85,11 +85,16 @@ for slot in ${BOOT_ORDER}; do
         fi
         echo "vedette: slot ${slot} ${trial}"
         part number ${devtype} ${devnum} ${label} number
+        # panic: what goes wrong early must reboot, or nobody counts.
+        setenv bootargs "rauc.slot=${slot} vedette.disk=${devtype} ${trial} panic=10 quiet ${vedette_args}"
         if load ${devtype} ${devnum}:${number} ${fit} kernel.fit; then
-            # panic: what goes wrong early must reboot, or nobody counts.
-            setenv bootargs "rauc.slot=${slot} vedette.disk=${devtype} ${trial} panic=10 quiet ${vedette_args}"
             # Comes back only if the image is damaged: its checksums are looked at first.
             bootm ${fit}#vedette ${fit}#vedette ${fdt_addr}
+        else
+            # For a U-Boot without FIT: nobody looks whether these two are whole.
+            if load ${devtype} ${devnum}:${number} ${kernel_addr_r} vmlinuz; then
+                load ${devtype} ${devnum}:${number} ${fit} initramfs.img && booti ${kernel_addr_r} ${fit}:${filesize} ${fdt_addr}
+            fi
         fi
         echo "vedette: slot ${slot} cannot be loaded"
     fi

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use super::super::firmware;
 use super::*;
 use crate::base::Clock;
+use crate::device::update::Updates;
+use crate::hub::Update;
 use crate::model::TagName;
 use std::fs;
 
@@ -44,7 +47,9 @@ impl Device {
         let hub = Hub::new(clock.clone());
         let facts = watch::channel(plan.facts(hub.now())).0;
         let running = Running::start(plan, options.clone(), hub.clone(), &clock).unwrap();
-        Self { folder, steward: Steward::new(hub.clone(), running, options, facts), hub }
+        let updates = Updates::for_test(folder.path(), "", "");
+        let firmware = firmware::open(&hub, folder.path().into(), updates, watch::channel(true).1).0;
+        Self { folder, steward: Steward::new(hub.clone(), running, options, facts, firmware), hub }
     }
 
     async fn ask(&mut self, demand: Demand) -> Outcome {
@@ -218,8 +223,9 @@ async fn the_led_goes_out_and_the_log_comes_back_by_themselves() {
     device.wait().await;
     assert!(device.steward.log_until.is_none());
     assert!(device.ask(Demand::Log { filter: "a=b=c".into(), lasts: None }).await.is_err());
-    let update = Demand::Update { url: String::new(), sha256: String::new(), version: "2".into() };
-    assert!(device.ask(update).await.unwrap_err().contains("no update slots"));
+    let none = String::new;
+    let update = Update { id: none(), url: none(), sha256: none(), version: "2".into(), address: none() };
+    assert!(device.ask(Demand::Update(update)).await.unwrap_err().contains("no update slots"));
     assert_eq!(device.ask(Demand::Configuration).await.as_deref(), Ok(OLD));
     device.steward.stop().await;
 }

@@ -73,10 +73,10 @@ pub(super) fn below_objects(das: &[(u16, Arc<Da>)]) -> VecDeque<ReferenceDescrip
 fn type_reference(node: &Node) -> ReferenceDescription {
     let is_object = node.class == NodeClass::Object;
     let name = match &node.type_definition {
-        id if *id == NodeId::from(ObjectTypeId::FolderType) => "FolderType",
+        id if *id == ObjectTypeId::FolderType => "FolderType",
         id => [Kind::Analog, Kind::TwoState, Kind::MultiState, Kind::DataItem]
             .iter()
-            .find(|kind| NodeId::from(kind.type_id()) == *id)
+            .find(|kind| *id == kind.type_id())
             .map_or("BaseDataVariableType", |kind| match kind {
                 Kind::Analog => "AnalogItemType",
                 Kind::TwoState => "TwoStateDiscreteType",
@@ -84,8 +84,7 @@ fn type_reference(node: &Node) -> ReferenceDescription {
                 Kind::DataItem => "DataItemType",
             }),
     };
-    let name =
-        if node.type_definition == NodeId::from(crate::relay::map::PROPERTY_TYPE) { "PropertyType" } else { name };
+    let name = if node.type_definition == crate::relay::map::PROPERTY_TYPE { "PropertyType" } else { name };
     ReferenceDescription {
         reference_type_id: ReferenceTypeId::HasTypeDefinition.into(),
         is_forward: true,

@@ -30,7 +30,7 @@ mod memory;
 mod request;
 
 use super::dialect::Ask;
-use crate::hub::{Apply, Demand, Hub, News, Report};
+use crate::hub::{Apply, Demand, Hub, News, Report, Update};
 use crate::model::{EventKind, Role, Timestamp};
 use crate::mqtt::line::{Message, Received};
 use act::Doer;
@@ -261,16 +261,21 @@ impl Commands {
         }
         let (doer, heard) = (self.doer.clone(), Instant::now());
         self.running.push(Box::pin(async move {
-            let end = match command {
-                Command::ConfigApply { toml, confirm_within } => match &address {
-                    Some(address) => {
-                        let (id, address) = (address.id.clone(), address.to_text());
-                        let apply = Demand::Apply(Apply { id, toml, confirm_within, address });
-                        doer.hub.ask(apply).await.map_or_else(End::Failed, |_| End::Later)
-                    }
-                    None => End::Failed("a trial needs somebody who confirms it".into()),
-                },
-                command => doer.run(command, heard).await,
+            let demand = match (command, &address) {
+                (Command::ConfigApply { toml, confirm_within }, Some(address)) => {
+                    let (id, address) = (address.id.clone(), address.to_text());
+                    Ok(Demand::Apply(Apply { id, toml, confirm_within, address }))
+                }
+                (Command::Update { url, sha256, version }, Some(address)) => {
+                    let (id, address) = (address.id.clone(), address.to_text());
+                    Ok(Demand::Update(Update { id, url, sha256, version, address }))
+                }
+                (command, _) => Err(command),
+            };
+            let end = match demand {
+                // It goes on for longer than a request waits, and perhaps than this connection lasts.
+                Ok(demand) => doer.hub.ask(demand).await.map_or_else(End::Failed, |_| End::Later),
+                Err(command) => doer.run(command, heard).await,
             };
             (address, end)
         }));

@@ -10,6 +10,7 @@ use crate::sinks::history::{Recorder, Wanted};
 use crate::sinks::mqtt::Status;
 use crate::store::Store;
 use prost::Message as _;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -394,17 +395,20 @@ impl Outage {
         Self { hub, source, store, keeper, tasks, _folder: folder }
     }
 
-    /// A value a second of each tag: `a` counts up, `b` down.
-    async fn pass(&self, values: std::ops::Range<i32>) {
-        for value in values {
-            let [a, b] = self.source.tags() else { panic!("two tags") };
-            let now = self.hub.now();
-            let sample = |&tag, value| Sample::good(tag, Value::Int32(value), now);
-            self.hub.publish(vec![sample(a, value), sample(b, -value)]);
+    /// Each tag has so many values a second: `a` counts up, `b` down.
+    async fn pass(&self, values: std::ops::Range<i32>, a_second: usize) {
+        let [a, b] = self.source.tags() else { panic!("two tags") };
+        let values: Vec<i32> = values.collect();
+        for (second, values) in values.chunks(a_second).enumerate() {
+            let sample = |(at, &value): (usize, &i32)| {
+                let now = self.hub.now().saturating_add(Duration::from_secs(1) * at as u32 / a_second as u32);
+                [Sample::good(*a, Value::Int32(value), now), Sample::good(*b, Value::Int32(-value), now)]
+            };
+            self.hub.publish(values.iter().enumerate().flat_map(sample).collect());
             tokio::time::sleep(Duration::from_secs(1)).await;
-            if value % 60 == 0 {
-                // Less than a commit's time, in which the store would be given more than it takes.
-                std::thread::sleep(Duration::from_millis(5));
+            if second % 60 == 0 {
+                // The store writes in real time, of which there would be too little else.
+                std::thread::sleep(Duration::from_millis(5 + a_second as u64));
             }
         }
     }
@@ -436,13 +440,13 @@ async fn an_hour_without_a_network_is_made_up_for() {
             outage.hub.read_all().tags.iter().any(|(_, spec)| spec.name.as_str() == "mqtt/Connected")
         })
         .await;
-    outage.pass(1..30).await;
+    outage.pass(1..30, 1).await;
     outage.until("all sent", || outage.store.queue().waiting == 0).await;
     outage.keeper.is_there.send_replace(false);
-    outage.pass(30..3630).await;
+    outage.pass(30..3630, 1).await;
     assert_eq!(outage.store.queue().dropped, 0);
     outage.keeper.is_there.send_replace(true);
-    outage.pass(3630..3800).await;
+    outage.pass(3630..3800, 1).await;
     outage.until("all sent", || outage.store.queue().waiting == 0).await;
     let told = outage.told();
     let mut values: Vec<i32> = told.iter().map(|told| told.value).collect();
@@ -460,15 +464,20 @@ async fn an_hour_without_a_network_is_made_up_for() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_cap_costs_is_counted_to_the_sample() {
-    let outage = Outage::start("max_age = '20m'");
+    // What is beyond 4 MiB is for samples; no configuration is let have so little.
+    let outage = Outage::start("max_bytes = '4200KiB'");
     outage.until("connected", || *outage.keeper.is_there.borrow()).await;
     outage.keeper.is_there.send_replace(false);
-    outage.pass(1..3601).await;
+    let values = 20 * 3600;
+    outage.pass(1..values, 20).await;
     outage.keeper.is_there.send_replace(true);
-    outage.pass(3601..3700).await;
+    outage.pass(values..values + 100, 1).await;
     outage.until("all sent", || outage.store.queue().waiting == 0).await;
     let queue = outage.store.queue();
-    assert_eq!(queue.settled + queue.dropped + queue.lost, 2 * 3699);
+    assert_eq!(queue.settled + queue.dropped + queue.lost, 2 * (values as u64 + 99), "{queue:?}");
+    assert!(queue.dropped > 30_000, "{queue:?}");
+    let told: BTreeSet<i32> = outage.told().iter().map(|told| told.value).collect();
+    assert!((told.len() as u64).abs_diff(queue.settled) <= 2, "{} values, {queue:?}", told.len());
     outage.end().await;
 }
 
@@ -476,11 +485,11 @@ async fn what_a_cap_costs_is_counted_to_the_sample() {
 async fn what_a_device_said_before_it_was_lost_comes_when_it_is_back() {
     let outage = Outage::start("");
     outage.until("connected", || outage.hub.read_all().tags.len() > 10).await;
-    outage.pass(1..20).await;
+    outage.pass(1..20, 1).await;
     outage.hub.source_lost("press", "no answer");
-    outage.pass(20..60).await;
+    outage.pass(20..60, 1).await;
     outage.hub.source_back("press");
-    outage.pass(60..90).await;
+    outage.pass(60..90, 1).await;
     outage.until("all sent", || outage.store.queue().waiting == 0).await;
     let mut values: Vec<i32> = outage.told().iter().map(|told| told.value).filter(|value| *value > 0).collect();
     values.sort_unstable();

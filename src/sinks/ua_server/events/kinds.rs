@@ -4,7 +4,7 @@ use crate::model::{ConditionKind, EventKind};
 use ::opcua::types::{NodeId, ObjectTypeId};
 
 /// All kinds of events, for their types.
-pub(super) const EVENTS: [EventKind; 15] = [
+pub(super) const EVENTS: [EventKind; 16] = [
     EventKind::CameraConnected,
     EventKind::CameraDisconnected,
     EventKind::CameraNoSignal,
@@ -18,6 +18,7 @@ pub(super) const EVENTS: [EventKind; 15] = [
     EventKind::ClientRefused,
     EventKind::CertificateExpires,
     EventKind::UpdateInstalled,
+    EventKind::UpdateFailed,
     EventKind::CommandTaken,
     EventKind::SourceEvent { severity: 1 },
 ];
@@ -44,6 +45,7 @@ pub(super) fn name(kind: EventKind) -> (&'static str, &'static str) {
             ("CertificateExpiresEventType", "The certificate of this server is about to expire")
         }
         EventKind::UpdateInstalled => ("UpdateInstalledEventType", "Another version of this software runs now"),
+        EventKind::UpdateFailed => ("UpdateFailedEventType", "An update was not installed, or not found healthy"),
         EventKind::CommandTaken => ("CommandTakenEventType", "Somebody upstream told this device to do something"),
         EventKind::SourceEvent { .. } => {
             ("SourceEventType", "What a source collects from has told an event of its own")

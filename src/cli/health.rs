@@ -1,0 +1,105 @@
+//! `vedette health`: the gate that a new slot must pass before it is kept (`device::health`).
+//!
+//! Looked at again and again until nothing is missed or the time is over: cameras and brokers take theirs to be found.
+
+use super::DEFAULT_CONFIG;
+use super::remote::{self, Failure};
+use crate::app;
+use crate::device::health::State;
+use crate::opcua::client::offers;
+use clap::Args;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Where an image has it.
+const OF_IMAGE: &str = "/data/vedette";
+
+const LOOK: Duration = Duration::from_secs(2);
+/// Of the UA server, which a small machine that has just started is slow to give.
+const ANSWER: Duration = Duration::from_secs(15);
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The configuration. Default: /data/vedette/vedette.toml, where an image has it, or /etc/vedette/vedette.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the running vedette keeps its data. Default: /data/vedette, or what [device] data_dir says.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// How long it may take until all is well.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    within: Duration,
+}
+
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    remote::run(gate(arguments))
+}
+
+/// On an image, unless somebody says otherwise.
+pub(super) fn places(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Failure> {
+    let of_image = Path::new(OF_IMAGE).join("vedette.toml");
+    let is_image = of_image.exists();
+    let config = config.unwrap_or_else(|| if is_image { of_image } else { DEFAULT_CONFIG.into() });
+    if is_image && data_dir.is_none() {
+        return Ok((config, OF_IMAGE.into()));
+    }
+    let data_dir =
+        app::data_folder(&config, data_dir.as_deref()).map_err(|faults| Failure::Wrong(faults.to_string()))?;
+    Ok((config, data_dir))
+}
+
+#[allow(clippy::print_stdout, reason = "the answer to the command")]
+async fn gate(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { config, data_dir, within } = arguments;
+    let (config, data_dir) = places(config, data_dir)?;
+    let (began, before) = (Instant::now(), State::load(&data_dir));
+    let mut said = Vec::new();
+    loop {
+        let missed = look(&config, &data_dir, &before).await;
+        if missed.is_empty() {
+            app::tell_passed(&data_dir).map_err(|error| Failure::failed(error.to_string()))?;
+            println!("healthy, {} s after it was first looked at", began.elapsed().as_secs());
+            return Ok(());
+        }
+        if missed != said {
+            missed.iter().for_each(|what| println!("not yet healthy: {what}"));
+            said.clone_from(&missed);
+        }
+        if began.elapsed() >= within {
+            return Err(Failure::failed(format!("not healthy: {}", missed.join("; "))));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What is missed now. All of it, as far as it can be asked.
+async fn look(config: &Path, data_dir: &Path, before: &State) -> Vec<String> {
+    let asked = data_dir.to_owned();
+    let present = tokio::task::spawn_blocking(move || app::ask_for_health(&asked)).await;
+    let mut missed = match present {
+        Ok(Ok(present)) => present.judge(before),
+        Ok(Err(error)) => return vec![error.to_string()],
+        Err(error) => return vec![error.to_string()],
+    };
+    match app::ua_server_address(config) {
+        Ok(None) => {}
+        Ok(Some(address)) => {
+            let url = format!("opc.tcp://{}", reachable(address));
+            if let Err(error) = offers(&url, ANSWER).await {
+                missed.push(format!("the OPC UA server does not answer: {error}"));
+            }
+        }
+        Err(faults) => missed.push(faults.to_string()),
+    }
+    missed
+}
+
+/// What listens on all addresses answers on loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    address
+}

@@ -1,0 +1,108 @@
+//! Whether this system is as healthy as it was: what is asked of a new slot before it is kept.
+//!
+//!     vedette run ── every ten minutes, if it changed ──► data_dir/health.json      what worked, of a slot that is not on trial
+//!     vedette health ── asks the running one ──► present ──judge──► what is missed, in words
+//!
+//! A slot on trial does not write: else what it lost would be forgotten at its second try. What was lost before the update is not
+//! missed after it.
+
+use crate::base::files;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Below the data folder.
+const FILE: &str = "health.json";
+
+/// Each part with what is wrong with it; an empty text: it works.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    pub cameras: BTreeMap<String, String>,
+    pub sources: BTreeMap<String, String>,
+    /// `None`: there is none.
+    pub uplink: Option<String>,
+    pub store: Option<String>,
+}
+
+impl State {
+    /// Of before; nothing is missed where nothing is known.
+    pub fn load(data_dir: &Path) -> Self {
+        fs::read(data_dir.join(FILE)).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+    }
+
+    pub fn save(&self, data_dir: &Path) -> io::Result<()> {
+        files::write_whole(&data_dir.join(FILE), 0o640, &serde_json::to_vec(self)?)
+    }
+
+    /// What of `before` does not work now. A store that does not open is never well.
+    pub fn judge(&self, before: &Self) -> Vec<String> {
+        let mut missed = Vec::new();
+        let kinds = [("camera", &before.cameras, &self.cameras), ("source", &before.sources, &self.sources)];
+        for (kind, before, now) in kinds {
+            for name in before.iter().filter(|(_, fault)| fault.is_empty()).map(|(name, _)| name) {
+                match now.get(name).map(String::as_str) {
+                    Some("") => {}
+                    Some(fault) => missed.push(format!("{kind} {name} worked before and does not now: {fault}")),
+                    None => missed.push(format!("{kind} {name} worked before and is not there now")),
+                }
+            }
+        }
+        match (before.uplink.as_deref(), self.uplink.as_deref()) {
+            (Some(""), Some(fault)) if !fault.is_empty() => {
+                missed.push(format!("the uplink was connected before and is not now: {fault}"));
+            }
+            (Some(""), None) => missed.push("the uplink was connected before and is not there now".into()),
+            _ => {}
+        }
+        match (before.store.as_deref(), self.store.as_deref()) {
+            (_, Some(fault)) if !fault.is_empty() => missed.push(format!("the store cannot be written: {fault}")),
+            (Some(""), None) => missed.push("the store was written before and is not there now".into()),
+            _ => {}
+        }
+        missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(cameras: &[(&str, &str)], uplink: Option<&str>, store: Option<&str>) -> State {
+        let cameras = cameras.iter().map(|(name, fault)| ((*name).to_owned(), (*fault).to_owned())).collect();
+        State { cameras, uplink: uplink.map(Into::into), store: store.map(Into::into), ..State::default() }
+    }
+
+    #[test]
+    fn only_what_worked_is_missed() {
+        let before = state(&[("a", ""), ("b", "no cable"), ("c", "")], Some(""), Some(""));
+        assert!(before.judge(&before).is_empty());
+        assert!(state(&[], None, None).judge(&State::default()).is_empty(), "nothing is known of before");
+        let now = state(&[("a", "disconnected"), ("b", "no cable")], Some("timeout"), Some("no space"));
+        assert_eq!(
+            now.judge(&before),
+            [
+                "camera a worked before and does not now: disconnected",
+                "camera c worked before and is not there now",
+                "the uplink was connected before and is not now: timeout",
+                "the store cannot be written: no space",
+            ]
+        );
+        let lost = state(&[("a", ""), ("c", "")], Some("timeout"), None);
+        assert!(lost.judge(&state(&[], Some("timeout"), None)).is_empty(), "no worse than before");
+        assert_eq!(state(&[("a", ""), ("c", "")], None, None).judge(&before).len(), 2);
+    }
+
+    #[test]
+    fn it_is_kept_whole_and_what_cannot_be_read_is_not_known() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(State::load(folder.path()), State::default());
+        let before = state(&[("a", "")], None, Some(""));
+        before.save(folder.path()).unwrap();
+        assert_eq!(State::load(folder.path()), before);
+        fs::write(folder.path().join(FILE), "{\"cameras\":").unwrap();
+        assert_eq!(State::load(folder.path()), State::default());
+    }
+}

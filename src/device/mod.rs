@@ -1,0 +1,66 @@
+//! The device around the program: what an image needs so that a box without keyboard and screen comes up, stays up, and can be
+//! given other firmware.
+//!
+//!     provision   vedette.toml on the boot partition ──► configuration, users, secrets, network, host name, open ports
+//!     health      what worked before, what works now, and what of it is missed: whether a slot on trial is kept
+//!     update      a bundle from a file or by HTTP ──► checked ──► RAUC (D-Bus) ──► reboot ──► kept, or fallen back
+//!
+//! `provision` runs as root before anything else and reads nothing of a network. The other two are asked by `vedette run`, which
+//! has no rights, and by whoever is at the shell. All state is on the data partition, each file of it written whole or not at
+//! all, and each step can be done again: the power may go at any moment.
+
+pub mod health;
+pub mod provision;
+pub mod update;
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::Path;
+
+/// Root makes files for a service that is not root; they are that one's. `like` is what is already.
+fn give(path: &Path, like: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    if rustix::process::geteuid().is_root() {
+        chown(path, Some(like.uid()), Some(like.gid()))?;
+    }
+    Ok(())
+}
+
+/// The word after `key=` on the kernel's command line.
+fn kernel_word(cmdline: &Path, key: &str) -> Option<String> {
+    let line = fs::read_to_string(cmdline).ok()?;
+    line.split_whitespace().find_map(|word| Some(word.strip_prefix(key)?.strip_prefix('=')?.to_owned()))
+}
+
+/// Where the kernel shows its command line.
+const CMDLINE: &str = "/proc/cmdline";
+
+/// The slot of RAUC that runs (RAUC's manual, "Kernel Command Line"); empty without RAUC.
+pub fn slot() -> String {
+    kernel_word(Path::new(CMDLINE), "rauc.slot").unwrap_or_default()
+}
+
+/// The boot loader gave this slot a few tries, and takes the other one unless it is found healthy (config/device/boot/boot.cmd).
+pub fn is_on_trial() -> bool {
+    kernel_word(Path::new(CMDLINE), "vedette.trial").is_some()
+}
+
+/// Tells one boot from another (proc(5)).
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cmdline");
+        fs::write(&file, "root=/dev/sda2 rauc.slot=B quiet xvedette.trial=1\n").unwrap();
+        assert_eq!(kernel_word(&file, "rauc.slot").as_deref(), Some("B"));
+        assert_eq!(kernel_word(&file, "vedette.trial"), None);
+        assert_eq!(kernel_word(Path::new("/does/not/exist"), "rauc.slot"), None);
+    }
+}

@@ -1,0 +1,457 @@
+//! Provisioning: what whoever sets up a device writes on its boot partition becomes the device's own.
+//!
+//!     boot/vedette.toml ──file──► faults? ──► boot/vedette-errors.txt, console, data_dir/provisioning (shown upstream)
+//!          │                        └─ none ─► secrets, users, trust, SSH key, system.json, vedette.toml; then `taken`,
+//!          └─────────── erased ◄───────────── the file overwritten and removed, then `taken` gone
+//!     data/provision/system.json ──at each start──► host name, networkd, chrony, nftables below run/
+//!
+//! - A file with a fault is refused as a whole: what the device was told before goes on, on a first start safe defaults and DHCP. It
+//!   stays where it is, to be corrected, and is looked at again at each start.
+//! - Certificates beside it, `NAME.der`, go to the trust list.
+//! - The power may go between any two steps: what is written is written whole, and the file is still there until all is written.
+//!   `taken` has its hash while it is being erased, so that a file that cannot be erased is not taken again at each start. A file that
+//!   begins with a zero is one whose erasing was cut: no TOML begins so.
+//! - What the system obeys (network, keys for SSH) is kept outside of the service's own folder, so that the service, if somebody
+//!   took it over, cannot change it.
+//! - Nothing here fails: a device that does not come up cannot even be asked why. What goes wrong is said.
+
+mod erase;
+mod file;
+mod network;
+mod system;
+
+use crate::base::files;
+use crate::users::{self, UsersFile};
+use erase::erase;
+use file::{Fault, Provision, Wanted};
+use std::fs::{self, Metadata};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use system::System;
+use toml::Spanned;
+
+/// On the boot partition.
+const FILE: &str = "vedette.toml";
+const ERRORS: &str = "vedette-errors.txt";
+/// Of the service, below the data partition.
+const SERVICE: &str = "vedette";
+const CONFIG: &str = "vedette.toml";
+const SECRETS: &str = "secrets";
+const TRUSTED: &str = "pki/trusted";
+/// One of the secrets.
+const BROKER_PASSWORD: &str = "broker-password";
+/// What became of the last provisioning, in the service's data folder: a sentence, for whoever shows it upstream.
+const OUTCOME: &str = "provisioning";
+/// How [`OUTCOME`] begins if there was a fault.
+pub const REFUSED: &str = "refused";
+/// Kept for the next starts.
+const KEPT: &str = "provision";
+const TAKEN: &str = "taken";
+
+/// Where everything is; on a device `/boot`, `/data`, `/run`, `/proc/sys/kernel/hostname`, `/`.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub boot: PathBuf,
+    pub data: PathBuf,
+    pub run: PathBuf,
+    /// Takes the host name.
+    pub host_name: PathBuf,
+    /// Below which sys/ and etc/ tell one device from another.
+    pub root: PathBuf,
+}
+
+/// Whether a text is a configuration, or what is wrong with it: sentences that begin with `FILE:LINE: `.
+pub type Check<'a> = &'a dyn Fn(&Path, &str) -> Result<(), Vec<String>>;
+
+/// All of it. What there is to say, for the console.
+pub fn run(places: &Places, check: Check<'_>) -> Vec<String> {
+    let mut provisioning = Provisioning { places, check, said: Vec::new(), faults: Vec::new() };
+    provisioning.all();
+    provisioning.said
+}
+
+/// What became of it, for whoever shows it upstream; empty where there is no provisioning.
+pub fn outcome(data_dir: &Path) -> String {
+    fs::read_to_string(data_dir.join(OUTCOME)).unwrap_or_default()
+}
+
+struct Provisioning<'a> {
+    places: &'a Places,
+    check: Check<'a>,
+    said: Vec<String>,
+    /// What somebody has to correct.
+    faults: Vec<String>,
+}
+
+impl Provisioning<'_> {
+    fn all(&mut self) {
+        for folder in [self.service(), self.places.data.join(KEPT)] {
+            // On a device the service's folder is there (tmpfiles.d) and belongs to the service.
+            let made = files::make_folder(&folder, 0o750);
+            self.tried(&format!("cannot make {}", folder.display()), made);
+        }
+        let mut system = System::load(&self.kept("system.json"));
+        if system.own_name.is_empty() {
+            system.own_name = system::own_name(&self.places.root);
+            let saved = system.save(&self.kept("system.json"));
+            self.tried("the name of this device cannot be kept", saved);
+        }
+        let outcome = self.take(&mut system);
+        self.trust_files();
+        self.defaults(&system);
+        let done = system.apply(self.places, &self.configuration());
+        self.said.extend(done);
+        if let Some(outcome) = outcome {
+            self.note(&outcome);
+        }
+        self.tell_boot();
+    }
+
+    /// Takes in the file, if there is one. What became of it, if that is news.
+    fn take(&mut self, system: &mut System) -> Option<String> {
+        let path = self.places.boot.join(FILE);
+        let bytes = match read_bounded(&path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                self.forget_taken();
+                // Whoever took a bad file away does not want to hear of it any more.
+                let last = fs::read_to_string(self.service().join(OUTCOME)).ok();
+                return match last {
+                    Some(last) if !last.starts_with(REFUSED) => None,
+                    Some(_) => Some("the file with a fault was taken away; the device goes on as before".into()),
+                    None => Some("no file yet; the device has its defaults".into()),
+                };
+            }
+            Err(error) => return Some(self.refuse(vec![format!("{FILE}: cannot read it ({error})")])),
+        };
+        let hash = hash(&bytes);
+        let is_taken = fs::read_to_string(self.kept(TAKEN)).is_ok_and(|taken| taken == hash);
+        if is_taken || bytes.first() == Some(&0) || bytes.iter().all(u8::is_ascii_whitespace) {
+            self.end_with(&path);
+            return is_taken.then(|| format!("taken, SHA-256 {hash}"));
+        }
+        let faults = |faults: Vec<Fault>| faults.into_iter().map(|fault| in_words(&fault)).collect();
+        let wanted = file::read(&bytes).map_err(faults).and_then(|wanted| self.complete(wanted, system));
+        let (wanted, configuration) = match wanted {
+            Ok(wanted) => wanted,
+            Err(faults) => return Some(self.refuse(faults)),
+        };
+        if let Err(what) = self.write(wanted, configuration.as_deref(), system) {
+            // Also when it is tried at the next start; so the file stays.
+            return Some(self.refuse(vec![what]));
+        }
+        self.say("the file is taken".into());
+        if let Err(error) = files::write_whole(&self.kept(TAKEN), 0o600, hash.as_bytes()) {
+            self.say(format!("cannot note that the file is taken ({error})"));
+        }
+        self.end_with(&path);
+        Some(format!("taken, SHA-256 {hash}"))
+    }
+
+    fn refuse(&mut self, faults: Vec<String>) -> String {
+        for fault in &faults {
+            self.say(fault.clone());
+        }
+        self.say(
+            "the file is refused as a whole; the device goes on with what it was told before, or its defaults".into(),
+        );
+        let outcome = format!("{REFUSED}: {}", faults.join("; "));
+        self.faults.extend(faults);
+        outcome
+    }
+
+    /// The configuration as it will be, with what the rest of the file says about it, looked at by who knows.
+    fn complete(&self, wanted: Wanted, system: &System) -> Result<(Provision, Option<String>), Vec<String>> {
+        let Wanted { provision, configuration } = wanted;
+        let Some(text) = configuration else {
+            if provision.broker_password.is_some() && !self.configuration().contains(BROKER_PASSWORD) {
+                let what =
+                    format!("{FILE}: [provision] broker_password: there is no [mqtt] in this file that it is for");
+                return Err(vec![what]);
+            }
+            return Ok((provision, None));
+        };
+        // Before lines move.
+        (self.check)(Path::new(FILE), &text)?;
+        let host_name = provision.host_name.as_ref().map(Spanned::get_ref);
+        let name = host_name.or(system.host_name.as_ref()).unwrap_or(&system.own_name);
+        let text = with_key(&text, "device", "data_dir", &self.service().display().to_string());
+        let mut text = with_key(&text, "device", "name", name);
+        if provision.broker_password.is_some() {
+            if !table(&text).contains_key("mqtt") {
+                return Err(vec![format!("{FILE}: [provision] broker_password: there is no [mqtt] that it is for")]);
+            }
+            let path = self.secret(BROKER_PASSWORD);
+            text = with_key(&text, "mqtt", "password_file", &path.display().to_string());
+            if !text.contains(&path.display().to_string()) {
+                let what = "[mqtt] has a password_file of its own; leave one of the two out";
+                return Err(vec![format!("{FILE}: [provision] broker_password: {what}")]);
+            }
+        }
+        (self.check)(Path::new(FILE), &text)?;
+        Ok((provision, Some(text.trim_start().to_owned())))
+    }
+
+    /// In an order in which each step can use what is before it. All of them can be done again.
+    fn write(&mut self, wanted: Provision, configuration: Option<&str>, system: &mut System) -> Result<(), String> {
+        let owner =
+            fs::metadata(self.service()).map_err(|error| format!("there is no place for the data ({error})"))?;
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: io::Error| format!("{what} cannot be written ({error})")
+        };
+        let Provision { host_name, network, ntp, user, ssh_keys, broker_password, trusted, file } = wanted;
+        let mut secrets: Vec<(String, String)> =
+            file.into_iter().map(Spanned::into_inner).map(|file| (file.name, file.content)).collect();
+        secrets.extend(broker_password.map(|password| (BROKER_PASSWORD.to_owned(), password.into_inner() + "\n")));
+        if !secrets.is_empty() {
+            self.folder(&owner, SECRETS).map_err(failed("the folder of secrets"))?;
+        }
+        for (name, content) in secrets {
+            let written = files::write_whole_as(&self.secret(&name), 0o600, Some(&owner), content.as_bytes());
+            written.map_err(failed(&format!("the secret {name}")))?;
+        }
+        if !trusted.is_empty() {
+            self.folder(&owner, "pki").map_err(failed("the trust list"))?;
+            let folder = self.folder(&owner, TRUSTED).map_err(failed("the trust list"))?;
+            for pem in trusted.iter().map(|pem| pem.get_ref().trim()) {
+                // By what it is, so that the same one again makes no second file.
+                let path = folder.join(format!("provisioned-{}.pem", &hash(pem.as_bytes())[..16]));
+                let written = files::write_whole_as(&path, 0o644, Some(&owner), format!("{pem}\n").as_bytes());
+                written.map_err(failed("a trusted certificate"))?;
+            }
+        }
+        self.users(user.into_iter().map(Spanned::into_inner).collect())?;
+        if let Some(keys) = ssh_keys {
+            self.ssh(&keys.into_iter().map(Spanned::into_inner).collect::<Vec<_>>()).map_err(failed("the SSH key"))?;
+        }
+        system.host_name = host_name.map(Spanned::into_inner).or(system.host_name.take());
+        if let Some(network) = network {
+            system.network = network.into_iter().map(Spanned::into_inner).collect();
+        }
+        if let Some(ntp) = ntp {
+            system.ntp = ntp.into_iter().map(Spanned::into_inner).collect();
+        }
+        system.save(&self.kept("system.json")).map_err(failed("what the system is to be"))?;
+        if let Some(text) = configuration {
+            let path = self.service().join(CONFIG);
+            files::write_whole_as(&path, 0o600, Some(&owner), text.as_bytes()).map_err(failed("the configuration"))?;
+        }
+        Ok(())
+    }
+
+    /// Certificates that lie beside the file, as UA clients write theirs: `NAME.der`. Each is moved to the trust list.
+    fn trust_files(&mut self) {
+        let entries = fs::read_dir(&self.places.boot).into_iter().flatten().flatten();
+        let is_one = |path: &PathBuf| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("der"));
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
+        paths.sort();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match self.trust_file(&path) {
+                Ok(()) => self.say(format!("{name} is trusted")),
+                Err(error) => {
+                    let what = format!("{name}: {error}");
+                    self.say(what.clone());
+                    self.faults.push(what);
+                }
+            }
+        }
+    }
+
+    fn trust_file(&self, path: &Path) -> io::Result<()> {
+        let der = read_bounded(path)?.unwrap_or_default();
+        // SEQUENCE (X.690, 8.9).
+        if der.first() != Some(&0x30) {
+            return Err(io::Error::other("it is no certificate in DER"));
+        }
+        let owner = fs::metadata(self.service())?;
+        self.folder(&owner, "pki")?;
+        let place = self.folder(&owner, TRUSTED)?.join(format!("provisioned-{}.der", &hash(&der)[..16]));
+        files::write_whole_as(&place, 0o644, Some(&owner), &der)?;
+        files::remove(path)
+    }
+
+    fn users(&self, wanted: Vec<file::User>) -> Result<(), String> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut hashed = Vec::new();
+        for file::User { name, role, password } in wanted {
+            let hash = users::hash(&name, &password).map_err(|error| format!("user {name}: {error}"))?;
+            hashed.push((name, role, hash));
+        }
+        let edited = UsersFile::new(&self.service()).edit(|users| {
+            for (name, role, hash) in hashed {
+                match users.iter_mut().find(|user| user.name == name) {
+                    Some(user) => (user.role, user.password) = (role, Some(hash)),
+                    None => users.push(users::User { name, role, password: Some(hash), certificates: Vec::new() }),
+                }
+            }
+            Ok(())
+        });
+        edited.map_err(|error| error.to_string())
+    }
+
+    fn ssh(&self, keys: &[String]) -> io::Result<()> {
+        let folder = self.places.data.join("ssh");
+        files::make_folder(&folder, 0o700)?;
+        let path = folder.join("authorized_keys");
+        match keys {
+            [] => files::remove(&path),
+            keys => files::write_whole(&path, 0o600, (keys.join("\n") + "\n").as_bytes()),
+        }
+    }
+
+    /// A first start without a file, or with a bad one: a device that can be looked at and named.
+    fn defaults(&mut self, system: &System) {
+        let path = self.service().join(CONFIG);
+        if path.exists() {
+            return;
+        }
+        let name = system.host_name.as_ref().unwrap_or(&system.own_name);
+        let text = format!(
+            "# Made at the first start; docs of vedette.toml say what else there is. A vedette.toml on the boot partition replaces it.\n\
+             [device]\nname = \"{name}\"\ndata_dir = \"{}\"\n\n[ua_server]\n\n[system]\n",
+            self.service().display()
+        );
+        let owner = fs::metadata(self.service()).ok();
+        let written = files::write_whole_as(&path, 0o600, owner.as_ref(), text.as_bytes());
+        self.tried("the first configuration cannot be written", written);
+    }
+
+    fn end_with(&mut self, path: &Path) {
+        match erase(path) {
+            Ok(()) => self.forget_taken(),
+            Err(error) => {
+                let what =
+                    format!("{FILE} is taken, but cannot be erased ({error}): its secrets are still on the card");
+                self.say(what.clone());
+                self.faults.push(what);
+            }
+        }
+    }
+
+    fn forget_taken(&mut self) {
+        let removed = files::remove(&self.kept(TAKEN));
+        self.tried("cannot forget what was taken", removed);
+    }
+
+    /// For the service, which shows it upstream.
+    fn note(&mut self, outcome: &str) {
+        let path = self.service().join(OUTCOME);
+        if fs::read_to_string(&path).is_ok_and(|last| last == outcome) {
+            return;
+        }
+        let owner = fs::metadata(self.service()).ok();
+        let written = files::write_whole_as(&path, 0o640, owner.as_ref(), outcome.as_bytes());
+        self.tried("the outcome cannot be written", written);
+    }
+
+    /// What is wrong, where whoever wrote the file looks; or nothing any more.
+    fn tell_boot(&mut self) {
+        let path = self.places.boot.join(ERRORS);
+        if self.faults.is_empty() {
+            let removed = files::remove(&path);
+            return self.tried("the old errors cannot be removed", removed);
+        }
+        let mut text = String::from(
+            "What is wrong. Nothing of these files was taken; correct them and start the device again.\n\n",
+        );
+        self.faults.iter().for_each(|fault| text += &format!("{fault}\n"));
+        // For an editor of Windows, because that is where such cards are read.
+        let text = text.replace('\n', "\r\n");
+        if fs::read_to_string(&path).is_ok_and(|last| last == text) {
+            return;
+        }
+        let written = files::write_whole(&path, 0o644, text.as_bytes());
+        self.tried(&format!("{ERRORS} cannot be written"), written);
+    }
+
+    /// The configuration as it is on the data partition.
+    fn configuration(&self) -> String {
+        fs::read_to_string(self.service().join(CONFIG)).unwrap_or_default()
+    }
+
+    fn service(&self) -> PathBuf {
+        self.places.data.join(SERVICE)
+    }
+
+    fn kept(&self, name: &str) -> PathBuf {
+        self.places.data.join(KEPT).join(name)
+    }
+
+    fn secret(&self, name: &str) -> PathBuf {
+        self.service().join(SECRETS).join(name)
+    }
+
+    /// A folder of the service.
+    fn folder(&self, owner: &Metadata, name: &str) -> io::Result<PathBuf> {
+        let folder = self.service().join(name);
+        files::make_folder(&folder, 0o750)?;
+        super::give(&folder, owner)?;
+        Ok(folder)
+    }
+
+    fn tried(&mut self, what: &str, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            self.say(format!("{what} ({error})"));
+        }
+    }
+
+    fn say(&mut self, what: String) {
+        self.said.push(what);
+    }
+}
+
+fn in_words(fault: &Fault) -> String {
+    match fault.line {
+        0 => format!("{FILE}: {}", fault.what),
+        line => format!("{FILE}:{line}: {}", fault.what),
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let mut bytes = Vec::new();
+    file.take(file::LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > file::LARGEST {
+        return Err(io::Error::other("it has more than 1 MiB"));
+    }
+    Ok(Some(bytes))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn table(text: &str) -> toml::Table {
+    toml::from_str(text).unwrap_or_default()
+}
+
+/// The text with `key` in `[name]`, unless it is there. The value needs no escaping.
+fn with_key(text: &str, name: &str, key: &str, value: &str) -> String {
+    let whole = table(text);
+    let has_key = whole.get(name).and_then(toml::Value::as_table).is_some_and(|table| table.contains_key(key));
+    if has_key {
+        return text.to_owned();
+    }
+    let line = format!("{key} = \"{value}\"\n");
+    if !whole.contains_key(name) {
+        // No key of a configuration stands outside of a table.
+        return format!("[{name}]\n{line}\n{text}");
+    }
+    let header = format!("[{name}]");
+    let is_header = |candidate: &&str| candidate.split('#').next().unwrap_or_default().trim() == header;
+    let Some(found) = text.split_inclusive('\n').find(is_header) else { return text.to_owned() };
+    let end = found.as_ptr() as usize - text.as_ptr() as usize + found.len();
+    let newline = if found.ends_with('\n') { "" } else { "\n" };
+    format!("{}{newline}{line}{}", &text[..end], &text[end..])
+}
+
+#[cfg(test)]
+mod tests;

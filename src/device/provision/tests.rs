@@ -1,0 +1,281 @@
+//! A card that is set up, with the power going at each step.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use super::*;
+use std::os::unix::fs::PermissionsExt as _;
+
+const GOOD: &str = r#"[device]
+log = "info"
+
+[mqtt]
+broker = "mqtt://broker"
+username = "press-4"
+
+[provision]
+host_name = "press-4"
+ntp = ["10.0.0.1"]
+ssh_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJhc2U2NGNoYXJhY3RlcnNhcmV0aGlydHl0d29i me@pc"]
+broker_password = "br0ker-s3cret"
+
+[[provision.network]]
+interface = "eth0"
+address = "10.0.0.5/24"
+gateway = "10.0.0.1"
+
+[[provision.user]]
+name = "anna"
+role = "admin"
+password = "anna-s3cret-word"
+
+[[provision.file]]
+name = "ca.pem"
+content = "a certificate"
+"#;
+
+struct Card {
+    folder: tempfile::TempDir,
+    places: Places,
+}
+
+impl Card {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let places =
+            Places { boot: at("boot"), data: at("data"), run: at("run"), host_name: at("hostname"), root: at("root") };
+        fs::create_dir_all(&places.boot).unwrap();
+        fs::create_dir_all(at("root/etc")).unwrap();
+        fs::write(at("root/etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        Self { folder, places }
+    }
+
+    fn put(&self, text: &str) {
+        fs::write(self.places.boot.join(FILE), text).unwrap();
+    }
+
+    /// A start. Whoever checks a configuration does not like the word "wrong".
+    fn start(&self) -> Vec<String> {
+        let check = |path: &Path, text: &str| match text.lines().position(|line| line.contains("wrong")) {
+            Some(at) => Err(vec![format!("{}:{}: wrong", path.display(), at + 1)]),
+            None => Ok(()),
+        };
+        run(&self.places, &check)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.folder.path().join(name)).unwrap().permissions().mode() & 0o777
+    }
+
+    fn boot(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.places.boot).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Everything that a good file leads to, whatever was before.
+    fn is_provisioned(&self) {
+        assert!(self.boot().is_empty(), "{:?}", self.boot());
+        assert_eq!(self.read("hostname"), "press-4");
+        let config = self.read("data/vedette/vedette.toml");
+        let password_file = self.places.data.join("vedette/secrets/broker-password");
+        let table = table(&config);
+        assert_eq!(table["device"]["name"].as_str(), Some("press-4"));
+        assert_eq!(table["device"]["data_dir"].as_str(), self.places.data.join("vedette").to_str());
+        assert_eq!(table["mqtt"]["password_file"].as_str(), password_file.to_str());
+        assert!(!config.contains("provision") && !config.contains("s3cret"), "{config}");
+        assert_eq!(self.read("data/vedette/secrets/broker-password"), "br0ker-s3cret\n");
+        assert_eq!(self.read("data/vedette/secrets/ca.pem"), "a certificate");
+        for name in ["data/vedette/vedette.toml", "data/vedette/secrets/broker-password", "data/vedette/users.toml"] {
+            assert_eq!(self.mode(name), 0o600, "{name}");
+        }
+        let users = UsersFile::new(&self.places.data.join("vedette")).load().unwrap();
+        assert_eq!((users.len(), users[0].name.as_str()), (1, "anna"));
+        assert!(users[0].password.as_ref().unwrap().starts_with("$argon2id$"));
+        assert!(self.read("data/ssh/authorized_keys").starts_with("ssh-ed25519 "));
+        assert_eq!(self.mode("data/ssh/authorized_keys"), 0o600);
+        assert!(self.read("run/systemd/network/10-vedette-00.network").contains("Address=10.0.0.5/24"));
+        assert_eq!(self.read("run/vedette/ntp.d/provisioned.sources"), "server 10.0.0.1 iburst\n");
+        // There is no [ua_server].
+        assert!(!self.read("run/vedette/nftables.d/ports.nft").contains("add"));
+        assert!(self.read("data/vedette/provisioning").starts_with("taken, SHA-256 "));
+        assert!(!self.places.data.join("provision/taken").exists());
+    }
+}
+
+#[test]
+fn a_first_start_without_a_file_has_safe_defaults_and_keeps_its_name() {
+    let card = Card::new();
+    assert!(card.start().is_empty());
+    assert_eq!(card.read("hostname"), "vedette-abcdef");
+    let config = card.read("data/vedette/vedette.toml");
+    assert_eq!(table(&config)["device"]["name"].as_str(), Some("vedette-abcdef"));
+    assert!(card.read("run/vedette/nftables.d/ports.nft").contains("{ 4840 }"));
+    assert!(!card.places.data.join("vedette/users.toml").exists(), "no default password");
+    assert!(!card.places.data.join("ssh").exists() && card.boot().is_empty());
+    assert!(fs::read_dir(card.places.run.join("systemd/network")).unwrap().next().is_none(), "the image's DHCP");
+    // What it was made of is not there any more.
+    fs::remove_file(card.places.root.join("etc/machine-id")).unwrap();
+    card.start();
+    assert_eq!(card.read("hostname"), "vedette-abcdef");
+    assert_eq!(card.read("data/vedette/vedette.toml"), config);
+}
+
+#[test]
+fn a_good_file_is_taken_erased_and_in_force_at_each_start() {
+    let card = Card::new();
+    card.put(GOOD);
+    assert_eq!(card.start(), ["the file is taken"]);
+    card.is_provisioned();
+    fs::remove_dir_all(&card.places.run).unwrap();
+    fs::remove_file(&card.places.host_name).unwrap();
+    assert!(card.start().is_empty());
+    card.is_provisioned();
+    // Only what is in a file changes.
+    card.put("[provision]\nssh_keys = []\nnetwork = []\n[[provision.user]]\nname = \"anna\"\nrole = \"viewer\"\npassword = \"another-word\"\n");
+    card.start();
+    assert!(!card.places.data.join("ssh/authorized_keys").exists());
+    assert!(!card.places.run.join("systemd/network/10-vedette-00.network").exists());
+    assert_eq!(card.read("hostname"), "press-4");
+    assert!(card.read("data/vedette/users.toml").contains("viewer"));
+    assert_eq!(table(&card.read("data/vedette/vedette.toml"))["device"]["log"].as_str(), Some("info"));
+}
+
+#[test]
+fn a_bad_file_is_refused_as_a_whole_and_said_where_its_writer_looks() {
+    let card = Card::new();
+    let bad = GOOD.replace("log = \"info\"", "log = \"wrong\"");
+    card.put(&bad);
+    let said = card.start();
+    assert_eq!(said[0], "vedette.toml:2: wrong");
+    assert!(said[1].contains("refused as a whole"), "{said:?}");
+    assert!(card.read("boot/vedette-errors.txt").contains("\r\nvedette.toml:2: wrong\r\n"));
+    assert_eq!(card.read("boot/vedette.toml"), bad, "it is there to be corrected");
+    assert_eq!(card.read("hostname"), "vedette-abcdef");
+    assert!(!card.places.data.join("vedette/users.toml").exists());
+    assert!(outcome(&card.places.data.join("vedette")).starts_with("refused: vedette.toml:2: wrong"));
+    card.put(&GOOD.replace("10.0.0.5/24", "10.0.0.5"));
+    assert!(card.start()[0].starts_with("vedette.toml:14: [provision] network: address"), "{:?}", card.start());
+    card.put(GOOD);
+    card.start();
+    card.is_provisioned();
+    // What was good goes on beside a bad one, and the complaint ends with the file.
+    card.put("[provision]\nhost = 1\n");
+    assert!(card.start()[0].starts_with("vedette.toml:2: unknown field `host`"));
+    assert_eq!(card.read("hostname"), "press-4");
+    fs::remove_file(card.places.boot.join(FILE)).unwrap();
+    card.start();
+    assert!(card.boot().is_empty());
+    assert!(!outcome(&card.places.data.join("vedette")).starts_with(REFUSED));
+}
+
+#[test]
+fn certificates_beside_the_file_are_trusted() {
+    let card = Card::new();
+    fs::write(card.places.boot.join("scada.DER"), b"\x30\x03abc").unwrap();
+    fs::write(card.places.boot.join("note.der"), b"hello").unwrap();
+    let said = card.start();
+    assert_eq!(said, ["note.der: it is no certificate in DER", "scada.DER is trusted"]);
+    let trusted: Vec<_> = fs::read_dir(card.places.data.join("vedette/pki/trusted")).unwrap().collect();
+    assert_eq!(trusted.len(), 1);
+    assert!(card.read("boot/vedette-errors.txt").contains("note.der: it is no certificate"));
+    assert!(!card.places.boot.join("scada.DER").exists());
+}
+
+#[test]
+fn a_broker_password_needs_a_broker_and_one_place() {
+    let card = Card::new();
+    for (text, what) in [
+        ("[provision]\nbroker_password = \"a\"\n", "no [mqtt]"),
+        ("[device]\n[provision]\nbroker_password = \"a\"\n", "no [mqtt]"),
+        ("[mqtt]\npassword_file = \"/x\"\n[provision]\nbroker_password = \"a\"\n", "leave one of the two out"),
+    ] {
+        card.put(text);
+        assert!(card.start()[0].contains(what), "{text}");
+    }
+}
+
+/// What is on the disk after each step is what a cut there leaves: the steps before it are whole, and the file is still there.
+#[test]
+fn after_a_cut_at_any_step_the_next_start_ends_where_it_would_have() {
+    let whole = Card::new();
+    whole.put(GOOD);
+    whole.start();
+    let steps = [
+        "vedette/secrets/ca.pem",
+        "vedette/secrets/broker-password",
+        "vedette/users.toml",
+        "ssh/authorized_keys",
+        "provision/system.json",
+        "vedette/vedette.toml",
+    ];
+    for cut in 0..=steps.len() {
+        let card = Card::new();
+        card.put(GOOD);
+        for step in &steps[..cut] {
+            let to = card.places.data.join(step);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(whole.places.data.join(step), to).unwrap();
+        }
+        // Half of the next one, beside its place.
+        if let Some(next) = steps.get(cut).map(Path::new) {
+            let beside = card.places.data.join(next.parent().unwrap());
+            fs::create_dir_all(&beside).unwrap();
+            fs::write(beside.join(format!(".{}.new", next.file_name().unwrap().to_str().unwrap())), "half").unwrap();
+        }
+        card.start();
+        card.is_provisioned();
+    }
+}
+
+#[test]
+fn a_cut_while_it_is_erased_takes_nothing_twice() {
+    let card = Card::new();
+    card.put(GOOD);
+    card.start();
+    // Cut after it was noted that the file is taken: meanwhile nothing else has changed it.
+    card.put(GOOD);
+    fs::write(card.places.data.join("provision/taken"), hash(GOOD.as_bytes())).unwrap();
+    fs::write(card.places.data.join("vedette/vedette.toml"), "[device]\nname = \"mine\"\n").unwrap();
+    card.start();
+    assert!(card.boot().is_empty() && !card.places.data.join("provision/taken").exists());
+    assert_eq!(card.read("data/vedette/vedette.toml"), "[device]\nname = \"mine\"\n");
+    // Cut while it was overwritten.
+    let mut half = GOOD.as_bytes().to_vec();
+    half[..256].fill(0);
+    fs::write(card.places.boot.join(FILE), &half).unwrap();
+    fs::write(card.places.data.join("provision/taken"), hash(GOOD.as_bytes())).unwrap();
+    assert!(card.start().is_empty());
+    assert!(card.boot().is_empty());
+    assert_eq!(card.read("data/vedette/vedette.toml"), "[device]\nname = \"mine\"\n");
+}
+
+#[test]
+fn keys_are_put_into_tables_where_they_belong() {
+    assert_eq!(with_key("[a] # x\nb = 1", "a", "c", "d"), "[a] # x\nc = \"d\"\nb = 1");
+    assert_eq!(with_key("[a]", "a", "c", "d"), "[a]\nc = \"d\"\n");
+    assert_eq!(with_key("[b]\n", "a", "c", "d"), "[a]\nc = \"d\"\n\n[b]\n");
+    assert_eq!(with_key("[a]\nc = 1\n", "a", "c", "d"), "[a]\nc = 1\n");
+    assert_eq!(with_key("a = {}\n", "a", "c", "d"), "a = {}\n", "whoever looks for it there will miss it");
+}
+
+/// Every key of the shipped example, as somebody has it who takes away each `#` before one.
+#[test]
+fn the_shipped_example_is_good_with_all_that_it_shows() {
+    let example = include_str!("../../../config/device/provision.toml");
+    assert!(file::read(example.as_bytes()).unwrap().configuration.is_none());
+    let is_shown = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let shown = example.lines().map(|line| line.strip_prefix('#').filter(|line| is_shown(line)).unwrap_or(line));
+    let shown = shown.collect::<Vec<_>>().join("\n");
+    let Wanted { provision, configuration } =
+        file::read(shown.as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let Provision { host_name, network, ntp, user, ssh_keys, broker_password, trusted, file } = provision;
+    assert!(
+        host_name.is_some() && network.is_some() && ntp.is_some() && ssh_keys.is_some() && broker_password.is_some()
+    );
+    assert!(user.len() == 1 && trusted.len() == 1 && file.len() == 1);
+    assert!(table(&configuration.unwrap()).contains_key("mqtt"));
+}

@@ -1,0 +1,165 @@
+//! A server that breaks off, lies and trickles.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use super::*;
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Mutex;
+
+/// What the server does with one request: it is given the start that was asked for.
+type Act = fn(&mut TcpStream, &[u8], u64);
+
+/// Answers one connection after the other, the last act for all that follow. What starts were asked for.
+fn serve(content: &'static [u8], acts: Vec<Act>) -> (String, Arc<Mutex<Vec<u64>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/bundle.raucb", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    std::thread::spawn(move || {
+        for (count, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let from = request(&stream);
+            seen.lock().unwrap().push(from);
+            acts[count.min(acts.len() - 1)](&mut stream, content, from);
+        }
+    });
+    (url, asked)
+}
+
+fn request(stream: &TcpStream) -> u64 {
+    let lines = BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+    let range = lines.filter_map(|line| {
+        let line = line.to_lowercase();
+        Some(line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().unwrap())
+    });
+    range.last().unwrap_or(0)
+}
+
+fn say(stream: &mut TcpStream, head: &str, body: &[u8]) {
+    // Whoever has heard enough hangs up.
+    let _ = stream.write_all(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes()).and_then(|()| stream.write_all(body));
+}
+
+fn whole(stream: &mut TcpStream, content: &[u8], from: u64) {
+    let (length, rest) = (content.len(), &content[usize::try_from(from).unwrap()..]);
+    let head = match from {
+        0 => format!("200 OK\r\nContent-Length: {length}"),
+        _ => format!(
+            "206 Partial Content\r\nContent-Range: bytes {from}-{}/{length}\r\nContent-Length: {}",
+            length - 1,
+            rest.len()
+        ),
+    };
+    say(stream, &head, rest);
+}
+
+/// Says how much there is, and gives a third of it.
+fn break_off(stream: &mut TcpStream, content: &[u8], from: u64) {
+    let rest = &content[usize::try_from(from).unwrap()..];
+    let head = match from {
+        0 => format!("200 OK\r\nContent-Length: {}", rest.len()),
+        _ => format!(
+            "206 Partial Content\r\nContent-Range: bytes {from}-/{}\r\nContent-Length: {}",
+            content.len(),
+            rest.len()
+        ),
+    };
+    say(stream, &head, &rest[..rest.len() / 3]);
+}
+
+const CONTENT: &[u8] = &[7; 3 << 20];
+
+fn digest(content: &[u8]) -> String {
+    hex(&ring::digest::digest(&SHA256, content))
+}
+
+fn fetch(url: &str, path: &Path, sha256: Option<&str>) -> Result<(), DownloadError> {
+    let wait = (Duration::from_millis(1), Duration::from_millis(10));
+    Download { url, path, sha256, tell: &|_, _| {}, is_stopped: &|| false, wait }.run()
+}
+
+struct Place {
+    _folder: tempfile::TempDir,
+    path: std::path::PathBuf,
+}
+
+fn place() -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    Place { path: folder.path().join("bundle"), _folder: folder }
+}
+
+#[test]
+fn what_is_cut_goes_on_where_it_was_cut() {
+    let (url, asked) = serve(CONTENT, vec![break_off, break_off, whole]);
+    let Place { path, _folder } = place();
+    fetch(&url, &path, Some(&digest(CONTENT))).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), CONTENT);
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() == 3 && asked[0] == 0 && asked[1] > 0 && asked[2] > asked[1], "{asked:?}");
+}
+
+#[test]
+fn what_is_whole_is_not_asked_for_again_and_what_is_half_from_there_on() {
+    let (url, asked) = serve(CONTENT, vec![whole]);
+    let Place { path, _folder } = place();
+    fs::write(&path, &CONTENT[..1000]).unwrap();
+    fetch(&url, &path, Some(&digest(CONTENT).to_uppercase())).unwrap();
+    fetch(&url, &path, Some(&digest(CONTENT))).unwrap();
+    assert_eq!(*asked.lock().unwrap(), [1000]);
+}
+
+#[test]
+fn the_beginning_of_another_file_is_thrown_away() {
+    let (url, asked) = serve(CONTENT, vec![whole]);
+    let Place { path, _folder } = place();
+    fs::write(&path, [1; 1000]).unwrap();
+    fetch(&url, &path, Some(&digest(CONTENT))).unwrap();
+    assert_eq!(*asked.lock().unwrap(), [1000, 0]);
+    // More than there is.
+    let (url, _) = serve(CONTENT, vec![|stream, _, _| say(stream, "416 No\r\nContent-Length: 0", b""), whole]);
+    fs::write(&path, vec![7; CONTENT.len() + 1]).unwrap();
+    fetch(&url, &path, Some(&digest(CONTENT))).unwrap();
+    // A server that knows no ranges.
+    let (url, _) = serve(CONTENT, vec![|stream, content, _| whole(stream, content, 0)]);
+    fs::write(&path, &CONTENT[..1000]).unwrap();
+    fetch(&url, &path, Some(&digest(CONTENT))).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), CONTENT);
+}
+
+#[test]
+fn a_server_that_lies_is_found_out() {
+    let Place { path, _folder } = place();
+    let wrong = "0".repeat(64);
+    let (url, asked) = serve(CONTENT, vec![whole]);
+    let error = fetch(&url, &path, Some(&wrong)).unwrap_err();
+    assert!(matches!(&error, DownloadError::Sum { found, .. } if *found == digest(CONTENT)), "{error}");
+    assert!(!path.exists() && asked.lock().unwrap().len() == 1);
+
+    let huge: Act = |stream, _, _| say(stream, "200 OK\r\nContent-Length: 99999999999999", b"x");
+    let error = fetch(&serve(CONTENT, vec![huge]).0, &path, None).unwrap_err();
+    assert!(matches!(error, DownloadError::TooLarge { .. }), "{error}");
+    // It goes on in another place.
+    let elsewhere: Act = |stream, content, from| match from {
+        0 => break_off(stream, content, 0),
+        _ => say(stream, "206 Partial Content\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5", b"xxxxx"),
+    };
+    let error = fetch(&serve(CONTENT, vec![elsewhere]).0, &path, Some(&digest(CONTENT))).unwrap_err();
+    assert!(matches!(error, DownloadError::GivenUp { .. }), "{error}");
+    let noise: Act = |stream, _, _| drop(stream.write_all(b"\x16\x03\x01garbage\r\n\r\n"));
+    let error = fetch(&serve(CONTENT, vec![noise]).0, &path, None).unwrap_err();
+    assert!(matches!(error, DownloadError::GivenUp { .. }), "{error}");
+}
+
+#[test]
+fn what_is_not_there_is_said_at_once_and_what_is_busy_is_asked_again() {
+    let Place { path, _folder } = place();
+    let (url, asked) = serve(CONTENT, vec![|stream, _, _| say(stream, "404 Not Found\r\nContent-Length: 0", b"")]);
+    let error = fetch(&url, &path, None).unwrap_err().to_string();
+    assert!(error.ends_with("the server says 404 Not Found"), "{error}");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    let busy: Act = |stream, _, _| say(stream, "503 Service Unavailable\r\nContent-Length: 0", b"");
+    fetch(&serve(CONTENT, vec![busy, busy, whole]).0, &path, None).unwrap();
+    let error = fetch("http://127.0.0.1:9/x", &place().path, None).unwrap_err();
+    assert!(matches!(error, DownloadError::GivenUp { .. } | DownloadError::Write(_)), "{error}");
+}

@@ -1,0 +1,182 @@
+//! A bus of our own, and somebody on it who says that he is RAUC.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use super::*;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// dbus-daemon, for as long as this lives.
+pub(crate) struct Bus {
+    daemon: Child,
+    _folder: tempfile::TempDir,
+    pub(crate) address: String,
+}
+
+impl Bus {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("bus.conf");
+        let text = format!(
+            "<busconfig><type>session</type><listen>unix:dir={}</listen><auth>EXTERNAL</auth><policy context='default'>\
+             <allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/><allow own='*'/></policy></busconfig>",
+            folder.path().display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut daemon = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", config.display()))
+            .args(["--nofork", "--print-address=1"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon is installed (Debian: dbus-daemon)");
+        let mut address = String::new();
+        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Self { daemon, _folder: folder, address: address.trim().to_owned() }
+    }
+
+    async fn connect(&self) -> Connection {
+        zbus::connection::Builder::address(self.address.as_str()).build().await.unwrap()
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// How it ends.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum End {
+    Good,
+    Bad,
+    /// It refuses at once.
+    Refused,
+    /// Its service dies and comes back, and knows nothing.
+    Forgets,
+}
+
+#[derive(Default)]
+struct Now {
+    operation: String,
+    last_error: String,
+    progress: (i32, String, i32),
+    installed: Vec<String>,
+}
+
+/// Plays RAUC.
+pub(crate) struct Rauc {
+    now: Arc<Mutex<Now>>,
+    end: End,
+}
+
+#[zbus::interface(name = "de.pengutronix.rauc.Installer")]
+impl Rauc {
+    async fn install_bundle(
+        &self,
+        source: String,
+        _args: HashMap<String, zbus::OwnedVariant>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> zbus::fdo::Result<()> {
+        if self.end == End::Refused {
+            return Err(zbus::fdo::Error::Failed("signature verification failed: self-signed certificate".into()));
+        }
+        let (now, end, bus) = (self.now.clone(), self.end, bus.clone());
+        {
+            let mut now = now.lock().unwrap();
+            now.operation = "installing".into();
+            now.progress = (40, "Copying image to rootfs.1".into(), 3);
+            now.installed.push(source);
+        }
+        #[allow(clippy::disallowed_methods, reason = "a test")]
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            {
+                let mut now = now.lock().unwrap();
+                now.operation = "idle".into();
+                now.progress = (100, "Installing done.".into(), 1);
+                if end == End::Bad {
+                    now.last_error = "Failed updating slot rootfs.1: no space".into();
+                }
+            }
+            if end != End::Forgets {
+                let emitter = zbus::object_server::SignalEmitter::new(&bus, "/").unwrap();
+                let _ = Self::completed(&emitter, i32::from(end == End::Bad)).await;
+            }
+        });
+        Ok(())
+    }
+
+    fn info(&self, _bundle: String) -> (String, String) {
+        ("vedette-qemu".into(), "2.0".into())
+    }
+
+    #[zbus(property)]
+    fn operation(&self) -> String {
+        let operation = self.now.lock().unwrap().operation.clone();
+        if operation.is_empty() { "idle".into() } else { operation }
+    }
+
+    #[zbus(property)]
+    fn last_error(&self) -> String {
+        self.now.lock().unwrap().last_error.clone()
+    }
+
+    #[zbus(property)]
+    fn progress(&self) -> (i32, String, i32) {
+        self.now.lock().unwrap().progress.clone()
+    }
+
+    #[zbus(signal)]
+    async fn completed(emitter: &zbus::object_server::SignalEmitter<'_>, result: i32) -> zbus::Result<()>;
+}
+
+/// What was installed, and what must be held for RAUC to be there.
+pub(crate) async fn play(bus: &Bus, end: End) -> (Connection, impl Fn() -> Vec<String>) {
+    let now = Arc::new(Mutex::new(Now::default()));
+    let rauc = Rauc { now: now.clone(), end };
+    let builder = zbus::connection::Builder::address(bus.address.as_str());
+    let connection = builder.name(NAME).serve_at("/", rauc).build().await.unwrap();
+    (connection, move || now.lock().unwrap().installed.clone())
+}
+
+async fn try_to(end: End, version: Option<&str>) -> (Result<(), RaucError>, Vec<(i32, String)>, Vec<String>) {
+    let bus = Bus::start();
+    let (_rauc, installed) = play(&bus, end).await;
+    let mut told = Vec::new();
+    let mut tell = |percent: i32, what: &str| told.push((percent, what.to_owned()));
+    let outcome = install(&bus.connect().await, Path::new("/data/b.raucb"), version, &mut tell).await;
+    (outcome, told, installed())
+}
+
+#[tokio::test]
+async fn a_good_bundle_is_installed_and_it_is_said_how_far_it_is() {
+    let (outcome, told, installed) = try_to(End::Good, Some("2.0")).await;
+    outcome.unwrap();
+    assert!(told.contains(&(40, "Copying image to rootfs.1".into())), "{told:?}");
+    assert_eq!(installed, ["/data/b.raucb"]);
+}
+
+#[tokio::test]
+async fn what_rauc_says_against_it_is_said() {
+    let (outcome, ..) = try_to(End::Bad, None).await;
+    assert_eq!(outcome.unwrap_err().to_string(), "RAUC could not install it: Failed updating slot rootfs.1: no space");
+    let (outcome, ..) = try_to(End::Refused, None).await;
+    let said = outcome.unwrap_err().to_string();
+    assert_eq!(said, "RAUC refuses this bundle: signature verification failed: self-signed certificate");
+    let (outcome, ..) = try_to(End::Forgets, None).await;
+    assert_eq!(outcome.unwrap_err().to_string(), "RAUC could not install it: it ended without saying why");
+    let (outcome, _, installed) = try_to(End::Good, Some("3.0")).await;
+    assert_eq!(outcome.unwrap_err().to_string(), "the bundle has version 2.0, not 3.0");
+    assert!(installed.is_empty());
+}
+
+#[tokio::test]
+async fn a_bus_without_rauc_is_said() {
+    let bus = Bus::start();
+    let outcome = install(&bus.connect().await, Path::new("/data/b.raucb"), None, &mut |_, _| {}).await;
+    let said = outcome.unwrap_err().to_string();
+    assert!(said.starts_with("RAUC cannot be reached"), "{said}");
+}

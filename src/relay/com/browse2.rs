@@ -1,0 +1,214 @@
+//! Browsing with `IOPCBrowseServerAddressSpace` of DA 1 and 2, whose place in the tree is the connection's.
+//!
+//! Branches come first, which is cheap, and are kept back until it is known which of their names are leaves too. Leaves are streamed
+//! as they are listed, one call for each ItemID. What a server says of its organization is not asked: one whose root has neither
+//! branches nor leaves is asked for its flat list. Some put branches into that, so only what can be added to a group is taken from
+//! it.
+
+use super::abi::*;
+use super::browse::Pieces;
+use super::connection::Connection;
+use super::group::Group;
+use super::memory::{OutText, wide};
+use super::{Failure, check, found};
+use crate::relay::hresults::is_gone;
+use crate::relay::protocol::{Branch, Entry, GroupSettings};
+use std::collections::HashSet;
+use std::ptr;
+
+/// So many names are asked for at once.
+const NAMES_PER_CALL: usize = 512;
+
+/// So many entries are sent at once; each cost a call.
+const PIECE: usize = 200;
+
+/// A list that is longer has no end.
+const MOST_NAMES: usize = 2_000_000;
+
+/// Deeper than anybody's tree.
+const DEEPEST: usize = 256;
+
+pub(super) fn level(connection: &mut Connection, branch: &Branch, pieces: Pieces<'_>) -> Result<(), Failure> {
+    let Some(browse) = connection.browse2.clone() else { return Ok(()) };
+    go(connection, &browse, branch)?;
+    let branches = match names(&browse, OPC_BRANCH) {
+        Err(failure) if is_gone(failure.hresult) => return Err(failure),
+        // A flat server may refuse the question.
+        Err(_) => Vec::new(),
+        Ok(branches) => branches,
+    };
+    let mut rest: HashSet<&String> = branches.iter().collect();
+    let mut count = 0;
+    let listed = each(&browse, OPC_LEAF, &mut |names| {
+        for piece in names.chunks(PIECE) {
+            let mut entries = Vec::with_capacity(piece.len());
+            for name in piece {
+                let item_id = own_item_id(&browse, name)?;
+                entries.push(Entry { name: name.clone(), item_id, is_branch: rest.remove(name), is_item: true });
+            }
+            count += entries.len();
+            if !pieces(entries) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    });
+    match listed {
+        Ok(false) => return Ok(()),
+        Ok(true) => {}
+        // The root of a flat server again.
+        Err(failure) if !branch.names.is_empty() || count > 0 || is_gone(failure.hresult) => return Err(failure),
+        Err(_) => {}
+    }
+    if branch.names.is_empty() && branches.is_empty() && count == 0 {
+        return send_flat(connection, &browse, pieces);
+    }
+    let left = branches.iter().filter(|name| rest.contains(name));
+    let left: Vec<Entry> =
+        left.map(|name| Entry { name: name.clone(), item_id: None, is_branch: true, is_item: false }).collect();
+    for piece in left.chunks(PIECE) {
+        if !pieces(piece.to_vec()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn send_flat(
+    connection: &Connection,
+    browse: &IOPCBrowseServerAddressSpace,
+    pieces: Pieces<'_>,
+) -> Result<(), Failure> {
+    let settings = GroupSettings { rate: 1000, deadband: 0.0, active: false };
+    let (group, _) = Group::add(connection, settings, None)?;
+    each(browse, OPC_FLAT, &mut |names| {
+        let mut item_ids = Vec::with_capacity(names.len());
+        for name in names {
+            // A flat list's names are ItemIDs already, by the specification.
+            item_ids.push(own_item_id(browse, name)?.unwrap_or_else(|| name.clone()));
+        }
+        let wanted: Vec<(u32, &str)> = item_ids.iter().map(|item_id| (0, item_id.as_str())).collect();
+        let added = group.add_each(&wanted)?;
+        let items = names.iter().zip(&item_ids).zip(added).filter(|(_, added)| added.is_ok());
+        let entries: Vec<Entry> = items
+            .map(|((name, item_id), _)| Entry {
+                name: name.clone(),
+                item_id: Some(item_id.clone()),
+                is_branch: false,
+                is_item: true,
+            })
+            .collect();
+        Ok(entries.is_empty() || pieces(entries))
+    })
+    .map(|_| ())
+}
+
+/// To the branch; afterwards the connection knows where it stands, or that it does not know.
+fn go(connection: &mut Connection, browse: &IOPCBrowseServerAddressSpace, branch: &Branch) -> Result<(), Failure> {
+    let here = connection.position.take();
+    let known = here.filter(|here| branch.names.starts_with(here));
+    let depth = match known {
+        Some(known) => known.len(),
+        None => {
+            to_root(browse)?;
+            0
+        }
+    };
+    for name in &branch.names[depth..] {
+        if let Err(failure) = change(browse, OPC_BROWSE_DOWN, name) {
+            // Some know the way only by the branch's own ItemID.
+            let Some(item_id) = &branch.item_id else { return Err(failure) };
+            return change(browse, OPC_BROWSE_TO, item_id).map_err(|_| failure);
+        }
+    }
+    connection.position = Some(branch.names.clone());
+    Ok(())
+}
+
+/// DA 2 can jump; DA 1 can only climb, until it cannot.
+fn to_root(browse: &IOPCBrowseServerAddressSpace) -> Result<(), Failure> {
+    let Err(failure) = change(browse, OPC_BROWSE_TO, "") else { return Ok(()) };
+    if is_gone(failure.hresult) {
+        return Err(failure);
+    }
+    for _ in 0..DEEPEST {
+        match change(browse, OPC_BROWSE_UP, "") {
+            Err(failure) if is_gone(failure.hresult) => return Err(failure),
+            Err(_) => return Ok(()),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+fn change(browse: &IOPCBrowseServerAddressSpace, direction: u32, name: &str) -> Result<(), Failure> {
+    let name = wide(name);
+    // SAFETY: a text with its zero.
+    check("ChangeBrowsePosition", unsafe { browse.ChangeBrowsePosition(direction, name.as_ptr()) }.0).map(|_| ())
+}
+
+fn names(browse: &IOPCBrowseServerAddressSpace, kind: u32) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    each(browse, kind, &mut |names| {
+        all.extend_from_slice(names);
+        Ok(true)
+    })?;
+    Ok(all)
+}
+
+/// All names of one kind at this place, without doubles, some at a time, until `some` wants no more. Whether it wanted all.
+fn each(
+    browse: &IOPCBrowseServerAddressSpace,
+    kind: u32,
+    some: &mut dyn FnMut(&[String]) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
+    let no_filter = wide("");
+    let mut list = ptr::null_mut();
+    // SAFETY: a text with its zero, and a place for the object.
+    let result = unsafe { browse.BrowseOPCItemIDs(kind, no_filter.as_ptr(), VT_EMPTY, 0, &raw mut list) };
+    check("BrowseOPCItemIDs", result.0)?;
+    if list.is_null() {
+        return Ok(true);
+    }
+    // SAFETY: given by a call that succeeded.
+    let list: IEnumString = unsafe { found("BrowseOPCItemIDs", list) }?;
+    let mut seen = HashSet::new();
+    loop {
+        let mut place: Vec<OutText> = (0..NAMES_PER_CALL).map(|_| OutText::new()).collect();
+        let mut fetched = 0;
+        // SAFETY: `OutText` is a pointer and nothing else, so these are as many places as are said; texts are ours afterwards.
+        let result = unsafe { list.Next(NAMES_PER_CALL as u32, place.as_mut_ptr().cast(), &raw mut fetched) }.0;
+        if result < 0 {
+            place.iter_mut().for_each(|text| text.after(result));
+            check("IEnumString Next", result)?;
+        }
+        let fetched = (fetched as usize).min(NAMES_PER_CALL);
+        let mut names: Vec<String> = place.iter().take(fetched).map(OutText::text).collect();
+        names.retain(|name| seen.insert(name.clone()));
+        if !names.is_empty() && !some(&names)? {
+            return Ok(false);
+        }
+        // S_FALSE is the end; so is nothing, and more than there can be.
+        if result != 0 || fetched == 0 || seen.len() > MOST_NAMES {
+            return Ok(true);
+        }
+    }
+}
+
+/// None if the server does not say it; fails only if the server is lost.
+fn own_item_id(browse: &IOPCBrowseServerAddressSpace, name: &str) -> Result<Option<String>, Failure> {
+    match item_id(browse, name) {
+        Err(failure) if is_gone(failure.hresult) => Err(failure),
+        answer => Ok(answer.ok().filter(|item_id| !item_id.is_empty())),
+    }
+}
+
+fn item_id(browse: &IOPCBrowseServerAddressSpace, name: &str) -> Result<String, Failure> {
+    let name = wide(name);
+    let mut item_id = OutText::new();
+    // SAFETY: a text with its zero, and a place for the text, which is ours afterwards.
+    let result = unsafe { browse.GetItemID(name.as_ptr(), item_id.slot()) }.0;
+    item_id.after(result);
+    check("GetItemID", result)?;
+    Ok(item_id.text())
+}

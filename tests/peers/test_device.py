@@ -1,0 +1,97 @@
+"""What an image calls: `vedette provision` with a boot partition, and `vedette health` as the gate of what runs then."""
+
+import subprocess
+import tomllib
+
+import pytest
+from conftest import BINARY, free_port
+
+
+@pytest.fixture
+def card(tmp_path):
+    """Folders in the places of a device's partitions."""
+    for name in ("boot", "data", "run", "root/etc"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "root/etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    return tmp_path
+
+
+def provision(card):
+    places = [f"--{name}={card / name}" for name in ("boot", "data", "run", "root")]
+    done = subprocess.run([BINARY, "provision", *places, f"--host-name={card / 'hostname'}"], capture_output=True, text=True)
+    assert done.returncode == 0, "the device must come up"
+    return done.stderr
+
+
+def health(card, within="1s"):
+    data = card / "data/vedette"
+    return subprocess.run(
+        [BINARY, "health", f"--config={data / 'vedette.toml'}", f"--data-dir={data}", f"--within={within}"],
+        capture_output=True,
+        text=True,
+    )
+
+
+def run(card):
+    data = card / "data/vedette"
+    arguments = [BINARY, "run", f"--config={data / 'vedette.toml'}", f"--data-dir={data}"]
+    return subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+
+
+def test_a_provisioned_device_runs_and_passes_the_gate(card):
+    port = free_port()
+    (card / "boot/vedette.toml").write_text(
+        f"""
+[provision]
+host_name = "press-4"
+[[provision.user]]
+name = "anna"
+role = "admin"
+password = "a long one of hers"
+[ua_server]
+listen = "127.0.0.1:{port}"
+mdns = false
+[cameras]
+discover = false
+[[simulator]]
+name = "demo"
+"""
+    )
+    assert "the file is taken" in provision(card)
+    assert list((card / "boot").iterdir()) == []
+    assert (card / "hostname").read_text() == "press-4"
+    config = tomllib.loads((card / "data/vedette/vedette.toml").read_text())
+    assert config["device"]["name"] == "press-4" and "provision" not in config
+
+    before = health(card)
+    assert before.returncode == 1 and "no vedette runs" in before.stderr
+    process = run(card)
+    try:
+        passed = health(card, "60s")
+        assert passed.returncode == 0 and "healthy" in passed.stdout, passed
+        # What worked in the slot before: a camera that is not here.
+        (card / "data/vedette/health.json").write_text('{"cameras": {"front": ""}, "sources": {"demo": ""}}')
+        missed = health(card)
+        assert missed.returncode == 1
+        assert "camera front worked before and is not there now" in missed.stderr and "demo" not in missed.stderr
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_bad_file_is_told_by_line_and_the_defaults_are_a_configuration_that_runs(card):
+    (card / "boot/vedette.toml").write_text('[provision]\nhost_name = "x"\n\n[ua_server]\nlistn = "0.0.0.0:4840"\n')
+    said = provision(card)
+    wanted = "vedette.toml:5: [ua_server]: unknown key `listn`; did you mean `listen`?"
+    assert wanted in said
+    assert wanted in (card / "boot/vedette-errors.txt").read_text()
+    assert (card / "hostname").read_text() == "vedette-abcdef"
+    check = subprocess.run([BINARY, "check", f"--config={card / 'data/vedette/vedette.toml'}"], capture_output=True, text=True)
+    assert check.returncode == 0, check.stderr
+
+
+def test_an_update_needs_slots(card):
+    refused = subprocess.run(
+        [BINARY, "update", "x.raucb", f"--data-dir={card / 'data'}"], capture_output=True, text=True
+    )
+    assert refused.returncode == 1 and "no update slots" in refused.stderr, refused

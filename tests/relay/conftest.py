@@ -1,0 +1,92 @@
+"""Starts the relay's program under Wine, with the DA server for tests that it brings when it is built with that feature.
+
+The program: VEDETTE_RELAY, or what `scripts/cross relay --profile dev -- --features da-test-server` left in target/dist.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from worker import PATIENCE, Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+RELAY = Path(os.environ.get("VEDETTE_RELAY", ROOT / "target/dist/vedette-da-relay-x86_64-dev.exe"))
+WINE = [os.environ.get("VEDETTE_WINE", ROOT / "scripts/wine"), RELAY]
+
+
+class Ended:
+    def __init__(self, done: subprocess.CompletedProcess):
+        self.code = done.returncode
+        self.out = done.stdout.decode().replace("\r\n", "\n")
+        self.error = done.stderr.decode().replace("\r\n", "\n")
+        self.lines = self.out.splitlines()
+
+    def json(self) -> list:
+        return [json.loads(line) for line in self.lines]
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Makes a file that says what the DA server for tests does."""
+
+    def write(**keys) -> Path:
+        file = tmp_path / "server.toml"
+        value = lambda value: str(value).lower() if isinstance(value, bool) else repr(value)
+        file.write_text("".join(f"{key} = {value(keys[key])}\n" for key in keys))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def tool(script):
+    """Runs a command on the DA server for tests: tool("read", "Types.R8", da=3)."""
+
+    def run(command: str, *arguments: str, **keys) -> Ended:
+        # What begins with a slash is a path of this machine, which Wine's programs see as drive Z.
+        target = ["test", "--test-server", f"Z:{script(**keys)}"] if keys is not None else []
+        done = subprocess.run([*WINE, command, *target, *arguments], capture_output=True, timeout=2 * PATIENCE)
+        return Ended(done)
+
+    return run
+
+
+@pytest.fixture
+def plain():
+    """Runs a command as it is."""
+
+    def run(*arguments: str) -> Ended:
+        return Ended(subprocess.run([*WINE, *arguments], capture_output=True, timeout=2 * PATIENCE))
+
+    return run
+
+
+@pytest.fixture
+def start(script, tmp_path):
+    """Starts workers; all are ended at the end."""
+    started = []
+
+    def begin(server="test", **keys) -> Worker:
+        file = script(**keys)
+        log = open(tmp_path / f"worker{len(started)}.log", "wb")
+        arguments = ["--test-server", f"Z:{file}"] if server == "test" else []
+        started.append(Worker([*WINE, "worker", server, *arguments], log))
+        return started[-1]
+
+    yield begin
+    for worker in started:
+        worker.kill()
+
+
+@pytest.fixture
+def worker(start):
+    """A worker that has started."""
+
+    def begin(**keys) -> Worker:
+        worker = start(**keys)
+        assert worker.next("Started"), "the worker did not start"
+        return worker
+
+    return begin
