@@ -151,6 +151,7 @@ def client(relay):
 def test_an_item_is_there_before_any_browse(client):
     for item in ("Ramp.1", "a b.c/d[1]"):
         assert status(client.read(item)) == "Good", item
+    assert client.namespace() == 2, "1 is the relay's own"
     assert status(client.read("No.Such.Item")) == "BadNodeIdUnknown"
     with pytest.raises(ua.uaerrors.BadNodeIdUnknown):
         client.item("No.Such.Item").read_browse_name()
