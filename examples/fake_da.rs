@@ -387,6 +387,7 @@ fn relay(config: &str) {
         program: program.clone(),
         class: server.title().into(),
         about: "scripted".into(),
+        more: Vec::new(),
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let tasks = Tasks::new("relay");
