@@ -22,7 +22,9 @@ from layout import LINKS, ROOT, boot_script, partitions, system_conf
 
 YOCTO = ROOT / "yocto"
 LAYER = YOCTO / "meta-vedette"
-METADATA = sorted(file for kind in ("bb", "bbappend", "inc", "conf") for file in LAYER.rglob(f"*.{kind}"))
+METADATA = sorted(
+    file for kind in ("recipes-*/**/*.bb", "**/*.bbappend", "**/*.inc", "conf/**/*.conf") for file in LAYER.glob(kind)
+)
 RECIPES = [file for file in METADATA if file.suffix == ".bb"]
 KAS = sorted((YOCTO / "kas").glob("*.yml"))
 # The Rust of 6.0 "wrynose" is 1.94.1.
@@ -83,8 +85,9 @@ def test_licence_checksums_are_those_of_the_files():
 @pytest.fixture(scope="session")
 def bitbake():
     """bitbake's parsers for recipes and for configuration."""
-    # The hash server is a package of its own, and no part of parsing.
-    sys.modules.setdefault("hashserv", types.ModuleType("hashserv"))
+    # The hash server is no part of parsing, and no part of that package.
+    for module in ("hashserv", "hashserv.client"):
+        sys.modules.setdefault(module, types.ModuleType(module))
     import bb
     import bb.data
     import bb.parse
@@ -121,10 +124,11 @@ def test_what_bitbake_cannot_read_is_found(bitbake, tmp_path, text):
 def test_the_linter_has_nothing_to_say():
     suppressed = [line.split()[0] for line in (ROOT / "tests/yocto/oelint-suppress").read_text().splitlines() if line[:1] not in "#"]
     options = [option for rule in suppressed for option in ("--suppress", rule)]
-    files = [file for file in METADATA if "crates" not in file.name]
-    command = [sys.executable, "-m", "oelint_adv", "--release", "wrynose", "--quiet", "--hide", "info", *options, *files]
+    command = [sys.executable, "-m", "oelint_adv", "--release", "wrynose", "--quiet", "--hide", "info", *options, *METADATA]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    # The form of the crates' list is openembedded-core's own.
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and "-crates.inc:" not in line]
+    assert done.returncode in (0, 1) and not said, "\n".join(said)
 
 
 @pytest.mark.parametrize("file", KAS, ids=name)
@@ -261,11 +265,14 @@ def test_tryboot_is_a_clean_script():
     assert not subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True).stdout
 
 
-@pytest.mark.parametrize("layer", [YOCTO, LAYER], ids=name)
-def test_papers_are_there(layer):
-    readme = (layer / "README.md").read_text().lower()
-    assert all(word in readme for word in ("maintainer", "patch", "depend")) or "readme" in readme
-    assert (layer / "SECURITY.md").read_text() and "Permission is hereby granted" in (LAYER / "COPYING.MIT").read_text()
+def test_papers_are_there():
+    readme = (LAYER / "README.md").read_text().lower()
+    assert all(word in readme for word in ("maintainer", "patch", "dependencies", "@"))
+    # yocto-check-layer looks no further when one names another.
+    assert "readme" not in readme
+    for folder in (YOCTO, LAYER):
+        assert (folder / "SECURITY.md").read_text() and "Permission is hereby granted" in (folder / "COPYING.MIT").read_text()
+    assert "Not built, not booted" in (YOCTO / "README.md").read_text()
 
 
 def test_no_key_lies_in_the_layer():

@@ -1,10 +1,11 @@
 # Of other distributions nothing is changed.
 FILESEXTRAPATHS:prepend:vedette-os := "${VEDETTE_CHECKOUT}/config/device/root/etc/rauc:"
-FILESEXTRAPATHS:append:vedette-os = ":${VEDETTE_KEYS}"
+FILESEXTRAPATHS:append:vedette-os := ":${VEDETTE_KEYS}"
 RAUC_KEYRING_FILE:vedette-os = "keyring.pem"
 DEPENDS:append:vedette-os = " openssl-native"
-RDEPENDS:${PN}:append:vedette-os = " ${@'vedette-tryboot' if d.getVar('VEDETTE_BOOTLOADER') == 'custom' else ''}"
 PACKAGE_ARCH:vedette-os = "${MACHINE_ARCH}"
+FILES:${PN}:append:vedette-os = " ${sysconfdir}/rauc"
+RDEPENDS:${PN}:append:vedette-os = " ${@'vedette-tryboot' if d.getVar('VEDETTE_BOOTLOADER') == 'custom' else ''}"
 
 do_install:append:vedette-os() {
     # A device that trusts keys which anybody may have is nobody's.
@@ -16,11 +17,9 @@ do_install:append:vedette-os() {
     if [ "${VEDETTE_BOOTLOADER}" = custom ]; then
         # These two are of counters, which this loader has not.
         sed -i -e '/^boot-attempts/d' $conf
-        printf '\n[handlers]\nbootloader-custom-backend=/usr/lib/vedette/tryboot\n' >>$conf
+        printf '\n[handlers]\nbootloader-custom-backend=${nonarch_libdir}/vedette/tryboot\n' >>$conf
     fi
     # Where system.conf looks for it, on both images.
     install -d ${D}${sysconfdir}/rauc
     mv ${D}${nonarch_libdir}/rauc/keyring.pem ${D}${sysconfdir}/rauc/keyring.pem
 }
-
-FILES:${PN}:append:vedette-os = " ${sysconfdir}/rauc"

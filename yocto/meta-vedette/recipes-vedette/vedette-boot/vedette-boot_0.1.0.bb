@@ -4,6 +4,9 @@ SECTION = "bootloaders"
 LICENSE = "Apache-2.0 | MIT"
 LIC_FILES_CHKSUM = "file://LICENSE;md5=49ab4ab0f7a6573eeed6216335b854a8"
 
+INHIBIT_DEFAULT_DEPS = "1"
+DEPENDS = "dosfstools-native dtc-native mtools-native u-boot-tools-native"
+
 FILESEXTRAPATHS:prepend := "${VEDETTE_CHECKOUT}/config/device/boot:${VEDETTE_CHECKOUT}/config/device:${VEDETTE_CHECKOUT}:"
 SRC_URI = " \
     file://LICENSE \
@@ -17,9 +20,6 @@ SRC_URI:append:raspberrypi5 = " \
     file://cmdline.txt.in \
 "
 S = "${UNPACKDIR}"
-
-INHIBIT_DEFAULT_DEPS = "1"
-DEPENDS = "dosfstools-native dtc-native mtools-native u-boot-tools-native"
 
 inherit deploy nopackages
 

@@ -52,7 +52,7 @@ FILES:${PN} = "${sysconfdir} ${nonarch_libdir} ${datadir}/dbus-1 ${docdir}/vedet
 FILES:${PN}-doc = ""
 
 # What preinit, grow and the units call.
-RDEPENDS:${PN} += " \
+RDEPENDS:${PN} += "\
     dbus \
     e2fsprogs-e2fsck \
     e2fsprogs-resize2fs \

@@ -16,12 +16,10 @@ SRCREV ?= "${@oe.buildcfg.get_metadata_git_revision(d.getVar('VEDETTE_CHECKOUT')
 # Because that revision is not in any file that the parser would look at again.
 BB_DONT_CACHE = "1"
 
+# By scripts/yocto-crates. Not by cargo-update-recipe-crates, which would take in the locks of fuzz/ and benches/ too.
 require ${BPN}-crates.inc
 
-inherit cargo cargo-update-recipe-crates
-
-# Else the locks of fuzz/ and benches/ would be taken in too.
-CARGO_LOCK_SRC_DIR = "${S}"
+inherit cargo
 
 # Static, as on the quick image, here with this distribution's own C library: its glibc by default, musl if TCLIBC says so.
 # glibc loads the parts that resolve names at run time; they are those of the same build, because both are in one image.
