@@ -190,7 +190,7 @@ fn of_type(name: &str) -> Option<DaValue> {
         "U8" => DaValue::U8(8),
         "R4" => DaValue::R4(0.5),
         "R8" => DaValue::R8(0.25),
-        "Cy" => DaValue::Cy(12_3456),
+        "Cy" => DaValue::Cy(123_456),
         "Date" => DaValue::Date(46_023.75),
         "Text" => DaValue::Text("Süd".into()),
         "I4s" => array(&[3], Elements::I4(vec![1, 2, 3])),

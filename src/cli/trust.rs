@@ -1,9 +1,7 @@
 //! `vedette trust`: which clients and CAs the UA server trusts, and which it turned away.
 
 use crate::app;
-use crate::model::Timestamp;
-use crate::opcua::trust::admin::{self, AdminError, Entry, Listing};
-use std::fmt::Write as _;
+use crate::opcua::trust::admin::{self, AdminError};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,9 +27,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(faults) => return super::complain(super::WRONG, &faults.to_string()),
     };
     let answer = match (&arguments.thumbprint, arguments.remove) {
-        (None, _) => admin::list(&pki).map(|listing| describe(&listing)),
-        (Some(thumbprint), false) => admin::trust(&pki, thumbprint).map(|entry| said("Trusted", &entry)),
-        (Some(thumbprint), true) => admin::distrust(&pki, thumbprint).map(|entry| said("No longer trusted", &entry)),
+        (None, _) => admin::list(&pki).map(|listing| listing.describe("vedette")),
+        (Some(thumbprint), false) => admin::trust(&pki, thumbprint).map(|entry| entry.said("Trusted")),
+        (Some(thumbprint), true) => admin::distrust(&pki, thumbprint).map(|entry| entry.said("No longer trusted")),
     };
     match answer {
         Ok(text) => match io::stdout().write_all(text.as_bytes()) {
@@ -43,44 +41,4 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(error @ AdminError::NoThumbprint(_)) => super::complain(super::WRONG, &error.to_string()),
         Err(error) => super::complain(super::FAILED, &error.to_string()),
     }
-}
-
-fn said(what: &str, entry: &Entry) -> String {
-    let certificate = &entry.certificate;
-    format!("{what}: {} {}\n{}\n", certificate.thumbprint(), certificate.title(), entry.file.display())
-}
-
-fn describe(listing: &Listing) -> String {
-    let mut text = String::new();
-    let folders = [
-        ("Turned away; `vedette trust THUMBPRINT` lets one in", &listing.rejected),
-        ("Trusted; `vedette trust --remove THUMBPRINT` ends that", &listing.trusted),
-    ];
-    for (title, entries) in folders {
-        // Writing to a String cannot fail.
-        let _ = match entries.is_empty() {
-            true => writeln!(text, "{}: none", title.split(';').next().unwrap_or(title)),
-            false => writeln!(text, "{title}:"),
-        };
-        for entry in entries {
-            let _ = describe_entry(&mut text, entry);
-        }
-    }
-    for fault in &listing.faults {
-        let _ = writeln!(text, "Broken: {fault}");
-    }
-    text
-}
-
-fn describe_entry(text: &mut String, Entry { certificate, since, .. }: &Entry) -> std::fmt::Result {
-    let kind = if certificate.is_authority() { "  (a CA: all its clients)" } else { "" };
-    writeln!(text, "  {}{kind}", certificate.thumbprint())?;
-    writeln!(text, "      subject         {}", certificate.title())?;
-    if !certificate.is_self_issued() {
-        writeln!(text, "      issued by       {}", certificate.issuer_title())?;
-    }
-    writeln!(text, "      ApplicationUri  {}", certificate.application_uri().unwrap_or("none"))?;
-    let (from, until) = (Timestamp::from(certificate.not_before()), Timestamp::from(certificate.not_after()));
-    writeln!(text, "      valid           {from} to {until}")?;
-    writeln!(text, "      here since      {}", Timestamp::from(*since))
 }

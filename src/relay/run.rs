@@ -17,6 +17,7 @@ use crate::users::{self, Users};
 use ::opcua::server::authenticator::UserToken;
 use ::opcua::types::{NodeId, StatusCode};
 use async_trait::async_trait;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Held {
     pub class: String,
     /// What it says of itself where it is registered.
     pub about: String,
+    /// Further arguments of the worker.
+    pub more: Vec<OsString>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +81,8 @@ fn setup(config: &Config, clock: Clock) -> Result<Setup<Access>, StartError> {
 }
 
 fn served(held: Held) -> Served {
-    let Held { server, program, class, about } = held;
+    let Held { server, program, class, about, more } = held;
+    let arguments = ["worker".into(), class.into()].into_iter().chain(more).collect();
     let patience = Patience {
         start: server.start_timeout,
         status_every: server.status_interval,
@@ -89,7 +93,7 @@ fn served(held: Held) -> Served {
     let name = server.title().to_owned();
     Served {
         uri: ua::namespace_uri(&host_name(), &name),
-        launch: Launch { server: name.into(), program, arguments: vec!["worker".into(), class.into()], patience },
+        launch: Launch { server: name.into(), program, arguments, patience },
         text: about,
         time_offset: server.time_offset.to_utc(),
         fastest: server.fastest,

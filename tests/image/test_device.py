@@ -82,8 +82,8 @@ def test_a_new_device_uses_the_whole_disk_and_writes_nowhere_else(device, first)
 
 
 def test_a_new_device_is_closed(device, first):
-    listening = device.ssh("ss -Hlntu | awk '{ print $1, $5 }'").splitlines()
-    open_to_all = {line.split(":")[0].split()[0] + line.rsplit(":", 1)[1] for line in listening if "127.0.0.1" not in line}
+    sockets = [line.split() for line in device.ssh("ss -Hlntu").splitlines()]
+    open_to_all = {row[0] + row[4].rsplit(":", 1)[1] for row in sockets if not row[4].startswith("127.0.0.1")}
     # The DHCP client's 68 is open to its server alone.
     assert open_to_all - {"udp68"} == {"tcp22", "tcp4840", "udp5353"}
     assert device.ssh("systemctl --failed --no-legend") == ""

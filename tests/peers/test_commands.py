@@ -4,6 +4,7 @@ a configuration that cannot cut the device off."""
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import uuid
@@ -215,6 +216,19 @@ def test_a_reboot_is_asked_of_the_system_and_answered(make, broker, fleet, tmp_p
         assert end["state"] == "done"
     else:
         assert end["state"] == "failed" and "Access denied" in end["reason"]
+
+
+def test_the_watchdog_of_the_service_is_answered(make, tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "500000")
+        make(DEMO).start()
+        said = ""
+        while said.count("WATCHDOG=1") < 3:
+            said += systemd.recv(4096).decode()
+    assert "READY=1" in said
 
 
 def text_of(vedette):

@@ -80,16 +80,16 @@ impl Download<'_> {
         let agent = self.agent()?;
         // A fleet is updated at one moment.
         let mut backoff = Backoff::spread(self.wait.0, self.wait.1);
-        let (began, mut futile) = (Instant::now(), 0);
+        // The most there ever was: a server that leads to beginning anew again and again brings nothing.
+        let (began, mut futile, mut most) = (Instant::now(), 0, length(self.path));
         loop {
-            let before = length(self.path);
             let what = match self.attempt(&agent) {
                 Ok(()) => return Ok(()),
                 Err(Cut::End(error)) => return Err(error),
                 Err(Cut::Again(what)) => what,
             };
-            if length(self.path).saturating_sub(before) >= LITTLE {
-                futile = 0;
+            if length(self.path) >= most + LITTLE {
+                (futile, most) = (0, length(self.path));
                 backoff.reset();
             }
             futile += 1;

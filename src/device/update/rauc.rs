@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
-use zbus::Connection;
+use zbus::{Connection, fdo};
 
 /// Writing 200 MiB to a slow card takes minutes.
 const LONGEST: Duration = Duration::from_secs(3600);
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks at which it may be idle before it has begun, or before its last word is here.
 const IDLE: u32 = 5;
-const NAME: &str = "de.pengutronix.rauc";
 
 #[derive(Debug, thiserror::Error)]
 pub enum RaucError {
@@ -60,6 +59,14 @@ pub async fn install(
 ) -> Result<(), RaucError> {
     let rauc = InstallerProxy::new(bus).await.map_err(RaucError::Bus)?;
     let bundle = bundle.to_str().ok_or_else(|| RaucError::Refused("its name is not UTF-8".into()))?;
+    // What this program began before it was stopped: its end is not known here, so it is done again.
+    let waiting = Instant::now();
+    while rauc.operation().await.map_err(RaucError::Bus)? != "idle" {
+        if waiting.elapsed() > LONGEST {
+            return Err(RaucError::Slow);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     if let Some(wanted) = version {
         // Looks at the signature as well. Newer versions of RAUC may take this method away.
         match rauc.info(bundle).await {
@@ -69,14 +76,6 @@ pub async fn install(
             Err(error) if !is_unknown_method(&error) => return Err(refused(error)),
             Ok(_) | Err(_) => {}
         }
-    }
-    // What this program began before it was stopped: its end is not known here, so it is done again.
-    let waiting = Instant::now();
-    while rauc.operation().await.map_err(RaucError::Bus)? != "idle" {
-        if waiting.elapsed() > LONGEST {
-            return Err(RaucError::Slow);
-        }
-        tokio::time::sleep(LOOK).await;
     }
     let mut completed = rauc.receive_completed().await.map_err(RaucError::Bus)?;
     rauc.install_bundle(bundle, HashMap::new()).await.map_err(refused)?;
@@ -116,18 +115,21 @@ async fn failed(rauc: &InstallerProxy<'_>) -> RaucError {
 /// Its own words, without those of D-Bus.
 fn refused(error: zbus::Error) -> RaucError {
     match error {
-        zbus::Error::MethodError(name, _, _) if name.ends_with("ServiceUnknown") || name.ends_with("AccessDenied") => {
-            RaucError::Refused(format!(
-                "{NAME} answers {name}; is rauc.service there, and may this user speak with it?"
-            ))
-        }
         zbus::Error::MethodError(_, Some(text), _) => RaucError::Refused(text),
+        zbus::Error::FDO(error) => match *error {
+            fdo::Error::Failed(text) => RaucError::Refused(text),
+            other => RaucError::Bus(other.into()),
+        },
         other => RaucError::Bus(other),
     }
 }
 
 fn is_unknown_method(error: &zbus::Error) -> bool {
-    matches!(error, zbus::Error::MethodError(name, _, _) if name.ends_with("UnknownMethod"))
+    match error {
+        zbus::Error::FDO(error) => matches!(**error, fdo::Error::UnknownMethod(_)),
+        zbus::Error::MethodError(name, ..) => name.ends_with(".UnknownMethod"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -74,7 +74,8 @@ async fn what_is_cut_is_gone_on_with_but_not_for_ever() {
     let mut wanted = wanted("http://127.0.0.1:9/b".into());
     let mut pending = updates.begin(wanted.clone());
     for attempt in 1..=ATTEMPTS {
-        let work = updates.work(&lock, pending.clone(), &mut |_| {});
+        let mut nobody = |_| {};
+        let work = updates.work(&lock, pending.clone(), &mut nobody);
         assert!(tokio::time::timeout(Duration::from_millis(300), work).await.is_err());
         let left = updates.pending().unwrap();
         assert_eq!((left.stage, left.attempts), (Stage::Fetching, attempt));

@@ -7,6 +7,8 @@
 use super::folder::certificates;
 use super::x509::Cert;
 use super::{REJECTED, TRUSTED, TrustError};
+use crate::model::Timestamp;
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,53 @@ pub struct Listing {
     pub rejected: Vec<Entry>,
     pub trusted: Vec<Entry>,
     pub faults: Vec<TrustError>,
+}
+
+impl Entry {
+    /// What was done with it, for people.
+    pub fn said(&self, what: &str) -> String {
+        let certificate = &self.certificate;
+        format!("{what}: {} {}\n{}\n", certificate.thumbprint(), certificate.title(), self.file.display())
+    }
+
+    fn describe(&self, text: &mut String) -> std::fmt::Result {
+        let Entry { certificate, since, .. } = self;
+        let kind = if certificate.is_authority() { "  (a CA: all its clients)" } else { "" };
+        writeln!(text, "  {}{kind}", certificate.thumbprint())?;
+        writeln!(text, "      subject         {}", certificate.title())?;
+        if !certificate.is_self_issued() {
+            writeln!(text, "      issued by       {}", certificate.issuer_title())?;
+        }
+        writeln!(text, "      ApplicationUri  {}", certificate.application_uri().unwrap_or("none"))?;
+        let (from, until) = (Timestamp::from(certificate.not_before()), Timestamp::from(certificate.not_after()));
+        writeln!(text, "      valid           {from} to {until}")?;
+        writeln!(text, "      here since      {}", Timestamp::from(*since))
+    }
+}
+
+impl Listing {
+    /// For people; `program` is whose command `trust` is.
+    pub fn describe(&self, program: &str) -> String {
+        let mut text = String::new();
+        let folders = [
+            ("Turned away", format!("; `{program} trust THUMBPRINT` lets one in"), &self.rejected),
+            ("Trusted", format!("; `{program} trust --remove THUMBPRINT` ends that"), &self.trusted),
+        ];
+        for (title, hint, entries) in folders {
+            // Writing to a String cannot fail.
+            let _ = match entries.is_empty() {
+                true => writeln!(text, "{title}: none"),
+                false => writeln!(text, "{title}{hint}:"),
+            };
+            for entry in entries {
+                let _ = entry.describe(&mut text);
+            }
+        }
+        for fault in &self.faults {
+            let _ = writeln!(text, "Broken: {fault}");
+        }
+        text
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

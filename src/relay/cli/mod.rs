@@ -1,11 +1,15 @@
 //! The command line of `vedette-da-relay`.
 //!
-//! `da/`: the tool for DA servers, straight through COM, for trying out. It needs no running relay.
+//! - `serve.rs`: the relay, in the console or as a service; `access.rs`: who may come in.
+//! - `da/`: the tool for DA servers, straight through COM, for trying out. It needs no running relay.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the command line is wrong.
 
+mod access;
 #[cfg(windows)]
 mod da;
+#[cfg(windows)]
+mod serve;
 
 use super::hresults;
 use super::protocol::Hresult;
@@ -22,6 +26,25 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Serve the DA servers of this PC over OPC UA, in the console, until Ctrl-C.
+    #[cfg(windows)]
+    Run(serve::Run),
+    /// Install the relay as a service that starts with Windows; as an administrator.
+    #[cfg(windows)]
+    Install(serve::Install),
+    /// Start the service.
+    #[cfg(windows)]
+    Start,
+    /// Stop the service.
+    #[cfg(windows)]
+    Stop,
+    /// Remove the service. Keys, users and configuration stay.
+    #[cfg(windows)]
+    Uninstall,
+    /// List the clients that were turned away or are trusted; trust one, or no longer.
+    Trust(access::Trust),
+    /// Say who may log in, and as what.
+    User(access::Who),
     #[cfg(windows)]
     #[command(flatten)]
     Da(da::Command),
@@ -36,9 +59,32 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         #[cfg(windows)]
+        Command::Run(arguments) => serve::run(arguments),
+        #[cfg(windows)]
+        Command::Install(arguments) => serve::install(&arguments),
+        #[cfg(windows)]
+        Command::Start => serve::said(super::service::start()),
+        #[cfg(windows)]
+        Command::Stop => serve::said(super::service::stop()),
+        #[cfg(windows)]
+        Command::Uninstall => serve::said(super::service::uninstall()),
+        Command::Trust(arguments) => access::trust(&arguments),
+        Command::User(arguments) => access::user(arguments),
+        #[cfg(windows)]
         Command::Da(command) => da::run(command),
         Command::Explain { hresult } => explain(hresult),
     }
+}
+
+/// What is wrong with the command line or the configuration.
+fn complain(what: &str) -> ExitCode {
+    eprintln!("vedette-da-relay: {what}");
+    ExitCode::from(2)
+}
+
+fn failed(what: &str) -> ExitCode {
+    eprintln!("vedette-da-relay: {what}");
+    ExitCode::FAILURE
 }
 
 fn hresult(text: &str) -> Result<Hresult, String> {

@@ -1,8 +1,9 @@
 //! Browsing with `IOPCBrowseServerAddressSpace` of DA 1 and 2, whose place in the tree is the connection's.
 //!
-//! Names of branches and leaves come first, which is cheap; then the ItemIDs, one call for each leaf, streamed as they come. What a
-//! server says of its organization is a hint: one that says it is flat and lists branches is taken for a tree, and one whose root
-//! has neither is asked for its flat list. Some put branches into that, so only what can be added to a group is taken from it.
+//! Branches come first, which is cheap, and are kept back until it is known which of their names are leaves too. Leaves are streamed
+//! as they are listed, one call for each ItemID. What a server says of its organization is not asked: one whose root has neither
+//! branches nor leaves is asked for its flat list. Some put branches into that, so only what can be added to a group is taken from
+//! it.
 
 use super::abi::*;
 use super::browse::Pieces;
@@ -36,50 +37,38 @@ pub(super) fn level(connection: &mut Connection, branch: &Branch, pieces: Pieces
         Err(_) => Vec::new(),
         Ok(branches) => branches,
     };
-    let is_root = branch.names.is_empty();
-    let leaves = match names(&browse, OPC_LEAF) {
-        Err(failure) if !is_root || is_gone(failure.hresult) => return Err(failure),
-        Err(_) => Vec::new(),
-        Ok(leaves) => leaves,
-    };
-    if is_root && branches.is_empty() && (leaves.is_empty() || is_flat(&browse)) {
-        match names(&browse, OPC_FLAT) {
-            Ok(flat) if flat.len() > leaves.len() => return send_flat(connection, &browse, &flat, pieces),
-            Err(failure) if is_gone(failure.hresult) => return Err(failure),
-            _ => {}
+    let mut rest: HashSet<&String> = branches.iter().collect();
+    let mut count = 0;
+    let listed = each(&browse, OPC_LEAF, &mut |names| {
+        for piece in names.chunks(PIECE) {
+            let mut entries = Vec::with_capacity(piece.len());
+            for name in piece {
+                let item_id = own_item_id(&browse, name)?;
+                entries.push(Entry { name: name.clone(), item_id, is_branch: rest.remove(name), is_item: true });
+            }
+            count += entries.len();
+            if !pieces(entries) {
+                return Ok(false);
+            }
         }
+        Ok(true)
+    });
+    match listed {
+        Ok(false) => return Ok(()),
+        Ok(true) => {}
+        // The root of a flat server again.
+        Err(failure) if !branch.names.is_empty() || count > 0 || is_gone(failure.hresult) => return Err(failure),
+        Err(_) => {}
     }
-    send(&browse, &branches, &leaves, pieces)
-}
-
-fn send(
-    browse: &IOPCBrowseServerAddressSpace,
-    branches: &[String],
-    leaves: &[String],
-    pieces: Pieces<'_>,
-) -> Result<(), Failure> {
-    let as_branch: HashSet<&String> = branches.iter().collect();
-    let as_leaf: HashSet<&String> = leaves.iter().collect();
-    let only_branches = branches.iter().filter(|name| !as_leaf.contains(name));
-    let entries: Vec<Entry> = only_branches
-        .map(|name| Entry { name: name.clone(), item_id: None, is_branch: true, is_item: false })
-        .collect();
-    for piece in entries.chunks(PIECE) {
+    if branch.names.is_empty() && branches.is_empty() && count == 0 {
+        return send_flat(connection, &browse, pieces);
+    }
+    let left = branches.iter().filter(|name| rest.contains(name));
+    let left: Vec<Entry> =
+        left.map(|name| Entry { name: name.clone(), item_id: None, is_branch: true, is_item: false }).collect();
+    for piece in left.chunks(PIECE) {
         if !pieces(piece.to_vec()) {
-            return Ok(());
-        }
-    }
-    for piece in leaves.chunks(PIECE) {
-        let mut entries = Vec::with_capacity(piece.len());
-        for name in piece {
-            let item_id = match item_id(browse, name) {
-                Err(failure) if is_gone(failure.hresult) => return Err(failure),
-                answer => answer.ok().filter(|item_id| !item_id.is_empty()),
-            };
-            entries.push(Entry { name: name.clone(), item_id, is_branch: as_branch.contains(name), is_item: true });
-        }
-        if !pieces(entries) {
-            return Ok(());
+            break;
         }
     }
     Ok(())
@@ -88,23 +77,19 @@ fn send(
 fn send_flat(
     connection: &Connection,
     browse: &IOPCBrowseServerAddressSpace,
-    names: &[String],
     pieces: Pieces<'_>,
 ) -> Result<(), Failure> {
     let settings = GroupSettings { rate: 1000, deadband: 0.0, active: false };
     let (group, _) = Group::add(connection, settings, None)?;
-    for piece in names.chunks(PIECE) {
-        let mut item_ids = Vec::with_capacity(piece.len());
-        for name in piece {
-            item_ids.push(match item_id(browse, name) {
-                Err(failure) if is_gone(failure.hresult) => return Err(failure),
-                // A flat list's names are ItemIDs already, by the specification.
-                answer => answer.ok().filter(|item_id| !item_id.is_empty()).unwrap_or_else(|| name.clone()),
-            });
+    each(browse, OPC_FLAT, &mut |names| {
+        let mut item_ids = Vec::with_capacity(names.len());
+        for name in names {
+            // A flat list's names are ItemIDs already, by the specification.
+            item_ids.push(own_item_id(browse, name)?.unwrap_or_else(|| name.clone()));
         }
         let wanted: Vec<(u32, &str)> = item_ids.iter().map(|item_id| (0, item_id.as_str())).collect();
         let added = group.add_each(&wanted)?;
-        let items = piece.iter().zip(&item_ids).zip(added).filter(|(_, added)| added.is_ok());
+        let items = names.iter().zip(&item_ids).zip(added).filter(|(_, added)| added.is_ok());
         let entries: Vec<Entry> = items
             .map(|((name, item_id), _)| Entry {
                 name: name.clone(),
@@ -113,18 +98,9 @@ fn send_flat(
                 is_item: true,
             })
             .collect();
-        if !entries.is_empty() && !pieces(entries) {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-fn is_flat(browse: &IOPCBrowseServerAddressSpace) -> bool {
-    let mut organization = 0;
-    // SAFETY: a place for the answer.
-    let result = unsafe { browse.QueryOrganization(&raw mut organization) }.0;
-    result >= 0 && organization == OPC_NS_FLAT
+        Ok(entries.is_empty() || pieces(entries))
+    })
+    .map(|_| ())
 }
 
 /// To the branch; afterwards the connection knows where it stands, or that it does not know.
@@ -171,19 +147,32 @@ fn change(browse: &IOPCBrowseServerAddressSpace, direction: u32, name: &str) -> 
     check("ChangeBrowsePosition", unsafe { browse.ChangeBrowsePosition(direction, name.as_ptr()) }.0).map(|_| ())
 }
 
-/// All names of one kind at this place, without doubles.
 fn names(browse: &IOPCBrowseServerAddressSpace, kind: u32) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    each(browse, kind, &mut |names| {
+        all.extend_from_slice(names);
+        Ok(true)
+    })?;
+    Ok(all)
+}
+
+/// All names of one kind at this place, without doubles, some at a time, until `some` wants no more. Whether it wanted all.
+fn each(
+    browse: &IOPCBrowseServerAddressSpace,
+    kind: u32,
+    some: &mut dyn FnMut(&[String]) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
     let no_filter = wide("");
     let mut list = ptr::null_mut();
     // SAFETY: a text with its zero, and a place for the object.
     let result = unsafe { browse.BrowseOPCItemIDs(kind, no_filter.as_ptr(), VT_EMPTY, 0, &raw mut list) };
     check("BrowseOPCItemIDs", result.0)?;
     if list.is_null() {
-        return Ok(Vec::new());
+        return Ok(true);
     }
     // SAFETY: given by a call that succeeded.
     let list: IEnumString = unsafe { found("BrowseOPCItemIDs", list) }?;
-    let (mut all, mut seen) = (Vec::new(), HashSet::new());
+    let mut seen = HashSet::new();
     loop {
         let mut place: Vec<OutText> = (0..NAMES_PER_CALL).map(|_| OutText::new()).collect();
         let mut fetched = 0;
@@ -194,16 +183,23 @@ fn names(browse: &IOPCBrowseServerAddressSpace, kind: u32) -> Result<Vec<String>
             check("IEnumString Next", result)?;
         }
         let fetched = (fetched as usize).min(NAMES_PER_CALL);
-        for text in place.iter().take(fetched) {
-            let name = text.text();
-            if seen.insert(name.clone()) {
-                all.push(name);
-            }
+        let mut names: Vec<String> = place.iter().take(fetched).map(OutText::text).collect();
+        names.retain(|name| seen.insert(name.clone()));
+        if !names.is_empty() && !some(&names)? {
+            return Ok(false);
         }
         // S_FALSE is the end; so is nothing, and more than there can be.
-        if result != 0 || fetched == 0 || all.len() > MOST_NAMES {
-            return Ok(all);
+        if result != 0 || fetched == 0 || seen.len() > MOST_NAMES {
+            return Ok(true);
         }
+    }
+}
+
+/// None if the server does not say it; fails only if the server is lost.
+fn own_item_id(browse: &IOPCBrowseServerAddressSpace, name: &str) -> Result<Option<String>, Failure> {
+    match item_id(browse, name) {
+        Err(failure) if is_gone(failure.hresult) => Err(failure),
+        answer => Ok(answer.ok().filter(|item_id| !item_id.is_empty())),
     }
 }
 

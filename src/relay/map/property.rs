@@ -191,7 +191,7 @@ pub fn describe(properties: &[Property]) -> Description {
         add(Key::EnumStrings, "EnumStrings", DataTypeId::LocalizedText, Variant::from(names));
     }
     add(Key::VendorQuality, "VendorQuality", DataTypeId::Byte, Variant::Empty);
-    let vendors = properties.iter().filter(|property| property.id == id::TIME_ZONE || property.id > id::TIME_ZONE);
+    let vendors = properties.iter().filter(|property| property.id >= id::TIME_ZONE);
     found.extend(vendors.filter_map(of_vendor));
     let mut description = text(id::DESCRIPTION).unwrap_or_default().to_owned();
     description.truncate(description.floor_char_boundary(4096));

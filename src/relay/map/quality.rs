@@ -69,9 +69,9 @@ mod tests {
         ] {
             assert_eq!(status_of_quality(quality), status, "{quality:#x}");
         }
-        let limited = status_of_quality(0x01D6);
+        let limited = status_of_quality(0x0156);
         assert_eq!((limited.limit(), limited.info_type()), (StatusCodeLimit::High, StatusCodeInfoType::DataValue));
-        assert_eq!(limited.bits() >> 16, StatusCode::UncertainEngineeringUnitsExceeded.bits() >> 16 | 0, "{limited}");
+        assert_eq!(limited.sub_code(), StatusCode::UncertainEngineeringUnitsExceeded.sub_code());
     }
 
     proptest! {

@@ -73,10 +73,10 @@ pub(super) fn below_objects(das: &[(u16, Arc<Da>)]) -> VecDeque<ReferenceDescrip
 fn type_reference(node: &Node) -> ReferenceDescription {
     let is_object = node.class == NodeClass::Object;
     let name = match &node.type_definition {
-        id if *id == NodeId::from(ObjectTypeId::FolderType) => "FolderType",
+        id if *id == ObjectTypeId::FolderType => "FolderType",
         id => [Kind::Analog, Kind::TwoState, Kind::MultiState, Kind::DataItem]
             .iter()
-            .find(|kind| NodeId::from(kind.type_id()) == *id)
+            .find(|kind| *id == kind.type_id())
             .map_or("BaseDataVariableType", |kind| match kind {
                 Kind::Analog => "AnalogItemType",
                 Kind::TwoState => "TwoStateDiscreteType",
@@ -84,8 +84,7 @@ fn type_reference(node: &Node) -> ReferenceDescription {
                 Kind::DataItem => "DataItemType",
             }),
     };
-    let name =
-        if node.type_definition == NodeId::from(crate::relay::map::PROPERTY_TYPE) { "PropertyType" } else { name };
+    let name = if node.type_definition == crate::relay::map::PROPERTY_TYPE { "PropertyType" } else { name };
     ReferenceDescription {
         reference_type_id: ReferenceTypeId::HasTypeDefinition.into(),
         is_forward: true,
@@ -284,17 +283,25 @@ impl Da {
                 && reference.browse_name == element.target_name
                 && (wanted.is_null() || kind == wanted || element.include_subtypes && types.is_subtype_of(kind, wanted))
         };
-        let mut all = self.own_references(namespace, address).await?;
+        let ids = |all: VecDeque<ReferenceDescription>| -> Vec<NodeId> {
+            all.into_iter().filter(|reference| fits(reference)).map(|reference| reference.node_id.node_id).collect()
+        };
+        let mut found = ids(self.own_references(namespace, address).await?);
         if let Some(path) = Self::path(address).filter(|_| !element.is_inverse) {
-            if let Some(status) = self.absent() {
-                return Err(status);
+            match self.levels.below(&path, &self.worker).whole(LEVEL).await {
+                Ok(level) => {
+                    let name = element.target_name.name.as_ref();
+                    let named: Vec<_> = level.into_iter().filter(|entry| entry.name == name).collect();
+                    let mut below = VecDeque::new();
+                    self.show(namespace, &path, &named, false, &mut below).await;
+                    found.extend(ids(below));
+                }
+                // What the relay itself knows is there all the same.
+                Err(status) if found.is_empty() => return Err(status),
+                Err(_) => {}
             }
-            let level = self.levels.below(&path, &self.worker).whole(LEVEL).await?;
-            let name = element.target_name.name.as_ref();
-            let named: Vec<_> = level.into_iter().filter(|entry| entry.name == name).collect();
-            self.show(namespace, &path, &named, false, &mut all).await;
         }
-        Ok(all.into_iter().filter(fits).map(|reference| reference.node_id.node_id).collect())
+        Ok(found)
     }
 
     /// What an item is, if nothing has to be asked for that.

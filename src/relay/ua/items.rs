@@ -253,10 +253,15 @@ impl Member {
     }
 
     /// The value once more, for one of its clients. If it has come already then it is no change.
-    fn again(&self, handle: MonitoredItemHandle) -> Option<DataValue> {
-        let client = self.clients.iter().find(|client| client.handle == handle)?;
-        let source_timestamp = client.interval.and(self.value.source_timestamp);
-        Some(ranges::for_item(DataValue { source_timestamp, ..self.value.clone() }, &client.range))
+    fn again(&mut self, handle: MonitoredItemHandle) -> Option<DataValue> {
+        let client = self.clients.iter_mut().find(|client| client.handle == handle)?;
+        let mut value = DataValue { source_timestamp: None, ..self.value.clone() };
+        if value.status().is_bad() {
+            value.value = client.nulls.null(Status(value.status().bits()));
+        } else {
+            value.source_timestamp = client.interval.and(self.value.source_timestamp);
+        }
+        Some(ranges::for_item(value, &client.range))
     }
 }
 
@@ -422,7 +427,8 @@ impl Items {
                 return Some(at);
             }
             state.young.pop_front();
-            if let Some(member) = state.monitored.get(&handle).and_then(|member| state.members.get(member))
+            let State { members, monitored, .. } = &mut *state;
+            if let Some(member) = monitored.get(&handle).and_then(|member| members.get_mut(member))
                 && let Some(value) = member.again(handle)
                 && let Some(mut batch) = notifier.notify_for(&member.node, AttributeId::Value)
             {
@@ -784,200 +790,4 @@ impl Group {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RATE: Duration = Duration::from_millis(100);
-    const UNKNOWN: Hresult = 0xC004_0007_u32 as i32;
-
-    fn handle(id: u32) -> MonitoredItemHandle {
-        MonitoredItemHandle { subscription_id: 1, monitored_item_id: id }
-    }
-
-    fn items() -> Items {
-        Items::new(Times::new("test", 0))
-    }
-
-    fn join(items: &Items, id: u32, item: &str, rate: Duration) {
-        let client = Client::new(handle(id), 1, Some(rate), NumericRange::None, Filtered::No, true);
-        items.join(item, &NodeId::new(2, item), Setting::new(rate, None), client);
-    }
-
-    fn step(items: &Items) -> Step {
-        items.next_step().unwrap().1
-    }
-
-    fn names(step: &Step) -> Vec<&str> {
-        match step {
-            Step::AddItems(_, items) => items.iter().map(|item| &item.item_id[..]).collect(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn accept(items: &Items, step: Step) {
-        let added = Ok(AddedItem { canonical_type: 3, access_rights: 1 });
-        let answer = match &step {
-            Step::AddGroup(..) => Reply::Group { revised_rate: 150, result: 0 },
-            Step::AddItems(_, new) => Reply::Added(
-                new.iter().map(|item| if item.item_id == "unknown" { Err(UNKNOWN) } else { added }).collect(),
-            ),
-            _ => Reply::Done,
-        };
-        items.done(items.lock().life, step, Ok(answer));
-    }
-
-    /// Until nothing is left to do.
-    fn settle(items: &Items) -> Vec<Step> {
-        let mut steps = Vec::new();
-        while let Ok((_, step)) = items.next_step() {
-            steps.push(step.clone());
-            accept(items, step);
-        }
-        steps
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_item_of_many_clients_is_one_of_the_da_server() {
-        let items = items();
-        join(&items, 1, "a", RATE);
-        assert!(items.next_step().is_err(), "the DA server is not there");
-        items.up(1);
-        accept(&items, step(&items));
-        join(&items, 2, "a", RATE);
-        join(&items, 3, "b", RATE);
-        let add = step(&items);
-        assert_eq!(names(&add), ["a", "b"]);
-        assert!(!items.are_settled(&[handle(1)]));
-        accept(&items, add);
-        assert!(items.are_settled(&[handle(1), handle(2), handle(3)]));
-        assert_eq!(items.joined(handle(2)).unwrap().told, None, "a longer one cannot be told");
-        assert!(items.next_step().is_err());
-
-        items.leave(handle(1));
-        assert!(items.next_step().is_err(), "another still wants it");
-        items.leave(handle(2));
-        assert!(matches!(&settle(&items)[..], [Step::RemoveItems(_, handles)] if handles.len() == 1));
-        items.leave(handle(3));
-        assert!(matches!(settle(&items)[..], [Step::RemoveGroup(_)]));
-        assert_eq!(items.count(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_a_reconnect_all_is_done_again_in_chunks_and_refreshed() {
-        let items = items();
-        items.up(1);
-        for id in 0..2500 {
-            join(&items, id, &format!("item {id}"), RATE);
-        }
-        settle(&items);
-        items.down(Phase::Frozen);
-        assert_eq!(items.lock().absent, StatusCode::BadNoCommunication);
-        assert!(items.next_step().is_err());
-        items.up(2);
-        let steps = settle(&items);
-        let kinds: Vec<usize> = steps[1..4].iter().map(|step| names(step).len()).collect();
-        assert!(matches!((&steps[0], &steps[4]), (Step::AddGroup(..), Step::Refresh(_))));
-        assert_eq!((steps.len(), kinds), (5, vec![1000, 1000, 500]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_refused_is_tried_again_later() {
-        let items = items();
-        items.up(1);
-        join(&items, 1, "unknown", RATE);
-        join(&items, 2, "known", RATE);
-        settle(&items);
-        assert_eq!(items.joined(handle(1)).unwrap().standing, Standing::Refused(StatusCode::BadNodeIdUnknown));
-        tokio::time::advance(RETRY).await;
-        assert_eq!(names(&step(&items)), ["unknown"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_group_that_falls_silent_is_asked_and_then_given_up() {
-        let items = items();
-        items.up(1);
-        join(&items, 1, "a", RATE);
-        settle(&items);
-        tokio::time::advance(2 * QUIET).await;
-        assert!(items.next_step().is_err(), "it never said anything");
-        items.data(1, vec![]);
-        tokio::time::advance(QUIET).await;
-        assert_eq!(settle(&items), [Step::Refresh(1)]);
-        items.data(1, vec![]);
-        tokio::time::advance(PROBE).await;
-        assert!(items.next_step().is_err(), "it spoke");
-        tokio::time::advance(QUIET).await;
-        assert_eq!(settle(&items), [Step::Refresh(1)]);
-        tokio::time::advance(PROBE).await;
-        assert_eq!(step(&items), Step::Silent);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_disabled_item_is_not_sampled_and_a_modified_one_changes_its_group() {
-        let items = items();
-        items.up(1);
-        join(&items, 1, "a", RATE);
-        settle(&items);
-        items.enable(handle(1), false);
-        assert!(matches!(settle(&items)[..], [Step::RemoveItems(..)]));
-        items.enable(handle(1), true);
-        assert!(matches!(settle(&items)[..], [Step::AddItems(..)]));
-        items.modify(handle(1), 1, Setting::new(3 * RATE, Some(5.0)), Some(3 * RATE), Filtered::Deadband);
-        let steps = settle(&items);
-        assert!(matches!(steps[..], [Step::RemoveGroup(1), Step::AddGroup(2, _), Step::AddItems(2, _)]), "{steps:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn there_are_only_so_many_groups() {
-        let items = items();
-        for id in 0..500 {
-            join(&items, id, "a", Duration::from_millis(u64::from(id) * 100));
-        }
-        assert!(items.lock().groups.len() <= GROUPS);
-        assert_eq!(items.count(), 500);
-    }
-
-    #[test]
-    fn a_rate_has_two_digits() {
-        let rate = |millis| Setting::new(Duration::from_millis(millis), None).rate;
-        assert_eq!([0, 5, 99, 100, 1234, 60_000, u64::MAX].map(rate), [0, 5, 99, 100, 1200, 60_000, 4_200_000_000]);
-    }
-
-    /// A value of so many milliseconds.
-    fn value(millis: i64, value: i32) -> DataValue {
-        let ticks = DateTime::ymd(2026, 1, 1).ticks() + millis * 10_000;
-        DataValue { value: Some(value.into()), source_timestamp: Some(ticks.into()), ..DataValue::default() }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_early_value_gets_the_time_of_its_turn() {
-        let mut client = Client::new(handle(1), 1, Some(RATE), NumericRange::None, Filtered::No, true);
-        let mut given = |millis, number| {
-            let stamp = client.of(&value(millis, number)).source_timestamp;
-            stamp.map(|stamp| (stamp.ticks() - DateTime::ymd(2026, 1, 1).ticks()) / 10_000)
-        };
-        assert_eq!(
-            [given(0, 1), given(93, 2), given(205, 3), given(299, 4)],
-            [Some(0), Some(100), Some(205), Some(305)]
-        );
-        assert_eq!(given(200, 5), None, "set back");
-        assert_eq!([given(210, 6), given(220, 7)], [None, Some(220)]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_change_of_status_alone_is_seen_without_a_filter() {
-        let items = items();
-        join(&items, 1, "a", RATE);
-        let mut state = items.lock();
-        let member = state.members.values_mut().next().unwrap();
-        let mut take = |value: DataValue| {
-            let mut got = Vec::new();
-            member.take(value, |value, _| got.push(value.value));
-            got
-        };
-        let (good, uncertain) = (StatusCode::Good, StatusCode::UncertainLastUsableValue);
-        assert_eq!(take(DataValue { status: Some(good), ..value(0, 5) }), [Some(5.into())]);
-        assert_eq!(take(DataValue { status: Some(uncertain), ..value(200, 5) }), [None, Some(5.into())]);
-        assert_eq!(take(DataValue { status: Some(good), ..value(400, 6) }), [Some(6.into())]);
-    }
-}
+mod tests;

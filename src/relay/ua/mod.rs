@@ -131,6 +131,7 @@ async fn run_once<R: Rights + Clone>(setup: &Setup<R>, das: &[Arc<Da>], stop: &S
     // A DA server says itself what it can; who asks for 0 is told that.
     let limits = Limits { min_sampling_interval: Duration::ZERO, ..setup.limits.clone() };
     let (das, of_nodes) = (das.to_vec(), limits.clone());
+    let own_uri = setup.pki.identity().application_uri;
     let ports = (setup.listen, address.port());
     let (server, handle) =
         server::builder(&setup.name, "Vedette DA relay", &setup.pki, ports, &limits, setup.with_none)
@@ -139,7 +140,7 @@ async fn run_once<R: Rights + Clone>(setup: &Setup<R>, das: &[Arc<Da>], stop: &S
             .with_node_manager(move |context| ServerNodes::new(context, sessions, Box::new(|_| None)))
             .with_node_manager(InMemoryNodeManagerBuilder::new(CoreNodeManagerBuilder))
             .with_node_manager(|context| UnknownNodes::new(context, shows))
-            .with_node_manager(move |context| RelayNodes::new(&das, of_nodes, context))
+            .with_node_manager(move |context| RelayNodes::new(own_uri, &das, of_nodes, context))
             .build()
             .map_err(RunError::Crate)?;
     let absent = |what| RunError::Crate(format!("{what} is not there"));

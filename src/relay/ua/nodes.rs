@@ -29,6 +29,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub struct RelayNodes {
+    /// The relay's own namespace, which has index 1 (OPC 10000-3, 8.2.2) and no nodes.
+    own: (u16, String),
     das: Vec<(u16, Arc<Da>)>,
     pub(super) context: ServerContext,
     pub(super) limits: Limits,
@@ -40,11 +42,12 @@ pub struct RelayNodes {
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 
 impl RelayNodes {
-    pub(super) fn new(das: &[Arc<Da>], limits: Limits, context: ServerContext) -> Self {
+    pub(super) fn new(own: String, das: &[Arc<Da>], limits: Limits, context: ServerContext) -> Self {
         let mut types = context.type_tree.write();
+        let own = (types.namespaces_mut().add_namespace(&own), own);
         let das = das.iter().map(|da| (types.namespaces_mut().add_namespace(&da.served.uri), da.clone())).collect();
         drop(types);
-        Self { das, context, limits, types: OnceLock::new() }
+        Self { own, das, context, limits, types: OnceLock::new() }
     }
 
     pub(super) fn das(&self) -> impl Iterator<Item = &Arc<Da>> {
@@ -122,7 +125,7 @@ impl RelayNodes {
 #[async_trait]
 impl NodeManager for RelayNodes {
     fn owns_node(&self, id: &NodeId) -> bool {
-        self.das.iter().any(|(namespace, _)| *namespace == id.namespace)
+        id.namespace == self.own.0 || self.das.iter().any(|(namespace, _)| *namespace == id.namespace)
     }
 
     fn name(&self) -> &str {
@@ -130,12 +133,13 @@ impl NodeManager for RelayNodes {
     }
 
     fn namespaces_for_user(&self, _: &RequestContext) -> Vec<NamespaceMetadata> {
-        let metadata = |(namespace, da): &(u16, Arc<Da>)| NamespaceMetadata {
-            namespace_uri: da.served.uri.clone(),
-            namespace_index: *namespace,
+        let das = self.das.iter().map(|(namespace, da)| (*namespace, &da.served.uri));
+        let metadata = |(namespace, uri): (u16, &String)| NamespaceMetadata {
+            namespace_uri: uri.clone(),
+            namespace_index: namespace,
             ..NamespaceMetadata::default()
         };
-        self.das.iter().map(metadata).collect()
+        [(self.own.0, &self.own.1)].into_iter().chain(das).map(metadata).collect()
     }
 
     async fn init(&self, _: &mut DefaultTypeTree, _: ServerContext) {}

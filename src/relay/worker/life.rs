@@ -456,7 +456,13 @@ mod tests {
             };
             tokio::join!(script, asked);
             assert_eq!(*pieces.lock().unwrap(), [0, 0]);
-            assert_eq!(worker.state().status.as_ref().unwrap().vendor.len(), LONGEST_TEXT);
+            let mut state = worker.follow();
+            tokio::select! {
+                asked = fake.asked() => panic!("{asked:?}"),
+                state = state.wait_for(|state| state.status.is_some()) => {
+                    assert_eq!(state.unwrap().status.as_ref().unwrap().vendor.len(), LONGEST_TEXT);
+                }
+            }
         })
         .await;
         assert!(matches!(why, Why::Gone), "{why}");

@@ -20,7 +20,7 @@ impl Bus {
         let config = folder.path().join("bus.conf");
         let text = format!(
             "<busconfig><type>session</type><listen>unix:dir={}</listen><auth>EXTERNAL</auth><policy context='default'>\
-             <allow send_destination='*' eavesdrop='true'/><allow own='*'/></policy></busconfig>",
+             <allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/><allow own='*'/></policy></busconfig>",
             folder.path().display()
         );
         std::fs::write(&config, text).unwrap();
@@ -138,7 +138,7 @@ pub(crate) async fn play(bus: &Bus, end: End) -> (Connection, impl Fn() -> Vec<S
     let now = Arc::new(Mutex::new(Now::default()));
     let rauc = Rauc { now: now.clone(), end };
     let builder = zbus::connection::Builder::address(bus.address.as_str());
-    let connection = builder.name(NAME).serve_at("/", rauc).build().await.unwrap();
+    let connection = builder.name("de.pengutronix.rauc").serve_at("/", rauc).build().await.unwrap();
     (connection, move || now.lock().unwrap().installed.clone())
 }
 

@@ -136,8 +136,6 @@ pub const OPC_BRANCH: u32 = 1;
 pub const OPC_LEAF: u32 = 2;
 pub const OPC_FLAT: u32 = 3;
 
-pub const OPC_NS_FLAT: u32 = 2;
-
 pub const OPC_BROWSE_UP: u32 = 1;
 pub const OPC_BROWSE_DOWN: u32 = 2;
 pub const OPC_BROWSE_TO: u32 = 3;

@@ -215,7 +215,7 @@ macro_rules! of_all_versions {
             unsafe fn QueryOrganization(&self, organization: *mut u32) -> HRESULT {
                 let script = &self.core.world.script;
                 // SAFETY: the caller's place.
-                unsafe { *organization = if script.flat || script.only_flat { OPC_NS_FLAT } else { 1 } };
+                unsafe { *organization = if script.flat || script.only_flat { 2 } else { 1 } };
                 S_OK
             }
 
