@@ -214,15 +214,15 @@ class Tryboot:
     """The backend with folders of its own instead of a device's."""
 
     def __init__(self, folder: Path):
-        self.boot, self.state, self.parameter = folder / "boot", folder / "state", folder / "reboot-param"
-        self.boot.mkdir()
-        self.state.mkdir()
+        self.boot, self.state, self.parameter = folder / "boot", folder / "state", folder / "systemd/reboot-param"
+        for made in (self.boot, self.state, self.parameter.parent, folder / "vedette"):
+            made.mkdir()
         source = LAYER / "recipes-vedette/vedette-boot/vedette-boot/raspberrypi5/autoboot.txt"
         (self.boot / "autoboot.txt").write_text(source.read_text())
 
     def __call__(self, *arguments: str) -> str:
         script = LAYER / "recipes-vedette/vedette-tryboot/vedette-tryboot/tryboot"
-        variables = {"VEDETTE_BOOT": self.boot, "VEDETTE_STATE": self.state, "VEDETTE_REBOOT": self.parameter}
+        variables = {"VEDETTE_BOOT": self.boot, "VEDETTE_STATE": self.state, "VEDETTE_RUN": self.parameter.parents[1]}
         environment = {**os.environ, **{key: str(value) for key, value in variables.items()}}
         return subprocess.run(["sh", script, *arguments], env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
