@@ -200,13 +200,26 @@ def test_the_users_have_the_same_numbers():
     assert f"--uid {numbers['vedette']} --gid vedette --groups {groups} " in recipe
 
 
+def test_all_of_the_devices_root_is_installed():
+    text = (LAYER / "recipes-vedette/vedette-config/vedette-config_0.1.0.bb").read_text()
+    taken = [ROOT / "config/device" / path for path in re.findall(r"file://(root/\S+)", text)]
+    # system.conf is filled in by rauc-conf.
+    taken.append(ROOT / "config/device/root/etc/rauc")
+    masks = {ROOT / "config/device/root/etc/systemd" / folder for folder in re.findall(r"vedette_masks\('(\S+)', d\)", text)}
+    for file in (ROOT / "config/device/root").rglob("*"):
+        if file.is_symlink():
+            assert os.readlink(file) == "/dev/null" and file.parent in masks, file
+        elif file.is_file():
+            assert any(file.is_relative_to(folder) for folder in taken), file
+
+
 def test_what_recipes_take_from_the_tree_is_there():
     for recipe in RECIPES:
         text = recipe.read_text()
         folders = [recipe.parent / recipe.stem.split("_")[0], recipe.parent / recipe.stem.split("_")[0] / "raspberrypi5"]
         folders += [ROOT / path for path in re.findall(r"\$\{VEDETTE_CHECKOUT\}(?:/([^:\"]+))?:", text) or [""]]
         sources = re.sub(r"LIC_FILES_CHKSUM.*", "", text)
-        for file in re.findall(r"file://([A-Za-z0-9._-]+)", sources):
+        for file in re.findall(r"file://([A-Za-z0-9._/-]+)", sources):
             assert any((folder / file).exists() for folder in folders), f"{name(recipe)}: {file}"
 
 

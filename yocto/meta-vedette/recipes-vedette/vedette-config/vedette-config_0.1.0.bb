@@ -7,7 +7,11 @@ LIC_FILES_CHKSUM = "file://LICENSE;md5=49ab4ab0f7a6573eeed6216335b854a8"
 FILESEXTRAPATHS:prepend := "${VEDETTE_CHECKOUT}/config/device:${VEDETTE_CHECKOUT}/config:${VEDETTE_CHECKOUT}:"
 SRC_URI = " \
     file://LICENSE \
-    file://root \
+    file://root/usr \
+    file://root/etc/chrony \
+    file://root/etc/fw_env.config \
+    file://root/etc/nftables.conf \
+    file://root/etc/ssh \
     file://provision.toml \
     file://vedette.toml \
     file://20-chronyd.conf \
@@ -15,6 +19,14 @@ SRC_URI = " \
     file://nftables.service \
 "
 S = "${UNPACKDIR}"
+
+# What is masked, by links to /dev/null, of which bitbake can make no checksum: so by name. A test compares with the rest of root/.
+def vedette_masks(folder, d):
+    path = os.path.join(d.getVar("VEDETTE_CHECKOUT"), "config/device/root/etc/systemd", folder)
+    return " ".join(sorted(entry.name for entry in os.scandir(path) if entry.is_symlink()))
+
+VEDETTE_MASKED_UNITS = "${@vedette_masks('system', d)}"
+VEDETTE_MASKED_GENERATORS = "${@vedette_masks('system-generators', d)}"
 
 inherit allarch useradd
 
@@ -28,8 +40,13 @@ do_compile[noexec] = "1"
 
 do_install() {
     cp -R --no-dereference --preserve=mode,links ${S}/root/. ${D}/
-    # Filled in and with the keyring: rauc-conf.
-    rm -r ${D}${sysconfdir}/rauc
+    install -d ${D}${sysconfdir}/systemd/system ${D}${sysconfdir}/systemd/system-generators
+    for unit in ${VEDETTE_MASKED_UNITS}; do
+        ln -s /dev/null ${D}${sysconfdir}/systemd/system/$unit
+    done
+    for generator in ${VEDETTE_MASKED_GENERATORS}; do
+        ln -s /dev/null ${D}${sysconfdir}/systemd/system-generators/$generator
+    done
     # The users are above.
     rm ${D}${nonarch_libdir}/sysusers.d/00-vedette.conf
     rmdir ${D}${nonarch_libdir}/sysusers.d
