@@ -195,7 +195,7 @@ mod tests {
         assert!(
             KNOWN
                 .iter()
-                .all(|(number, name, _)| (number >> 31 == 0) == (name.contains("S_") && !name.contains("RPC_S")))
+                .all(|(number, name, _)| (number >> 31 == 0) == (name.starts_with("S_") || name.starts_with("OPC_S_")))
         );
     }
 

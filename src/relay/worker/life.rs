@@ -371,9 +371,12 @@ mod tests {
             self.say(FromWorker::Reply { id, reply }).await;
         }
 
+        /// Never, once the other end is gone.
         async fn next(&mut self) -> ToWorker {
             let mut head = [0; 4];
-            self.0.read_exact(&mut head).await.unwrap();
+            if self.0.read_exact(&mut head).await.is_err() {
+                return std::future::pending().await;
+            }
             let mut bytes = vec![0; length(head).unwrap()];
             self.0.read_exact(&mut bytes).await.unwrap();
             parse(&bytes).unwrap()
