@@ -3,40 +3,15 @@
 config/device/partitions is what everything else is compared with.
 """
 
-import configparser
 import re
 import shutil
 import subprocess
 
 import pytest
-from machine import ROOT
+from layout import DEVICE, LINKS, ROOT, UNITS, boot_script, partitions, read, system_conf
 
-DEVICE = ROOT / "config/device"
-UNITS = DEVICE / "root/usr/lib/systemd/system"
-LINKS = "/run/vedette/disk/"
 # Of 10, by `systemd-analyze security`.
 EXPOSED_AT_MOST = 2.0
-
-
-def read(name: str) -> str:
-    return (DEVICE / name).read_text()
-
-
-def partitions() -> dict[str, tuple[int, str]]:
-    """Size in MiB and content, by label, in order."""
-    rows = [line.split() for line in read("partitions").splitlines() if line and not line.startswith("#")]
-    return {label: (int(size), content) for label, size, content, *_ in rows}
-
-
-def system_conf() -> configparser.ConfigParser:
-    parser = configparser.ConfigParser()
-    parser.read_string(read("root/etc/rauc/system.conf"))
-    return parser
-
-
-def boot_script() -> str:
-    """Without its comments."""
-    return re.sub(r"^\s*#.*$", "", read("boot/boot.cmd"), flags=re.MULTILINE)
 
 
 def test_both_slots_are_alike_and_data_is_last_so_that_it_can_grow():

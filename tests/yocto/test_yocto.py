@@ -1,0 +1,294 @@
+"""What can be said of yocto/ without a build and without a network.
+
+bitbake's parser reads the syntax of every file, but knows nothing of the classes and layers of others: that a recipe
+builds, that a task's name exists, that an image boots is not shown here.
+"""
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import logging
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import pytest
+import yaml
+from layout import LINKS, ROOT, boot_script, partitions, system_conf
+
+YOCTO = ROOT / "yocto"
+LAYER = YOCTO / "meta-vedette"
+METADATA = sorted(
+    file for kind in ("recipes-*/**/*.bb", "**/*.bbappend", "**/*.inc", "conf/**/*.conf") for file in LAYER.glob(kind)
+)
+RECIPES = [file for file in METADATA if file.suffix == ".bb"]
+KAS = sorted((YOCTO / "kas").glob("*.yml"))
+# The Rust of 6.0 "wrynose" is 1.94.1.
+NEWEST_RUST = (1, 94)
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(YOCTO))
+
+
+def cargo() -> dict:
+    return tomllib.loads((ROOT / "Cargo.toml").read_text())
+
+
+def yocto_crates():
+    """scripts/yocto-crates as a module."""
+    loader = importlib.machinery.SourceFileLoader("yocto_crates", str(ROOT / "scripts/yocto-crates"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("yocto_crates", loader))
+    sys.dont_write_bytecode = True
+    loader.exec_module(module)
+    return module
+
+
+def test_the_crates_are_those_of_the_lock():
+    done = subprocess.run([ROOT / "scripts/yocto-crates", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = (LAYER / "recipes-vedette/vedette/vedette-crates.inc").read_text()
+    locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+    fetched = re.findall(r"^    crate://crates\.io/(\S+)/(\S+) \\$", text, re.MULTILINE)
+    assert set(fetched) == {(p["name"], p["version"]) for p in locked if "source" in p}
+    sums = dict(re.findall(r'^SRC_URI\[(\S+)\.sha256sum\] = "([0-9a-f]{64})"$', text, re.MULTILINE))
+    assert sums == {f"{p['name']}-{p['version']}": p["checksum"] for p in locked if "source" in p}
+
+
+def test_a_crate_from_elsewhere_is_not_passed_over():
+    lock = '[[package]]\nname = "a"\nversion = "1.0.0"\nsource = "git+https://example.com/a?rev=1#1"\n'
+    with pytest.raises(SystemExit, match="a comes from git"):
+        yocto_crates().crates(lock)
+
+
+def test_versions_are_the_programs():
+    version, rust = cargo()["package"]["version"], cargo()["package"]["rust-version"]
+    versions = {file.stem.rpartition("_")[2] for file in RECIPES if "_" in file.stem}
+    assert versions == {version}
+    assert f'DISTRO_VERSION = "{version}"' in (LAYER / "conf/distro/vedette-os.conf").read_text()
+    assert tuple(int(part) for part in rust.split(".")[:2]) <= NEWEST_RUST
+
+
+def test_licence_checksums_are_those_of_the_files():
+    named = 0
+    for recipe in RECIPES:
+        for file, md5 in re.findall(r"file://([^;\s]+);md5=([0-9a-f]{32})", recipe.read_text()):
+            named += 1
+            assert md5 == hashlib.md5((ROOT / file).read_bytes()).hexdigest(), name(recipe)
+    assert named == sum("LIC_FILES_CHKSUM" in recipe.read_text() for recipe in RECIPES) > 0
+
+
+@pytest.fixture(scope="session")
+def bitbake():
+    """bitbake's parsers for recipes and for configuration."""
+    # The hash server is no part of parsing, and no part of that package.
+    for module in ("hashserv", "hashserv.client"):
+        sys.modules.setdefault(module, types.ModuleType(module))
+    import bb
+    import bb.data
+    import bb.parse
+    from bb.parse.parse_py import BBHandler, ConfHandler
+
+    logging.getLogger("BitBake").setLevel(logging.ERROR)
+    return types.SimpleNamespace(bb=bb, recipes=BBHandler, conf=ConfHandler)
+
+
+def parse(bitbake, file: Path) -> None:
+    data = bitbake.bb.data.init()
+    data.setVar("TOPDIR", str(file.parent))
+    if file.suffix == ".conf":
+        data.setVar("LAYERDIR", str(LAYER))
+        bitbake.conf.handle(str(file), data, True)
+    else:
+        base = file.name.split("_")[0].removesuffix(file.suffix)
+        bitbake.recipes.get_statements(str(file), str(file), base)
+
+
+@pytest.mark.parametrize("file", METADATA, ids=name)
+def test_bitbake_can_read(bitbake, file):
+    parse(bitbake, file)
+
+
+@pytest.mark.parametrize("text", ['A = "no end\n', "do_install() {\n    true\n", "fetch this\n"])
+def test_what_bitbake_cannot_read_is_found(bitbake, tmp_path, text):
+    file = tmp_path / "broken_1.0.bb"
+    file.write_text(text)
+    with pytest.raises(Exception):
+        parse(bitbake, file)
+
+
+def test_the_linter_has_nothing_to_say():
+    suppressed = [line.split()[0] for line in (ROOT / "tests/yocto/oelint-suppress").read_text().splitlines() if line[:1] not in "#"]
+    options = [option for rule in suppressed for option in ("--suppress", rule)]
+    command = [sys.executable, "-m", "oelint_adv", "--release", "wrynose", "--quiet", "--hide", "info", *options, *METADATA]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    # The form of the crates' list is openembedded-core's own.
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and "-crates.inc:" not in line]
+    assert done.returncode in (0, 1) and not said, "\n".join(said)
+
+
+@pytest.mark.parametrize("file", KAS, ids=name)
+def test_kas_takes(file):
+    skip = [f"--skip={step}" for step in ("repo_setup_loop", "finish_setup_repos", "repos_checkout")]
+    command = [sys.executable, "-m", "kas", "dump", *skip, file]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env={**os.environ, "KAS_WORK_DIR": str(ROOT / "target")})
+    assert done.returncode == 0, done.stderr
+    for repository, said in (yaml.safe_load(done.stdout).get("repos") or {}).items():
+        if "url" in said:
+            assert re.fullmatch(r"[0-9a-f]{40}", str(said.get("commit"))), f"{repository} is not pinned"
+
+
+def wks() -> list[dict[str, str]]:
+    """Each partition's options."""
+    lines = [line for line in (LAYER / "files/wic/vedette.wks.in").read_text().splitlines() if line.startswith("part ")]
+    return [dict(re.findall(r'--([a-z-]+)[= ]("[^"]*"|\S+)', line)) for line in lines]
+
+
+def test_the_disk_is_the_quick_images():
+    table, parts = partitions(), wks()
+    assert [part["part-name"] for part in parts] == list(table)
+    assert {part["part-name"]: part["fixed-size"] for part in parts} == {label: f"{size}M" for label, (size, _) in table.items()}
+    kinds = {"vfat": "vfat", "squashfs": "squashfs", "ext4": "ext4"}
+    assert all(kinds[table[part["part-name"]][1]] == part["fstype"] for part in parts if "fstype" in part)
+    # As scripts/image has it: the first one at 1 MiB, no gaps, nothing in the second slot.
+    assert {part["align"] for part in parts} == {"1024"}
+    assert [part["part-name"] for part in parts if part.get("source") == "empty"] == ["kernel-b", "root-b"]
+    assert "start=1 script=" in (ROOT / "scripts/image").read_text()
+
+
+def test_boot_script_and_rauc_know_the_partitions():
+    labels = [part["part-name"] for part in wks()]
+    slots = [section for title, section in system_conf().items() if title.startswith("slot.")]
+    assert len(slots) == 4 and {slot["device"].removeprefix(LINKS) for slot in slots} <= set(labels)
+    assert set(re.findall(r"setenv label (\S+);", boot_script())) <= set(labels)
+    # The loader of the Raspberry Pi 5 counts from 1.
+    numbers = {"A": labels.index("kernel-a") + 1, "B": labels.index("kernel-b") + 1}
+    pi5 = LAYER / "recipes-vedette/vedette-boot/vedette-boot/raspberrypi5"
+    assert re.findall(r"boot_partition=(\d)", (pi5 / "autoboot.txt").read_text()) == [str(n) for n in numbers.values()]
+    config = (pi5 / "config.txt").read_text()
+    tryboot = (LAYER / "recipes-vedette/vedette-tryboot/vedette-tryboot/tryboot").read_text()
+    for slot, number in numbers.items():
+        block = f"[boot_partition={number}]\ncmdline=slot-{slot}.txt\n[tryboot]\ncmdline=trial-{slot}.txt\n[all]\n"
+        assert block in config and f"{slot}) echo {number} ;;" in tryboot
+
+
+def test_first_counters_are_the_quick_images():
+    counters = r"printf '(BOOT_ORDER=\S+ \S+BOOT_A_LEFT=\S+)' \| mkenvimage (-r -s 0x\d+) "
+    quick = re.search(counters, (ROOT / "scripts/image").read_text())
+    ours = re.search(counters, (LAYER / "recipes-vedette/vedette-boot/vedette-boot_0.1.0.bb").read_text())
+    assert quick.groups() == ours.groups()
+
+
+def test_system_conf_is_filled_in_alike():
+    quick = (ROOT / "scripts/image").read_text()
+    ours = (LAYER / "recipes-core/rauc/rauc-conf.bbappend").read_text()
+    for placeholder in set(re.findall(r"@[A-Z]+@", (ROOT / "config/device/root/etc/rauc/system.conf").read_text())):
+        assert placeholder in quick and placeholder in ours
+    assert "keyring.pem" in system_conf()["keyring"]["path"] and "${sysconfdir}/rauc/keyring.pem" in ours
+
+
+def test_the_users_have_the_same_numbers():
+    lines = (ROOT / "config/device/root/usr/lib/sysusers.d/00-vedette.conf").read_text().splitlines()
+    numbers = {line.split()[1]: line.split()[2] for line in lines if line[:2] in ("u ", "g ")}
+    recipe = (LAYER / "recipes-vedette/vedette-config/vedette-config_0.1.0.bb").read_text()
+    assert f"--gid {numbers['gpio']} gpio" in recipe and f"--gid {numbers['vedette']} vedette" in recipe
+    groups = ",".join(line.split()[2] for line in lines if line.startswith("m vedette"))
+    assert f"--uid {numbers['vedette']} --gid vedette --groups {groups} " in recipe
+
+
+def test_all_of_the_devices_root_is_installed():
+    text = (LAYER / "recipes-vedette/vedette-config/vedette-config_0.1.0.bb").read_text()
+    taken = [ROOT / "config/device" / path for path in re.findall(r"file://(root/\S+)", text)]
+    # system.conf is filled in by rauc-conf.
+    taken.append(ROOT / "config/device/root/etc/rauc")
+    masks = {ROOT / "config/device/root/etc/systemd" / folder for folder in re.findall(r"vedette_masks\('(\S+)', d\)", text)}
+    for file in (ROOT / "config/device/root").rglob("*"):
+        if file.is_symlink():
+            assert os.readlink(file) == "/dev/null" and file.parent in masks, file
+        elif file.is_file():
+            assert any(file.is_relative_to(folder) for folder in taken), file
+
+
+def test_what_recipes_take_from_the_tree_is_there():
+    for recipe in RECIPES:
+        text = recipe.read_text()
+        folders = [recipe.parent / recipe.stem.split("_")[0], recipe.parent / recipe.stem.split("_")[0] / "raspberrypi5"]
+        folders += [ROOT / path for path in re.findall(r"\$\{VEDETTE_CHECKOUT\}(?:/([^:\"]+))?:", text) or [""]]
+        sources = re.sub(r"LIC_FILES_CHKSUM.*", "", text)
+        for file in re.findall(r"file://([A-Za-z0-9._/-]+)", sources):
+            assert any((folder / file).exists() for folder in folders), f"{name(recipe)}: {file}"
+
+
+class Tryboot:
+    """The backend with folders of its own instead of a device's."""
+
+    def __init__(self, folder: Path):
+        self.boot, self.state, self.parameter = folder / "boot", folder / "state", folder / "systemd/reboot-param"
+        for made in (self.boot, self.state, self.parameter.parent, folder / "vedette"):
+            made.mkdir()
+        source = LAYER / "recipes-vedette/vedette-boot/vedette-boot/raspberrypi5/autoboot.txt"
+        (self.boot / "autoboot.txt").write_text(source.read_text())
+
+    def __call__(self, *arguments: str) -> str:
+        script = LAYER / "recipes-vedette/vedette-tryboot/vedette-tryboot/tryboot"
+        variables = {"VEDETTE_BOOT": self.boot, "VEDETTE_STATE": self.state, "VEDETTE_RUN": self.parameter.parents[1]}
+        environment = {**os.environ, **{key: str(value) for key, value in variables.items()}}
+        return subprocess.run(["sh", script, *arguments], env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    def started_always(self) -> str:
+        return re.search(r"\[all\]\n.*boot_partition=(\d)\n\[tryboot\]", (self.boot / "autoboot.txt").read_text(), re.DOTALL)[1]
+
+
+def test_tryboot_starts_a_new_slot_once_and_keeps_it_when_it_is_good(tmp_path):
+    tryboot = Tryboot(tmp_path)
+    assert tryboot("get-primary") == "A" and tryboot("get-state", "B") == "good"
+    # As `rauc install` does: bad while it is written, then wanted.
+    tryboot("set-state", "B", "bad")
+    assert tryboot("get-state", "B") == "bad"
+    tryboot("set-primary", "B")
+    assert (tryboot("get-primary"), tryboot("get-state", "B")) == ("B", "good")
+    # Only the next reboot, and only if it is one that asks: what is confirmed is still A.
+    assert tryboot.parameter.read_text() == "0 tryboot\n" and tryboot.started_always() == "3"
+    tryboot("set-state", "B", "good")
+    assert tryboot.started_always() == "4" and tryboot("get-primary") == "B"
+    assert "[tryboot]\nboot_partition=3\n" in (tryboot.boot / "autoboot.txt").read_text()
+
+
+def test_tryboot_goes_back_to_what_was_good(tmp_path):
+    tryboot = Tryboot(tmp_path)
+    tryboot("set-primary", "B")
+    tryboot("set-state", "B", "bad")
+    assert tryboot("get-primary") == "A" and not tryboot.parameter.exists() and tryboot.started_always() == "3"
+
+
+def test_tryboot_refuses_what_it_does_not_know(tmp_path):
+    tryboot = Tryboot(tmp_path)
+    for wrong in (["set-primary", "C"], ["set-state", "A", "maybe"], ["install"], []):
+        with pytest.raises(subprocess.CalledProcessError):
+            tryboot(*wrong)
+
+
+def test_tryboot_is_a_clean_script():
+    script = LAYER / "recipes-vedette/vedette-tryboot/vedette-tryboot/tryboot"
+    assert script.stat().st_mode & 0o111
+    assert not subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True).stdout
+
+
+def test_papers_are_there():
+    readme = (LAYER / "README.md").read_text().lower()
+    assert all(word in readme for word in ("maintainer", "patch", "dependencies", "@"))
+    # yocto-check-layer looks no further when one names another.
+    assert "readme" not in readme
+    for folder in (YOCTO, LAYER):
+        assert (folder / "SECURITY.md").read_text() and "Permission is hereby granted" in (folder / "COPYING.MIT").read_text()
+    assert "Not built, not booted" in (YOCTO / "README.md").read_text()
+
+
+def test_no_key_lies_in_the_layer():
+    for file in YOCTO.rglob("*"):
+        if file.is_file():
+            assert file.suffix != ".pem" and "PRIVATE KEY" not in file.read_text(), name(file)
