@@ -197,7 +197,9 @@ def test_cameras_come_change_and_go(vedette):
         assert [s for _, s in line1.seen if not s.is_good()] == []
 
         reload(vedette, two.replace("width = 320", "width = 160"))
-        wait_until("smaller", lambda: node(client, "Cameras/line2/Width").read_value() == 160)
+        # While the camera is opened anew it has none.
+        width = node(client, "Cameras/line2/Width")
+        wait_until("smaller", lambda: width.read_data_value(raise_on_bad_status=False).Value.Value == 160)
         count = len(line2.good())
         wait_until("pictures for the same item", lambda: len(line2.good()) > count + 1)
         assert [s for _, s in line1.seen if not s.is_good()] == [], "the other one was not touched"
