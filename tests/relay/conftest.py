@@ -16,6 +16,16 @@ RELAY = Path(os.environ.get("VEDETTE_RELAY", ROOT / "target/dist/vedette-da-rela
 WINE = [os.environ.get("VEDETTE_WINE", ROOT / "scripts/wine"), RELAY]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def windows():
+    """One Wine for all tests: to start its services takes seconds each time."""
+    subprocess.run([ROOT / "scripts/wine"], check=True)
+    server, environment = "/usr/lib/wine/wineserver", {**os.environ, "WINEPREFIX": str(ROOT / "target/wine/prefix")}
+    subprocess.run([server, "-p"], env=environment, check=True)
+    yield
+    subprocess.run([server, "-k"], env=environment)
+
+
 class Ended:
     def __init__(self, done: subprocess.CompletedProcess):
         self.code = done.returncode

@@ -33,7 +33,11 @@ pub fn data_value(reading: &Result<Reading, Hresult>, times: &Times, now: DateTi
             let time = times.source_time(reading.time, now);
             DataValue { source_timestamp: Some(time), server_timestamp: Some(now), ..plain(value, status) }
         }
-        Err(hresult) => bad(status_of_failure(*hresult), now),
+        Err(hresult) => match status_of_failure(*hresult) {
+            // Of what is read, the right that is missing is that to read it.
+            StatusCode::BadNotWritable => bad(StatusCode::BadNotReadable, now),
+            status => bad(status, now),
+        },
     }
 }
 

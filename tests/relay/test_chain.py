@@ -1,0 +1,173 @@
+"""The whole relay: the program under Wine, its worker with a DA server, and asyncua as its client."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from asyncua import ua
+from asyncua.sync import Client
+from conftest import RELAY, WINE
+from worker import PATIENCE
+
+CONFIG = """
+data_dir = '{data}'
+listen = "127.0.0.1:{port}"
+insecure_on_loopback = true
+anonymous = "operator"
+discover = false
+[[server]]
+prog_id = "Vedette.Test.1"
+write = ["Special.*", "Types.*"]
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def windows(path: Path) -> str:
+    return "Z:" + str(path).replace("/", "\\")
+
+
+def wait_until(what, condition):
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)
+
+
+class Relay:
+    def __init__(self, folder: Path, server: Path):
+        self.port = free_port()
+        self.config = folder / "relay.toml"
+        (folder / "data").mkdir()
+        self.config.write_text(CONFIG.format(data=windows(folder / "data"), port=self.port))
+        self.log = (folder / "relay.log").open("wb+")
+        arguments = ["run", "--config", windows(self.config), "--test-server", f"Vedette.Test.1={windows(server)}"]
+        self.process = subprocess.Popen(
+            [*WINE, *arguments], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True
+        )
+        wait_until("serving", lambda: b"The DA server is there" in self.said())
+
+    def said(self) -> bytes:
+        return Path(self.log.name).read_bytes()
+
+    def client(self):
+        return Client(f"opc.tcp://127.0.0.1:{self.port}", timeout=PATIENCE)
+
+    def workers(self) -> list[int]:
+        """Processes of Wine are processes of this machine."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = process.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if any(RELAY.name.encode() in word for word in words) and b"worker" in words:
+                found.append(int(process.parent.name))
+        return found
+
+    def stop(self):
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, end)
+                self.process.wait(10)
+                return
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+
+@pytest.fixture
+def relay(tmp_path, script):
+    relay = Relay(tmp_path, script(da=3))
+    yield relay
+    relay.stop()
+
+
+class Changes:
+    def __init__(self):
+        self.seen = []
+
+    def datachange_notification(self, node, value, data):
+        self.seen.append((value, data.monitored_item.Value.StatusCode.name))
+
+
+def item(client, item_id):
+    return client.get_node(ua.NodeId(item_id, 2))
+
+
+def test_items_are_read_by_their_item_ids_without_any_browse(relay):
+    with relay.client() as client:
+        for item_id, status in [
+            ("Special.With spaces", "Good"),
+            ("Special.with/slash", "Good"),
+            ("Special.with[bracket]", "Good"),
+            ("Special.Gäste-Öl", "Good"),
+            ("Special.Uncertain", "Uncertain"),
+            ("Special.Override", "GoodLocalOverride"),
+            ("Special.Bad", "BadNoCommunication"),
+            ("Special.WriteOnly", "BadNotReadable"),
+            ("No such item", "BadNodeIdUnknown"),
+        ]:
+            value = item(client, item_id).read_data_value(raise_on_bad_status=False)
+            assert value.StatusCode.name == status, item_id
+        assert item(client, "Special.with/slash").read_value() == 12.5
+        # FILETIMEs of 1601 are nonsense: the time of arrival is said.
+        arrived = item(client, "Special.Time1601").read_data_value().SourceTimestamp
+        assert arrived.year >= 2026
+
+
+def test_the_hierarchy_is_browsed(relay):
+    with relay.client() as client:
+        folder = client.get_node(ua.NodeId(1, 2))
+        assert folder.read_browse_name().Name == "Vedette.Test.1"
+        below = {node.read_browse_name().Name: node for node in folder.get_children()}
+        assert below["Connected"].read_value() is True
+        special = {node.nodeid.Identifier for node in below["Special"].get_children()}
+        assert {"Special.With spaces", "Special.Twin", "Special.Analog"} <= special
+
+
+def test_writes_are_done_limited_or_refused(relay):
+    with relay.client() as client:
+
+        def write(item_id, value):
+            node = item(client, item_id)
+            value = ua.DataValue(ua.Variant(value, ua.VariantType.Double))
+            parameters = ua.WriteParameters([ua.WriteValue(node.nodeid, ua.AttributeIds.Value, None, value)])
+            (status,) = client.tloop.post(client.aio_obj.uaclient.write(parameters))
+            return status.name
+
+        assert write("Special.Clamped", 500.0) == "GoodClamped"
+        assert write("Special.Clamped", 5000.0) == "BadOutOfRange"
+        assert write("Special.ReadOnly", 1.0) == "BadNotWritable"
+        assert write("Many.Item00001", 1.0) in ("BadNotWritable", "BadUserAccessDenied"), "not on the list"
+        assert write("Special.With spaces", 7.5) == "Good"
+        wait_until("the new value", lambda: item(client, "Special.With spaces").read_value() == 7.5)
+
+
+def test_a_killed_worker_is_bad_values_and_comes_back(relay):
+    with relay.client() as client:
+        folder = client.get_node(ua.NodeId(1, 2))
+        below = {node.read_browse_name().Name: node for node in folder.get_children()}
+        ramp = below["Ramps"].get_children()[0]
+        changes = Changes()
+        subscription = client.create_subscription(100, changes)
+        subscription.subscribe_data_change(ramp)
+        wait_until("values", lambda: len(changes.seen) > 3 and changes.seen[-1][1] == "Good")
+        before = len(changes.seen)
+        (worker,) = relay.workers()
+        os.kill(worker, signal.SIGKILL)
+        bad = wait_until("bad", lambda: [status for _, status in changes.seen[before:] if status.startswith("Bad")])
+        # Bad alone is VT_EMPTY, as a DA server that has just started has it.
+        assert set(bad) <= {"BadNoCommunication", "BadNotConnected", "BadWaitingForInitialData", "Bad"}
+        wait_until("back", lambda: len(changes.seen) > before + 2 and changes.seen[-1][1] == "Good")
+        assert below["Reconnects"].read_value() >= 1
+        assert relay.workers() != [worker]
+        subscription.delete()
