@@ -6,6 +6,7 @@ The program: VEDETTE_RELAY, or what `scripts/cross relay --profile dev -- --feat
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,12 @@ def windows():
     """One Wine for all tests: to start its services takes seconds each time."""
     subprocess.run([ROOT / "scripts/wine"], check=True)
     server, environment = "/usr/lib/wine/wineserver", {**os.environ, "WINEPREFIX": str(ROOT / "target/wine/prefix")}
-    subprocess.run([server, "-p"], env=environment, check=True)
+    # Only one that begins can be told to stay. To end takes it a moment, and it fails if there is none.
+    subprocess.run([server, "-k"], env=environment)
+    deadline = time.monotonic() + PATIENCE
+    while subprocess.run([server, "-p"], env=environment).returncode:
+        assert time.monotonic() < deadline, "never: an end of the Wine from before"
+        time.sleep(0.5)
     yield
     subprocess.run([server, "-k"], env=environment)
 
