@@ -161,6 +161,7 @@ wine_i386() {
     rm -rf "$apt"
     printf '%s\n' "$1" >"$folder/complete"
 }
+
 # foreign_apt FOLDER COMMAND...: apt of the host's Debian for arm64, with a state of its own in FOLDER: the host's package
 # lists, cache and architectures stay as they are. PACKAGE:amd64 (or what this host is) gives what runs here.
 foreign_apt() {

@@ -1,15 +1,13 @@
 //! Passwords: asked for on the terminal, unseen, or one line of a file or of standard input; never an argument, where
 //! every process could read it.
 
+use crate::users::{LINE, line_of};
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex};
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufReader, IsTerminal};
 use std::path::Path;
 
 /// What SIGINT's key sends.
 const INTERRUPT: u8 = 3;
-
-/// A terminal's longest line (N_TTY).
-const LINE: usize = 4096;
 
 /// The first line of standard input.
 pub(super) fn from_stdin() -> Result<String, String> {
@@ -23,13 +21,6 @@ pub(super) fn from_file(path: &Path) -> Result<String, String> {
     }
     let read = std::fs::File::open(path).and_then(|file| line_of(BufReader::new(file)));
     read.map_err(|error| format!("cannot read the password from {}: {error}", path.display()))
-}
-
-/// Longer lines are no passwords, and not taken into memory.
-fn line_of(source: impl BufRead) -> std::io::Result<String> {
-    let mut line = String::new();
-    std::io::Read::take(source, LINE as u64).read_line(&mut line)?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// A line from the terminal, unseen. Ctrl-C ends the line instead of the program, which would leave the terminal mute.

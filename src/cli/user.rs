@@ -30,7 +30,7 @@ enum Command {
     Add {
         name: UserName,
         /// viewer, operator or admin; each may do what those before it may.
-        #[arg(long, value_parser = role)]
+        #[arg(long)]
         role: Role,
         /// A user certificate (DER or PEM). No password is asked for then, unless with --password-stdin.
         #[arg(long, value_name = "FILE")]
@@ -44,7 +44,7 @@ enum Command {
     #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
     Set {
         name: UserName,
-        #[arg(long, value_parser = role, group = "change")]
+        #[arg(long, group = "change")]
         role: Option<Role>,
         /// One more user certificate (DER or PEM).
         #[arg(long, value_name = "FILE", group = "change")]
@@ -68,13 +68,6 @@ struct PasswordFrom {
     /// Read the password from standard input, one line, instead of asking for it.
     #[arg(long)]
     password_stdin: bool,
-}
-
-fn role(text: &str) -> Result<Role, String> {
-    [Role::Viewer, Role::Operator, Role::Admin]
-        .into_iter()
-        .find(|role| role.to_string() == text)
-        .ok_or_else(|| "viewer, operator and admin are roles".into())
 }
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {

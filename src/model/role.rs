@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// Each role may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -13,6 +14,19 @@ pub enum Role {
     Operator,
     /// Runs the device: reloads its configuration, sees who is connected.
     Admin,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("viewer, operator and admin are roles")]
+pub struct NoRole;
+
+impl FromStr for Role {
+    type Err = NoRole;
+
+    /// As it is written.
+    fn from_str(text: &str) -> Result<Self, NoRole> {
+        [Role::Viewer, Role::Operator, Role::Admin].into_iter().find(|role| role.to_string() == text).ok_or(NoRole)
+    }
 }
 
 impl fmt::Display for Role {

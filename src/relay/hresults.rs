@@ -10,7 +10,7 @@ const KNOWN: &[(u32, &str, &str)] = &[
     (0x0000_0001, "S_FALSE", "it worked for some, not for all"),
     (0x0004_000D, "OPC_S_UNSUPPORTEDRATE", "the server updates at another rate than was asked for"),
     (0x0004_000E, "OPC_S_CLAMP", "the value was taken, but limited to the item's range"),
-    (0x0004_0010, "OPC_S_INUSE", "the server keeps it until its last user is gone"),
+    (0x0004_000F, "OPC_S_INUSE", "the server keeps it until its last user is gone"),
     (0x0004_0404, "OPC_S_DATAQUEUEOVERFLOW", "the server lost values: its queue was too short"),
     // DA's own.
     (0xC004_0001, "OPC_E_INVALIDHANDLE", "the server no longer knows this item or group"),
@@ -93,6 +93,7 @@ const KNOWN: &[(u32, &str, &str)] = &[
     (0x8007_02E4, "ERROR_ELEVATION_REQUIRED", "the server wants to be started as administrator"),
     // Of a server that is going or gone.
     (0x8007_06BA, "RPC_S_SERVER_UNAVAILABLE", "the server is gone: it crashed or was ended, or a firewall is between"),
+    (0x8007_06BB, "RPC_S_SERVER_TOO_BUSY", "the server is too busy to take the call"),
     (0x8007_06BE, "RPC_S_CALL_FAILED", "the server went away during the call: it crashed or was ended"),
     (0x8007_06BF, "RPC_S_CALL_FAILED_DNE", "the server went away before the call: it crashed or was ended"),
     (0x8007_06F4, "RPC_X_NULL_REF_POINTER", "the server or its proxy broke the rules of the call"),
@@ -101,6 +102,8 @@ const KNOWN: &[(u32, &str, &str)] = &[
         "RPC_X_BAD_STUB_DATA",
         "OPC's proxies on both sides do not fit each other: reinstall the OPC Core Components",
     ),
+    (0x8001_0007, "RPC_E_SERVER_DIED", "the server died during the call"),
+    (0x8001_0012, "RPC_E_SERVER_DIED_DNE", "the server died before the call"),
     (0x8001_0108, "RPC_E_DISCONNECTED", "the server has cut the connection"),
     (0x8001_0105, "RPC_E_SERVERFAULT", "the server crashed in this call"),
     (0x8001_010A, "RPC_E_SERVERCALL_RETRYLATER", "the server is busy, for instance with a dialog on its screen"),
@@ -186,6 +189,11 @@ fn entry(hresult: Hresult) -> Option<&'static (u32, &'static str, &'static str)>
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn who_has_no_user_at_the_screen_is_told() {
+        assert!(meaning(0x8008_0005_u32 as i32).is_some_and(|words| words.contains("logged on")));
+    }
 
     #[test]
     fn each_is_there_once() {

@@ -21,7 +21,7 @@ mod throttle;
 
 pub use file::{Certificate, User, UserName, UsersError, UsersFile};
 pub use live::{OpenError, Refused, Token, Users};
-pub use password::{PasswordError, check, hash};
+pub use password::{LINE, PasswordError, check, hash, line_of};
 
 /// Below the data folder.
 pub const FILE: &str = "users.toml";

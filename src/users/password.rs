@@ -5,6 +5,7 @@ use super::UserName;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::io::{self, BufRead};
 
 /// NIST SP 800-63B asks for 8 at the least where there is a second factor, and here there is none.
 const SHORTEST: usize = 10;
@@ -25,6 +26,16 @@ pub enum PasswordError {
     Simple,
     #[error("cannot make a hash: {0}")]
     Hash(String),
+}
+
+/// A terminal's longest line (N_TTY).
+pub const LINE: usize = 4096;
+
+/// The first line of what somebody types or pipes in. Longer lines are no passwords, and not taken into memory.
+pub fn line_of(source: impl BufRead) -> io::Result<String> {
+    let mut line = String::new();
+    source.take(LINE as u64).read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The PHC string of a password that is fit for a user.

@@ -293,7 +293,7 @@ def test_without_a_ua_server_and_with_one_again(vedette):
         assert is_good(client, "Tags/demo/sine")
 
 
-def test_fifty_reloads_leak_nothing(make, broker):
+def test_many_reloads_leak_nothing(make, broker):
     vedette = make().start()
     more = DEMO + '[[simulator]]\nname = "more"\n[[camera]]\nname = "line2"\ndevice = "test-pattern"\n'
     more += MQTT.format(broker=broker.port)
@@ -313,15 +313,20 @@ def test_fifty_reloads_leak_nothing(make, broker):
         time.sleep(12)
         return resident(vedette), threads(vedette), files(vedette)
 
-    looks = []
-    for turn in range(66):
+    for turn in range(16):
         round(turn)
-        if turn in (15, 40, 65):
-            looks.append(settled())
+    looks = [settled()]
+    # A leak goes on for ever; an allocator that still finds its place does not. So a leak is what never comes to rest: no stretch of
+    # 25 reloads that took less than 80 kB each. The first such stretch ends the test.
+    for stretch in range(5):
+        for turn in range(25):
+            round(16 + 25 * stretch + turn)
+        looks.append(settled())
+        if looks[-1][0] - looks[-2][0] < 2_000_000:
+            break
     print("resident, threads, files:", looks)
     memory, tasks, opened = zip(*looks)
-    # A leak goes on. One step up does not: the next server's nodes came to lie beside the last one's.
-    assert min(b - a for a, b in zip(memory, memory[1:])) < 2_000_000
+    assert memory[-1] - memory[-2] < 2_000_000
     assert tasks[-1] <= tasks[0] + 1 and opened[-1] <= opened[0] + 1
     with vedette.client() as client:
         assert is_good(client, "Tags/demo/sine")

@@ -5,7 +5,7 @@ use crate::model::Role;
 use crate::opcua::trust::{PKI, admin};
 use crate::relay::config;
 use crate::users::{self, User, UserName, UsersFile};
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,19 +36,13 @@ enum Change {
     Add {
         name: UserName,
         /// viewer, operator or admin; each may do what those before it may.
-        #[arg(long, value_parser = role)]
+        #[arg(long)]
         role: Role,
     },
     /// List users with their roles.
     List,
     /// Remove a user, whose sessions lose their rights.
     Remove { name: UserName },
-}
-
-fn role(text: &str) -> Result<Role, String> {
-    let roles = [Role::Viewer, Role::Operator, Role::Admin];
-    let found = roles.into_iter().find(|role| role.to_string() == text);
-    found.ok_or_else(|| "viewer, operator and admin are roles".into())
 }
 
 fn data_dir(named: Option<&Path>) -> Result<PathBuf, ExitCode> {
@@ -109,10 +103,8 @@ fn change(change: Change, file: &UsersFile) -> Result<String, String> {
 
 /// Never an argument, where every process could read it.
 pub fn password_from_stdin() -> Result<String, String> {
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| format!("cannot read the password from standard input: {error}"))?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    let line = users::line_of(std::io::stdin().lock());
+    line.map_err(|error| format!("cannot read the password from standard input: {error}"))
 }
 
 fn print(text: &str) -> ExitCode {

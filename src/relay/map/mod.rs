@@ -12,7 +12,7 @@ mod value;
 
 use crate::relay::protocol::{DaValue, Hresult, Reading};
 use ::opcua::types::{DataValue, DateTime, StatusCode, Variant};
-pub use hresult::{explain, status_of_failure, status_of_hresult};
+pub use hresult::{status_of_failure, status_of_hresult};
 pub use property::{Access, Description, FOLDER_TYPE, Key, Kind, OF_TYPE, PROPERTY_TYPE, PropertyNode, describe};
 pub use quality::{status_of_quality, vendor_bits};
 pub use time::{Times, date_time};

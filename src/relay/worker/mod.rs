@@ -285,7 +285,7 @@ enum Why {
 
 /// What an HRESULT means, for whoever reads the log.
 fn said(hresult: Hresult) -> String {
-    crate::relay::map::explain(hresult).map_or_else(String::new, |words| format!(" ({words})"))
+    crate::relay::hresults::meaning(hresult).map_or_else(String::new, |words| format!(" ({words})"))
 }
 
 struct Ended {
