@@ -1,6 +1,10 @@
 //! Items and groups, and the steps that bring them into a DA server, without one.
 
+use super::groups::GROUPS;
+use super::steps::{PROBE, QUIET, RETRY};
 use super::*;
+use crate::relay::protocol::AddedItem;
+use ::opcua::types::NumericRange;
 
 const RATE: Duration = Duration::from_millis(100);
 const UNKNOWN: Hresult = 0xC004_0007_u32 as i32;
