@@ -5,6 +5,7 @@
 
 use super::group::State;
 use super::points::{Place, held};
+use crate::base::Clock;
 use crate::relay::com::abi::*;
 use crate::relay::com::memory::wide;
 use crate::relay::protocol::{DaValue, Elements, Hresult};
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 use windows_core::Interface;
 
 #[derive(Clone, Deserialize)]
@@ -101,11 +102,14 @@ pub struct World {
     is_silent: AtomicBool,
     is_ending: AtomicBool,
     slow: AtomicU32,
-    began: Instant,
+    clock: Clock,
 }
 
-/// 2026-01-01, in FILETIME.
-const EPOCH: u64 = 134_116_992_000_000_000;
+/// 1970, in FILETIME.
+const EPOCH: u64 = 116_444_736_000_000_000;
+
+/// 50 ms, in FILETIME.
+const RAMP: u64 = 500_000;
 
 const GOOD: u16 = 0xC0;
 const TICK: Duration = Duration::from_millis(10);
@@ -127,7 +131,7 @@ impl World {
             is_silent: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
             slow: AtomicU32::new(0),
-            began: Instant::now(),
+            clock: Clock::real(),
             script,
         };
         world.fill();
@@ -214,7 +218,8 @@ impl World {
             other => type_of(other),
         };
         self.items.push(Item { id, data_type, access, properties: Vec::new(), kind });
-        self.lock().push(Now { value, quality: GOOD, time: EPOCH, version: 1 });
+        let time = self.time();
+        self.lock().push(Now { value, quality: GOOD, time, version: 1 });
         index
     }
 
@@ -234,7 +239,8 @@ impl World {
     }
 
     pub fn time(&self) -> u64 {
-        EPOCH + self.began.elapsed().as_nanos() as u64 / 100
+        let since = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        EPOCH + since.as_nanos() as u64 / 100
     }
 
     pub fn write(&self, index: usize, value: DaValue) -> Hresult {
@@ -299,12 +305,13 @@ impl World {
         }
     }
 
+    /// A ramp's value is told by its time, whoever looks: how many steps of [`RAMP`] there have been, of 1000.
     fn step(&self) {
-        let time = self.time();
+        let steps = self.time() / RAMP;
         for (item, now) in self.items.iter().zip(self.lock().iter_mut()) {
             if let (Kind::Ramp, DaValue::R8(value)) = (item.kind, &mut now.value) {
-                *value = (*value + 1.0) % 1000.0;
-                now.time = time;
+                *value = (steps % 1000) as f64;
+                now.time = steps * RAMP;
                 now.version += 1;
             }
         }
