@@ -40,6 +40,10 @@ pub struct Script {
     pub fastest: u32,
     /// OPCSERVERSTATE.
     pub state: u32,
+    /// Items of `Hostile`, which no honest server has.
+    pub hostile: bool,
+    /// Looking for a group's connection point ends the process.
+    pub dies_in_advise: bool,
 }
 
 impl Default for Script {
@@ -55,6 +59,8 @@ impl Default for Script {
             many: 100,
             fastest: 50,
             state: 1,
+            hostile: false,
+            dies_in_advise: false,
         }
     }
 }
@@ -107,6 +113,10 @@ pub struct World {
 
 /// 1970, in FILETIME.
 const EPOCH: u64 = 116_444_736_000_000_000;
+
+const VT_DISPATCH: u16 = 9;
+const VT_RECORD: u16 = 36;
+const VT_BYREF: u16 = 0x4000;
 
 /// 50 ms, in FILETIME.
 const RAMP: u64 = 500_000;
@@ -196,7 +206,39 @@ impl World {
             (7, "EU Type", DaValue::I4(2)),
             (8, "EU Info", DaValue::Array { dimensions: vec![3], elements: names }),
         ];
+        if self.script.hostile {
+            self.add_hostile();
+        }
         self.add(&["Control"], DaValue::Text(String::new()), 3, Kind::Control);
+    }
+
+    fn add_hostile(&mut self) {
+        let around = |value| DaValue::Array { dimensions: vec![1], elements: Elements::Variant(vec![value]) };
+        let long = "n".repeat(1 << 16);
+        for (name, value) in [
+            ("NaN", DaValue::R8(f64::NAN)),
+            ("Infinite", DaValue::R4(f32::NEG_INFINITY)),
+            ("Record", DaValue::Unsupported(VT_RECORD)),
+            ("Records", DaValue::Unsupported(VT_ARRAY | VT_RECORD)),
+            ("Object", DaValue::Unsupported(VT_DISPATCH)),
+            ("Nowhere", DaValue::Unsupported(VT_BYREF | VT_I4)),
+            ("Type", DaValue::Unsupported(0x0FFF)),
+            ("Deep", (0..40).fold(DaValue::I4(5), |value, _| around(value))),
+            ("Huge", DaValue::Text("h".repeat(1 << 20))),
+            ("Counts", DaValue::I4(5)),
+            ("Quality", DaValue::I4(5)),
+            (&long, DaValue::I4(5)),
+        ] {
+            let index = self.add(&["Hostile", name], value, 1, Kind::Kept);
+            if name == "Quality" {
+                self.lock()[index].quality = 0xFFBF;
+            }
+        }
+    }
+
+    /// How many properties it says that there are, of so many.
+    pub fn count(&self, index: usize, count: usize) -> u32 {
+        if self.items[index].id == "Hostile.Counts" { u32::MAX } else { count as u32 }
     }
 
     fn add(&mut self, path: &[&str], value: DaValue, access: u32, kind: Kind) -> usize {
