@@ -145,6 +145,7 @@ impl World {
             script,
         };
         world.fill();
+        world.step();
         world
     }
 
