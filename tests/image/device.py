@@ -82,9 +82,9 @@ class Bundles:
     def __init__(self, folder: Path):
         self.folder = folder
         self.key = folder / "id"
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
+        if not self.key.exists():
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         self.certificate: Certificate = make_certificate(folder)
-        self._made: dict[str, Path] = {}
 
     @property
     def image(self) -> Path:
@@ -98,9 +98,9 @@ class Bundles:
         return bundle
 
     def _make(self, version: str) -> Path:
-        if version in self._made:
-            return self._made[version]
         overlay, out = self.folder / f"overlay-{version}", self.folder / version
+        if (out / "SHA256SUMS").exists():
+            return out
         for layer in (HERE / "overlay", HERE / version):
             if layer.is_dir():
                 shutil.copytree(layer, overlay, symlinks=True, dirs_exist_ok=True)
@@ -108,7 +108,6 @@ class Bundles:
         # Packed quickly instead of small.
         run(ROOT / "scripts/image", "--overlay", overlay, "--ssh-key", f"{self.key}.pub", "--version", version, "--size", "2G",
             *(["--binary", binary] if binary else []), "-o", out, env=os.environ | {"VEDETTE_ZSTD": "1"})  # fmt: skip
-        self._made[version] = out
         return out
 
 
@@ -261,7 +260,10 @@ class Device:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory) -> Bundles:
-    return Bundles(tmp_path_factory.mktemp("bundles"))
+    """VEDETTE_IMAGES names a folder that keeps them, for whoever runs these tests again and again."""
+    folder = Path(os.environ.get("VEDETTE_IMAGES") or tmp_path_factory.mktemp("bundles"))
+    folder.mkdir(exist_ok=True)
+    return Bundles(folder)
 
 
 @pytest.fixture(scope="module")
