@@ -8,6 +8,7 @@ The root has tests/image/overlay on top, which is nothing but a camera: vivid. A
 on this host (upstream.py), the disk has 2 GB. Deadlines are for a loaded host, where a boot takes two minutes.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -31,6 +32,8 @@ BOOT = 420.0
 # The first partition begins behind 1 MiB.
 BOOT_PARTITION = "@@1M"
 
+# No port of a device.
+CLOSED = 9999
 PASSWORD = "a password that nobody may find on the card"
 CONFIG = f"""
 [provision]
@@ -121,7 +124,7 @@ class Device:
         self.broker = Broker(folder, PASSWORD)
         self.host = Host(self.broker, PASSWORD)
         self.server = BundleServer()
-        self.ports = {22: free_port(), 4840: free_port()}
+        self.ports = {port: free_port() for port in (22, 4840, CLOSED)}
         self.life = 0
         self._process = None
 
@@ -219,12 +222,15 @@ class Device:
         raise MachineError(f"slot {slot} is not up within {timeout:g} s: {self.starts()}\n{said}\n{self.console()[-3000:]}")
 
     def _listens(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.ports[22]), 5) as probe:
-                probe.settimeout(20)
-                return probe.recv(4) == b"SSH-"
-        except OSError:
-            return False
+        with contextlib.suppress(OSError):
+            return self.hears(22).startswith(b"SSH-")
+        return False
+
+    def hears(self, port: int) -> bytes:
+        """What somebody in the network hears who connects; the emulated network accepts before the guest does."""
+        with contextlib.suppress(TimeoutError), socket.create_connection(("127.0.0.1", self.ports[port]), 10) as connection:
+            return connection.recv(100)
+        return b""
 
     def wait_for_server(self, timeout: float = BOOT):
         with ThreadLoop() as loop:

@@ -6,7 +6,7 @@ The tests build on each other, as the years of a device do. What needs more time
 import pytest
 from appliance import child, decode
 from asyncua.sync import ThreadLoop
-from device import BOOT, PASSWORD
+from device import BOOT, CLOSED, PASSWORD
 from machine import wait_until
 from upstream import NODE
 
@@ -72,7 +72,9 @@ def test_a_file_with_a_fault_is_refused_and_the_device_comes_up(device):
 
 def test_a_new_device_answers_and_reports(device, first):
     birth = device.host.wait_for_birth(BOOT)
-    assert birth["load/counter"] > 0 and birth["cameras/line1/State"], sorted(birth)
+    assert device.host.wait_for_device("load", 60)["counter"] > 0
+    # There is no time server in here, and that is not hidden.
+    assert birth["device/Clock"] == "not set" and birth["device/Slot"] == "A"
     answers(device)
 
 
@@ -81,6 +83,8 @@ def test_a_new_device_has_taken_what_was_on_the_boot_partition(device, first):
     assert device.ssh("findmnt -n /boot || true") == "", "not mounted any more"
     assert set(device.boot_partition()) == SHIPPED
     # Its secrets are erased, and not only its name.
+    assert device.ssh("readlink -f /etc/vedette/vedette.toml; stat -c '%U %a' /data/vedette/vedette.toml").split() == [
+        "/data/vedette/vedette.toml", "vedette", "600"]  # fmt: skip
     assert device.finds_on_disk("boot", PASSWORD) == 0
     assert device.finds_on_disk("boot", "setenv BOOT_A_LEFT") > 0, "this looks where files are"
 
@@ -100,6 +104,13 @@ def test_a_new_device_is_closed(device, first):
     assert open_to_all - {"udp68"} == {"tcp22", "tcp4840", "udp5353"}
     assert device.ssh("systemctl --failed --no-legend") == ""
     assert device.ssh("nft list chain inet vedette input").count("policy drop") == 1
+    # Whoever listens without having been configured is not heard: a firewall, not good luck.
+    device.ssh(f"systemd-run --quiet systemd-socket-activate --accept --inetd --listen={CLOSED} /bin/echo heard")
+    wait_until(lambda: f":{CLOSED} " in device.ssh("ss -Hlnt"), 60, "somebody listens")
+    assert device.hears(CLOSED) == b""
+    device.ssh(f"nft add element inet vedette tcp_ports {{ {CLOSED} }}")
+    assert device.hears(CLOSED) == b"heard\n", "this sees what is open"
+    device.ssh(f"nft delete element inet vedette tcp_ports {{ {CLOSED} }}")
     # Nobody has a password.
     passwords = {line.split(":")[1] for line in device.ssh("cat /etc/passwd /etc/shadow").splitlines()}
     assert passwords <= {"*", "x", "!", "!*"}

@@ -56,10 +56,13 @@ class Host:
     def __init__(self, broker: Broker, password: str):
         self._lock = threading.Lock()
         self.births: list[Message] = []
+        # Of what hangs on the node, the newest.
+        self.devices: dict[str, Message] = {}
         self.answers: list[dict] = []
         self._client = paho.Client("host")
         self._client.username_pw_set("host", password)
-        topics = [(f"spBv1.0/{GROUP}/NBIRTH/{NODE}", 1), (f"vedette/{GROUP}/{NODE}/answer/#", 1)]
+        births = [(f"spBv1.0/{GROUP}/NBIRTH/{NODE}", 1), (f"spBv1.0/{GROUP}/DBIRTH/{NODE}/+", 1)]
+        topics = [*births, (f"vedette/{GROUP}/{NODE}/answer/#", 1)]
         self._client.on_connect = lambda client, *_: client.subscribe(topics)
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(1, 1)
@@ -68,17 +71,22 @@ class Host:
 
     def _on_message(self, _client, _data, message):
         with self._lock:
-            if message.topic.startswith("spBv1.0/"):
-                self.births.append(Message.from_mqtt_message(message))
-            else:
+            if not message.topic.startswith("spBv1.0/"):
                 self.answers.append(json.loads(message.payload))
+                return
+            birth = Message.from_mqtt_message(message)
+            if birth.topic.message_type == MessageType.NBIRTH:
+                self.births.append(birth)
+            else:
+                self.devices[birth.topic.device_id] = birth
 
     def wait_for_birth(self, timeout: float, more_than: int = 0) -> dict[str, object]:
-        """What the newest birth says, by name, once there are more than so many."""
+        """What the node's newest birth says, by name, once there are more than so many."""
         wait_until(lambda: len(self.births) > more_than, timeout, "a birth")
-        birth = self.births[-1]
-        assert birth.topic.message_type == MessageType.NBIRTH
-        return {metric.name: metric.value for metric in birth.payload.metrics}
+        return values(self.births[-1])
+
+    def wait_for_device(self, name: str, timeout: float) -> dict[str, object]:
+        return values(wait_until(lambda: self.devices.get(name), timeout, f"a birth of {name}"))
 
     def send(self, command: str, id: str | None = None, **args) -> str:
         id = id or str(uuid.uuid4())
@@ -104,6 +112,10 @@ class Host:
     def close(self):
         self._client.loop_stop()
         self._client.disconnect()
+
+
+def values(birth: Message) -> dict[str, object]:
+    return {metric.name: metric.value for metric in birth.payload.metrics}
 
 
 class BundleServer:
