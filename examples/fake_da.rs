@@ -7,7 +7,7 @@
 //! A scripted DA server has
 //!
 //! - `Plant` with branches and items of all kinds, `Big` with 50 000 items, `Types.<VARTYPE>`, `Ramp.<any number>`, which counts up at
-//!   each update, `Wave.<any number>`, the same as a Double, `Static.<any number>`, which never changes, `Quality.<hex>`, `Time.<FILETIME>`, `Level`, which is what was
+//!   each update, `Wave.<any number>`, the same as a Double, `Stamp`, whose value is its timestamp, `Static.<any number>`, which never changes, `Quality.<hex>`, `Time.<FILETIME>`, `Level`, which is what was
 //!   written to it (0 to 100, clamped), `ReadOnly`;
 //! - `Odd.<name>` and the branch `Plant`/`Odd`: what no honest server says; one that goes round in circles, one with a million items;
 //! - `Do`: writing to it makes the server `die`, `freeze`, `mute` (no callbacks any more), `storm` (callbacks without end), say
@@ -157,7 +157,7 @@ fn tick(server: &mut Server) {
 }
 
 fn is_static(item: &str) -> bool {
-    !item.starts_with("Ramp.") && !item.starts_with("Wave.") && item != "Level"
+    !item.starts_with("Ramp.") && !item.starts_with("Wave.") && item != "Level" && item != "Stamp"
 }
 
 fn read(item: &str, count: i32, level: f64, time: Filetime) -> Result<Reading, Hresult> {
@@ -173,6 +173,11 @@ fn read(item: &str, count: i32, level: f64, time: Filetime) -> Result<Reading, H
         }),
         "Big" => good(DaValue::R8(rest.parse().map_err(|_| UNKNOWN)?)),
         "Level" => good(DaValue::R8(level)),
+        // Not at the group's rate: what a scan of the devices every 30 ms has found.
+        "Stamp" => {
+            let time = time - time % 300_000;
+            Ok(Reading { value: DaValue::I8(time as i64), quality: 0xC0, time })
+        }
         "ReadOnly" | "Valve" | "Mode" => good(DaValue::I2(1)),
         "Do" => good(DaValue::Text(String::new())),
         "Quality" => {

@@ -59,7 +59,7 @@ impl Da {
     /// Until the stop.
     pub async fn run(&self, questions: &mut Questions, clock: &Clock, stop: &Stop) {
         let supervise = worker::supervise(&self.served.launch, questions, &self.items, clock, stop);
-        tokio::join!(supervise, super::feed::run(&self.items, &self.worker, stop));
+        tokio::join!(supervise, super::feed::run(&self.served.launch.server, &self.items, &self.worker, stop));
     }
 
     /// The status of whatever only the DA server could tell, if it is not there.

@@ -129,7 +129,7 @@ async fn run_once<R: Rights + Clone>(setup: &Setup<R>, das: &[Arc<Da>], stop: &S
     let address = listener.local_addr()?;
     let authenticator = Authenticator::new(setup.rights.clone(), setup.notices.clone(), setup.clock.clone());
     let sessions = Arc::new(Sessions::default());
-    // A DA server says itself what it can; who asks for 0 is told that.
+    // A DA server says itself how fast it can be.
     let limits = Limits { min_sampling_interval: Duration::ZERO, ..setup.limits.clone() };
     let (das, of_nodes) = (das.to_vec(), limits.clone());
     let own_uri = setup.pki.identity().application_uri;

@@ -32,15 +32,14 @@ pub enum Standing {
 pub struct Client {
     pub handle: MonitoredItemHandle,
     pub session: u32,
-    /// `None`: the publishing interval. The crate would give each value of such an item the timestamp of its first one, so they go
-    /// without.
+    /// What the crate has as its sampling interval. `None`: the publishing interval; it would give each value of such an item the
+    /// timestamp of the first one, so they go without.
     pub interval: Option<Duration>,
     pub range: NumericRange,
     pub filter: Filtered,
     pub enabled: bool,
     pub nulls: Nulls,
     pub stamps: Stamps,
-    pub newest: Option<i64>,
     pub since: Instant,
 }
 
@@ -70,33 +69,28 @@ impl Client {
             enabled,
             nulls: Nulls::after(None),
             stamps: Stamps::default(),
-            newest: None,
             since: Instant::now(),
         }
     }
 
     pub fn restart(&mut self) {
-        (self.nulls, self.stamps, self.newest) = (Nulls::after(None), Stamps::default(), None);
+        (self.nulls, self.stamps) = (Nulls::after(None), Stamps::default());
     }
 
-    /// The timestamp that a value goes out with. One that is early is moved by less than an interval; if that is not enough,
-    /// because the server is faster than it says or sets its clock back, it goes without.
+    /// The timestamp that a value goes out with: the DA server's own. Or none, if the crate would change it: because the server has set
+    /// its clock back, or because the client has asked for an interval by ModifyMonitoredItems, which nobody here can answer.
     fn stamp(&mut self, value: &DataValue) -> Option<DateTime> {
+        let interval = self.interval?;
         let Some(stamp) = value.source_timestamp else {
             // After one without a timestamp the crate takes any.
-            (self.stamps, self.newest) = (Stamps::default(), None);
+            self.stamps = Stamps::default();
             return None;
         };
-        let (interval, stamp) = (self.interval?, stamp.ticks());
-        let interval = i64::try_from(interval.as_nanos() / 100).unwrap_or(i64::MAX);
-        let stamp = match self.newest {
-            Some(newest) if stamp >= newest => stamp.max(newest.saturating_add(interval)),
-            _ => stamp,
-        };
+        if self.stamps.is_early(stamp, interval) {
+            return None;
+        }
         let is_filtered = self.filter == Filtered::Deadband;
-        let given = self.stamps.next(Some(DateTime::from(stamp)), value.value.as_ref(), is_filtered);
-        self.newest = given.map(|given| given.ticks());
-        given
+        self.stamps.next(Some(stamp), value.value.as_ref(), is_filtered)
     }
 
     /// A value as this client gets it.
@@ -146,7 +140,7 @@ impl Member {
         if value.status().is_bad() {
             value.value = client.nulls.null(Status(value.status().bits()));
         } else {
-            value.source_timestamp = client.interval.and(self.value.source_timestamp);
+            value.source_timestamp = client.interval.filter(Duration::is_zero).and(self.value.source_timestamp);
         }
         Some(ranges::for_item(value, &client.range))
     }

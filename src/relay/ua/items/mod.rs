@@ -9,9 +9,10 @@
 //! member keeps the last one, for clients that join later.
 //!
 //! Faults of the UA crate (0.19) are met as in the appliance's server (`opcua/server/monitored.rs`, `stamps.rs`, `ranges.rs`). Two
-//! more concern us: a value that comes a little less than a sampling interval after the last is held back, and DA servers
-//! are not that punctual, so its timestamp is moved to the full interval ([`Client::stamp`]); and without a filter a change of
-//! status alone is no change, so it goes out twice, first without its value ([`Member::take`]).
+//! more concern us. A value whose timestamp is less than a sampling interval after the last one is held back, and its timestamp
+//! changed; but a DA server's timestamps have nothing to do with the rate of its groups, so the crate is told an interval of 0
+//! (`monitor.rs`). And without a filter a change of status alone is no change, so it goes out twice, first without its value
+//! ([`Member::take`]).
 //!
 //! A handle is never used twice, so nothing that comes late can meet another item's member.
 //!
@@ -61,8 +62,6 @@ pub(super) struct Items {
 pub(super) struct Joined {
     pub(super) standing: Standing,
     pub(super) value: DataValue,
-    /// The sampling interval that the client is told, if it is another one than it asked for.
-    pub(super) told: Option<Duration>,
 }
 
 impl Items {
@@ -110,17 +109,12 @@ impl Items {
     /// How it stands with what a client has begun to monitor, and its first value.
     pub(super) fn joined(&self, handle: MonitoredItemHandle) -> Option<Joined> {
         let mut state = self.lock();
-        let State { groups, members, monitored, .. } = &mut *state;
+        let State { members, monitored, .. } = &mut *state;
         let member = members.get_mut(monitored.get(&handle)?)?;
-        let revised = groups.get(&member.group).and_then(|group| group.revised);
         let client = member.clients.iter_mut().find(|client| client.handle == handle)?;
-        let revised = revised.map(|millis| Duration::from_millis(millis.into()));
-        // A longer one cannot be told (`monitor.rs`), but if as fast as can be was asked for.
-        let told = revised.filter(|rate| client.interval.is_some_and(|asked| asked.is_zero() || *rate < asked));
-        client.interval = told.or(client.interval);
         // What has come since it joined did not reach it.
         client.restart();
-        Some(Joined { standing: member.standing, value: client.of(&member.value), told })
+        Some(Joined { standing: member.standing, value: client.of(&member.value) })
     }
 
     /// Whether the DA server has said of all of them what it thinks, or is not there.
