@@ -44,6 +44,7 @@ name = "anna"
 role = "admin"
 password = "{PASSWORD}"
 
+[ua_server]
 [cameras]
 discover = false
 [[camera]]
@@ -109,7 +110,7 @@ class Bundles:
                 shutil.copytree(layer, overlay, symlinks=True, dirs_exist_ok=True)
         binary = os.environ.get("VEDETTE_BINARY")
         # Packed quickly instead of small.
-        run(ROOT / "scripts/image", "--overlay", overlay, "--ssh-key", f"{self.key}.pub", "--version", version, "--size", "2G",
+        run(ROOT / "scripts/image", "--overlay", overlay, "--ssh-key", f"{self.key}.pub", "--version", version,
             *(["--binary", binary] if binary else []), "-o", out, env=os.environ | {"VEDETTE_ZSTD": "1"})  # fmt: skip
         return out
 
@@ -223,12 +224,13 @@ class Device:
 
     def _listens(self) -> bool:
         with contextlib.suppress(OSError):
-            return self.hears(22).startswith(b"SSH-")
+            # On a busy host sshd takes long to begin.
+            return self.hears(22, 60).startswith(b"SSH-")
         return False
 
-    def hears(self, port: int) -> bytes:
+    def hears(self, port: int, within: float = 10) -> bytes:
         """What somebody in the network hears who connects; the emulated network accepts before the guest does."""
-        with contextlib.suppress(TimeoutError), socket.create_connection(("127.0.0.1", self.ports[port]), 10) as connection:
+        with contextlib.suppress(TimeoutError), socket.create_connection(("127.0.0.1", self.ports[port]), within) as connection:
             return connection.recv(100)
         return b""
 

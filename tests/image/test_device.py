@@ -74,7 +74,7 @@ def test_a_new_device_answers_and_reports(device, first):
     birth = device.host.wait_for_birth(BOOT)
     assert device.host.wait_for_device("load", 60)["counter"] > 0
     # There is no time server in here, and that is not hidden.
-    assert birth["device/Clock"] == "not set" and birth["device/Slot"] == "A"
+    assert birth["Properties/Clock"] == "not set" and birth["Properties/Slot"] == "A", sorted(birth)
     answers(device)
 
 
