@@ -102,7 +102,8 @@ WINE=/usr/lib/wine
 wine_env() {
     local name=${1:-prefix} version
     need_apt wine64 libwine
-    version=$(dpkg-query -W -f='${Version}' libwine)
+    # Counts up when what is made here changes, so that old ones are made anew.
+    version="$(dpkg-query -W -f='${Version}' libwine) 2"
     export WINEDLLPATH=$TARGET/wine/i386 WINEDEBUG=${WINEDEBUG--all} DISPLAY=
     # It would ask whether to download them.
     export WINEDLLOVERRIDES='mscoree,mshtml='
@@ -145,6 +146,7 @@ wine_prefix() {
 
 # wine_i386 VERSION: the 32-bit PE files of that libwine at target/wine/i386, which is all that a 64-bit Wine lacks to run 32-bit
 # programs. The package is only unpacked, by an apt that has a state of its own: the machine gets no foreign architecture.
+# Wine looks for the Unix part of a DLL beside the folder of its PE file, and without it ws2_32.dll does not start.
 wine_i386() {
     local folder=$TARGET/wine/i386 apt=$TARGET/wine/apt
     [[ $(cat "$folder/complete" 2>/dev/null) == "$1" ]] && return
@@ -154,10 +156,11 @@ wine_i386() {
     local options=(-qq -o "Dir::State=$apt/state" -o "Dir::Cache=$apt/cache" -o Dir::State::status=/var/lib/dpkg/status
         -o APT::Architectures::=amd64 -o APT::Architectures::=i386 -o APT::Sandbox::User=)
     apt-get "${options[@]}" update >&2 || say "apt-get update failed; trying with the lists there are"
-    (cd "$apt" && apt-get "${options[@]}" download "libwine:i386=$1") >&2 || die "cannot download libwine:i386 $1"
+    (cd "$apt" && apt-get "${options[@]}" download "libwine:i386=${1% *}") >&2 || die "cannot download libwine:i386 ${1% *}"
     dpkg-deb --fsys-tarfile "$apt"/libwine_*_i386.deb |
         tar -x -C "$folder" --strip-components=5 ./usr/lib/i386-linux-gnu/wine/i386-windows ||
         die "cannot unpack libwine:i386"
+    ln -s /usr/lib/x86_64-linux-gnu/wine/x86_64-unix "$folder/x86_64-unix"
     rm -rf "$apt"
     printf '%s\n' "$1" >"$folder/complete"
 }

@@ -3,13 +3,15 @@
 //!
 //!     provision   vedette.toml on the boot partition ──► configuration, users, secrets, network, host name, open ports
 //!     health      what worked before, what works now, and what of it is missed: whether a slot on trial is kept
-//!     update      a bundle from a file or by HTTP ──► checked ──► RAUC (D-Bus) ──► reboot ──► kept, or fallen back
+//!     update      a bundle from a file, a stick or by HTTP ──► checked ──► RAUC (D-Bus) ──► reboot ──► kept, or fallen back
+//!     keys        whose signature it obeys, and whether those keys are for development
 //!
 //! `provision` runs as root before anything else and reads nothing of a network. The other two are asked by `vedette run`, which
 //! has no rights, and by whoever is at the shell. All state is on the data partition, each file of it written whole or not at
 //! all, and each step can be done again: the power may go at any moment.
 
 pub mod health;
+pub mod keys;
 pub mod provision;
 pub mod update;
 
@@ -48,6 +50,13 @@ pub fn is_on_trial() -> bool {
 /// Tells one boot from another (proc(5)).
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Of the image that runs, as its bundle's manifest has it (os-release(5)).
+fn image_version() -> Option<String> {
+    let text = fs::read_to_string("/etc/os-release").ok()?;
+    let version = text.lines().find_map(|line| line.strip_prefix("IMAGE_VERSION="))?;
+    Some(version.trim_matches('"').to_owned())
 }
 
 #[cfg(test)]

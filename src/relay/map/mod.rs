@@ -46,8 +46,10 @@ pub fn bad(status: StatusCode, now: DateTime) -> DataValue {
     DataValue { server_timestamp: Some(now), ..plain(Variant::Empty, status) }
 }
 
+/// Good is what no status means, and need not be sent.
 fn plain(value: Variant, status: StatusCode) -> DataValue {
-    DataValue { value: Some(value), status: Some(status), ..DataValue::default() }
+    let status = (status != StatusCode::Good).then_some(status);
+    DataValue { value: Some(value), status, ..DataValue::default() }
 }
 
 #[cfg(test)]
@@ -59,7 +61,7 @@ mod tests {
         let (times, now) = (Times::new("test", 0), DateTime::ymd(2026, 5, 5));
         let of = |value, quality| data_value(&Ok(Reading { value, quality, time: now.ticks() as u64 }), &times, now);
         let good = of(DaValue::I4(5), 0xC0);
-        assert_eq!((good.value, good.status), (Some(Variant::from(5)), Some(StatusCode::Good)));
+        assert_eq!((good.value, good.status), (Some(Variant::from(5)), None));
         assert_eq!((good.source_timestamp, good.server_timestamp), (Some(now), Some(now)));
         let failed = of(DaValue::I4(5), 0x0C);
         assert_eq!((failed.value, failed.status), (Some(Variant::Empty), Some(StatusCode::BadDeviceFailure)));

@@ -1,29 +1,42 @@
-//! Brings the DA server to have what `items.rs` wants: one step after the other, for ever.
+//! Brings the DA server to have what `items/` wants: one step after the other, for ever.
 
-use super::items::Items;
+use super::items::{Items, Step};
 use crate::base::Stop;
+use crate::relay::protocol::Reply;
 use crate::relay::worker::Worker;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::info;
 
 /// How often it is looked whether a subscription has expired.
 const SWEEP: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(items: &Items, worker: &Worker, stop: &Stop) {
+pub(super) async fn run(server: &str, items: &Items, worker: &Worker, stop: &Stop) {
     tokio::select! {
-        () = steps(items, worker) => {}
+        () = steps(server, items, worker) => {}
         () = again(items) => {}
         () = sweep(items) => {}
         () = stop.stopped() => {}
     }
 }
 
-async fn steps(items: &Items, worker: &Worker) {
+async fn steps(server: &str, items: &Items, worker: &Worker) {
     loop {
         match items.next_step() {
             Ok((life, step)) => match step.request() {
                 Some(request) => {
                     let answer = worker.ask_in(life, request).await;
+                    if let (Step::AddGroup(_, asked), Ok(Reply::Group { revised_rate, .. })) = (&step, &answer)
+                        && asked.rate != *revised_rate
+                    {
+                        // No client can be told (`monitor.rs`).
+                        info!(
+                            server,
+                            asked = asked.rate,
+                            revised = revised_rate,
+                            "The DA server has another rate, in ms."
+                        );
+                    }
                     items.done(life, step, answer);
                 }
                 None => {

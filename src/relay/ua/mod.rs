@@ -8,7 +8,7 @@
 //! - `ids.rs` is what NodeIds say; a node is made of that and of what the DA server says when it is asked (`attributes.rs`).
 //!   No node is kept, so there is none that is not known yet.
 //! - `nodes.rs` is the node manager; `browse.rs`, `monitor.rs` and `write.rs` are its larger services.
-//! - `da.rs` is one DA server as these ask it; `levels.rs` what lies below its branches.
+//! - `da.rs` is one DA server as these ask it; `levels.rs` what lies below its branches, `places.rs` where items were seen there.
 //! - `items.rs` are monitored items in DA groups, `feed.rs` brings them there.
 //!
 //! While a DA server is not there its items are bad, and never unknown.
@@ -24,6 +24,7 @@ mod items;
 mod levels;
 mod monitor;
 mod nodes;
+mod places;
 mod status;
 mod write;
 
@@ -128,7 +129,7 @@ async fn run_once<R: Rights + Clone>(setup: &Setup<R>, das: &[Arc<Da>], stop: &S
     let address = listener.local_addr()?;
     let authenticator = Authenticator::new(setup.rights.clone(), setup.notices.clone(), setup.clock.clone());
     let sessions = Arc::new(Sessions::default());
-    // A DA server says itself what it can; who asks for 0 is told that.
+    // A DA server says itself how fast it can be.
     let limits = Limits { min_sampling_interval: Duration::ZERO, ..setup.limits.clone() };
     let (das, of_nodes) = (das.to_vec(), limits.clone());
     let own_uri = setup.pki.identity().application_uri;

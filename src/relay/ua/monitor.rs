@@ -1,8 +1,11 @@
 //! CreateMonitoredItems and ModifyMonitoredItems for nodes of DA servers.
 //!
-//! A client is told what the DA server thinks of an item, if it says so within [`SETTLE`]: that there is none, or at what rate its
-//! values come. While the DA server is not there every item is accepted, bad for now. What the UA crate (0.19) cannot be told is a
-//! rate that is slower than the one asked for: it only lets a sampling interval be shortened, or set if 0 was asked for.
+//! A client is told what the DA server thinks of an item, if it says so within [`SETTLE`]: that there is none. While the DA server is
+//! not there every item is accepted, bad for now.
+//!
+//! The sampling interval that is asked for is the rate of the DA group. The one that is told is 0: the DA server says when there is a
+//! value, and stamps it as it likes. The UA crate (0.19) would take any other for a promise that timestamps keep (`items/mod.rs`), and
+//! it cannot tell one that is longer than was asked for, which is what DA servers make of it; so the revised rate is in the log.
 
 use super::da::Da;
 use super::ids::Address;
@@ -19,6 +22,8 @@ use tokio::time::Instant;
 
 /// How long a client waits for what a DA server says of its items.
 const SETTLE: Duration = Duration::from_secs(3);
+/// In milliseconds. The crate allows only to shorten an interval, and not to 0; but it counts in whole microseconds.
+const NO_INTERVAL: f64 = f64::MIN_POSITIVE;
 
 impl RelayNodes {
     pub(super) async fn create_items(&self, context: &RequestContext, items: &mut [&mut CreateMonitoredItem]) {
@@ -132,15 +137,16 @@ fn is_number(data_type: ::opcua::types::DataTypeId) -> bool {
 fn join(context: &RequestContext, da: &Da, name: &str, item: &CreateMonitoredItem) {
     let (wanted, handle) = (item.item_to_monitor(), item.handle());
     let deadband = filter::deadband(item.filter());
-    let interval = interval(item.sampling_interval());
+    let asked = interval(item.sampling_interval());
     let filter = match deadband {
         Deadband::None if filter::is_none(item.filter()) => Filtered::No,
         Deadband::None => Filtered::Filter,
         _ => Filtered::Deadband,
     };
     let range: NumericRange = wanted.index_range.clone();
-    let client = Client::new(handle, context.session_id, interval, range, filter, is_enabled(item.monitoring_mode()));
-    da.items.join(name, &wanted.node_id, setting(context, da, handle, interval, deadband), client);
+    let of_crate = asked.map(|_| Duration::ZERO);
+    let client = Client::new(handle, context.session_id, of_crate, range, filter, is_enabled(item.monitoring_mode()));
+    da.items.join(name, &wanted.node_id, setting(context, da, handle, asked, deadband), client);
 }
 
 /// Waits until the DA server has said of all of them what it thinks.
@@ -164,8 +170,8 @@ fn accept(da: &Da, item: &mut CreateMonitoredItem) {
         da.items.leave(handle);
         return item.set_status(status);
     }
-    if let Some(told) = joined.told {
-        item.revise_sampling_interval(told.as_secs_f64() * 1000.0);
+    if item.sampling_interval() > 0.0 {
+        item.revise_sampling_interval(NO_INTERVAL);
     }
     item.set_initial_value(joined.value);
     item.set_status(StatusCode::Good);

@@ -1,6 +1,10 @@
 //! Items and groups, and the steps that bring them into a DA server, without one.
 
+use super::groups::GROUPS;
+use super::steps::{PROBE, QUIET, RETRY};
 use super::*;
+use crate::relay::protocol::AddedItem;
+use ::opcua::types::NumericRange;
 
 const RATE: Duration = Duration::from_millis(100);
 const UNKNOWN: Hresult = 0xC004_0007_u32 as i32;
@@ -66,7 +70,6 @@ async fn an_item_of_many_clients_is_one_of_the_da_server() {
     assert!(!items.are_settled(&[handle(1)]));
     accept(&items, add);
     assert!(items.are_settled(&[handle(1), handle(2), handle(3)]));
-    assert_eq!(items.joined(handle(2)).unwrap().told, None, "a longer one cannot be told");
     assert!(items.next_step().is_err());
 
     items.leave(handle(1));
@@ -166,15 +169,24 @@ fn value(millis: i64, value: i32) -> DataValue {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_early_value_gets_the_time_of_its_turn() {
-    let mut client = Client::new(handle(1), 1, Some(RATE), NumericRange::None, Filtered::No, true);
-    let mut given = |millis, number| {
+async fn a_timestamp_is_the_servers_own_or_none() {
+    let client = |interval| Client::new(handle(1), 1, interval, NumericRange::None, Filtered::No, true);
+    let given = |client: &mut Client, millis, number| {
         let stamp = client.of(&value(millis, number)).source_timestamp;
         stamp.map(|stamp| (stamp.ticks() - DateTime::ymd(2026, 1, 1).ticks()) / 10_000)
     };
-    assert_eq!([given(0, 1), given(93, 2), given(205, 3), given(299, 4)], [Some(0), Some(100), Some(205), Some(305)]);
-    assert_eq!(given(200, 5), None, "set back");
-    assert_eq!([given(210, 6), given(220, 7)], [None, Some(220)]);
+    let mut as_it_comes = client(Some(Duration::ZERO));
+    for (millis, number) in [(0, 1), (93, 2), (94, 3), (94, 4), (299, 5)] {
+        assert_eq!(given(&mut as_it_comes, millis, number), Some(millis));
+    }
+    assert_eq!(given(&mut as_it_comes, 200, 6), None, "set back");
+    assert_eq!(given(&mut as_it_comes, 210, 7), None);
+    assert_eq!(given(&mut as_it_comes, 220, 8), Some(220));
+
+    let mut modified = client(Some(RATE));
+    let stamps = [(0, 1), (100, 2), (193, 3), (293, 4), (350, 5)].map(|(millis, n)| given(&mut modified, millis, n));
+    assert_eq!(stamps, [None, Some(100), None, Some(293), None], "what the crate would change");
+    assert_eq!(given(&mut client(None), 0, 1), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -83,6 +83,7 @@ RDEPENDS:${PN} += "\
     rauc \
     systemd \
     util-linux-findmnt \
+    util-linux-mount \
     util-linux-mountpoint \
     util-linux-partx \
     util-linux-sfdisk \
