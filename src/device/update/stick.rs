@@ -41,8 +41,17 @@ impl Updates {
     ) -> Result<Option<Pending>, UpdateError> {
         let mut fault = None;
         for bundle in bundles(folder).map_err(UpdateError::Stick)? {
-            let name = bundle.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let id = keys::signature(&bundle).map_err(UpdateError::Stick)?;
+            let name = printable(&bundle);
+            let id = match keys::signature(&bundle) {
+                Ok(id) => id,
+                // Another one may be whole.
+                Err(error) => {
+                    let what = format!("{name}: {error}");
+                    tell(what.clone());
+                    fault = Some(UpdateError::Stick(io::Error::other(what)));
+                    continue;
+                }
+            };
             let mut known = self.known();
             let at = known.iter().position(|known| known.id == id);
             let mut this = at.map_or(Known { id, attempts: 0, outcome: None }, |at| known.remove(at));
@@ -75,14 +84,17 @@ impl Updates {
                     match error {
                         UpdateError::Runs(_) | UpdateError::Rauc(RaucError::Compatible { .. }) => self.forget()?,
                         _ => {
-                            self.end(&pending.wanted, Err(why))?;
+                            self.forget()?;
                             fault = Some(error);
                         }
                     }
                 }
             }
         }
-        fault.map_or(Ok(None), Err)
+        let Some(fault) = fault else { return Ok(None) };
+        let wanted = Wanted { is_on_stick: true, ..Wanted::default() };
+        self.end(&wanted, Err(fault.to_string()))?;
+        Err(fault)
     }
 
     fn known(&self) -> Vec<Known> {
@@ -128,6 +140,12 @@ fn bundles(folder: &Path) -> io::Result<Vec<PathBuf>> {
         return Err(io::Error::other(what));
     }
     Ok(found)
+}
+
+/// What is on a stick may be called anything; it goes to the console.
+fn printable(bundle: &Path) -> String {
+    let name = bundle.file_name().unwrap_or_default().to_string_lossy();
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// To where it can be read when the stick is gone. No more than its length: a stick may be no stick.

@@ -105,6 +105,11 @@ async fn a_stick_that_is_none_is_said() {
     fs::write(device.stick.path().join("vedette-a.raucb"), "no bundle").unwrap();
     let error = device.plug(End::Good, "1.0").await.1.unwrap_err().to_string();
     assert!(error.contains("is no bundle"), "{error}");
+    assert!(device.updates().last().unwrap().is_from_stick);
+    // The whole one beside it is taken all the same.
+    fs::write(device.stick.path().join("vedette-b.raucb"), bundle("b")).unwrap();
+    assert!(device.plug(End::Good, "1.0").await.1.unwrap().is_some());
+    device.updates().forget().unwrap();
     for number in 0..MOST {
         fs::write(device.stick.path().join(format!("vedette-b{number}.raucb")), bundle("b")).unwrap();
     }
