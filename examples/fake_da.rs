@@ -2,13 +2,16 @@
 //!
 //!     fake_da relay <configuration>     the relay, with this program as the worker of each `[[server]]`
 //!     fake_da worker <name>             a worker that holds a scripted DA server
+//!     fake_da trust|user ...            the relay's own commands
 //!
 //! A scripted DA server has
 //!
 //! - `Plant` with branches and items of all kinds, `Big` with 50 000 items, `Types.<VARTYPE>`, `Ramp.<any number>`, which counts up at
 //!   each update, `Wave.<any number>`, the same as a Double, `Stamp`, whose value is its timestamp, `Static.<any number>`, which never changes, `Quality.<hex>`, `Time.<FILETIME>`, `Level`, which is what was
 //!   written to it (0 to 100, clamped), `ReadOnly`;
-//! - `Do`: writing to it makes the server `die`, `freeze`, `mute` (no callbacks any more), say `garbage`, or `shutdown`;
+//! - `Odd.<name>` and the branch `Plant`/`Odd`: what no honest server says; one that goes round in circles, one with a million items;
+//! - `Do`: writing to it makes the server `die`, `freeze`, `mute` (no callbacks any more), `storm` (callbacks without end), say
+//!   `garbage`, or `shutdown`;
 //! - rates in steps of 50 ms.
 //!
 //! A name that ends in `.late` takes a second to come up; one in `.absent` never does; one in `.liar` says what nobody asked;
@@ -19,6 +22,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vedette::base::{Clock, Tasks};
@@ -26,13 +30,15 @@ use vedette::relay::config;
 use vedette::relay::protocol::*;
 use vedette::relay::run::{self, Held};
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["worker", name] => worker(name),
         ["relay", config] => relay(config),
-        _ => eprintln!("fake_da worker <name> | fake_da relay <configuration>"),
+        ["trust" | "user", ..] => return vedette::relay::cli::main(),
+        _ => eprintln!("fake_da worker <name> | fake_da relay <configuration> | fake_da trust|user ..."),
     }
+    ExitCode::SUCCESS
 }
 
 fn say(message: &FromWorker) {
@@ -73,6 +79,7 @@ struct Server {
     level: f64,
     count: i32,
     muted: bool,
+    storms: bool,
     started: Filetime,
 }
 
@@ -99,8 +106,11 @@ fn worker(name: &str) {
     let ticking = server.clone();
     std::thread::spawn(move || {
         loop {
-            std::thread::sleep(Duration::from_millis(5));
-            tick(&mut ticking.lock().unwrap());
+            let mut server = ticking.lock().unwrap();
+            tick(&mut server);
+            let pause = if server.storms { 0 } else { 5 };
+            drop(server);
+            std::thread::sleep(Duration::from_millis(pause));
         }
     });
     let mut input = io::stdin().lock();
@@ -124,12 +134,13 @@ fn tick(server: &mut Server) {
     if server.muted {
         return;
     }
+    let storm = server.storms;
     let (count, level, time) = (server.count, server.level, now());
     for (id, group) in &mut server.groups {
-        if Instant::now() < group.due {
+        if Instant::now() < group.due && !storm {
             continue;
         }
-        group.due += group.rate;
+        group.due = if storm { group.due } else { group.due + group.rate };
         let changed = group.items.iter_mut().filter(|(_, (item, was_sent))| !*was_sent || !is_static(item));
         let mut values: Vec<_> = changed
             .map(|(handle, (item, was_sent))| {
@@ -175,7 +186,29 @@ fn read(item: &str, count: i32, level: f64, time: Filetime) -> Result<Reading, H
         }
         "Time" => Ok(Reading { value: DaValue::I4(7), quality: 0xC0, time: rest.parse().map_err(|_| UNKNOWN)? }),
         "Types" => good(of_type(rest).ok_or(UNKNOWN)?),
+        "Odd" => odd(rest, time),
         "a b" if rest == "c/d[1]" => good(DaValue::Bool(true)),
+        _ => Err(UNKNOWN),
+    }
+}
+
+fn odd(name: &str, time: Filetime) -> Result<Reading, Hresult> {
+    let around = |value| DaValue::Array { dimensions: vec![1], elements: Elements::Variant(vec![value]) };
+    let lies = |dimensions| DaValue::Array { dimensions, elements: Elements::I4(vec![1, 2, 3]) };
+    let good = |value| Ok(Reading { value, quality: 0xC0, time });
+    match name {
+        "NaN" => good(DaValue::R8(f64::NAN)),
+        "Infinite" => good(DaValue::R4(f32::INFINITY)),
+        "Date" => good(DaValue::Date(1e300)),
+        "Error" => good(DaValue::Error(-5)),
+        "Record" => good(DaValue::Unsupported(36)),
+        "Deep" => good((0..8).fold(DaValue::I4(5), |value, _| around(value))),
+        "Lies" => good(lies(vec![u32::MAX, u32::MAX, 7])),
+        "Nothing" => good(lies(vec![])),
+        "Huge" => good(DaValue::Text("h".repeat(1 << 20))),
+        "Zeros" => good(DaValue::Text("a\0b".into())),
+        "Quality" => Ok(Reading { value: DaValue::I4(5), quality: 0xFFBF, time }),
+        "Time" => Ok(Reading { value: DaValue::I4(5), quality: 0xC0, time: u64::MAX }),
         _ => Err(UNKNOWN),
     }
 }
@@ -227,6 +260,24 @@ fn browse(id: u32, branch: &Branch) -> Reply {
             entry("Ramp", Some("Ramp.1"), false),
             entry("c/d[1]", Some("a b.c/d[1]"), false),
             entry("Mode", Some("Mode"), false),
+            entry("Odd", None, true),
+        ],
+        ["Plant", "Odd", .., "million"] | ["Plant", "million"] => {
+            for piece in 0..1000 {
+                let numbers = piece * 1000..(piece + 1) * 1000;
+                let entries = numbers.map(|number| entry(&number.to_string(), Some(&format!("Big.{number}")), false));
+                say(&FromWorker::Reply { id, reply: Reply::Entries { entries: entries.collect(), more: true } });
+            }
+            Vec::new()
+        }
+        ["Plant", "Odd", ..] => vec![
+            entry("again", None, true),
+            entry("million", None, true),
+            entry("", Some("Odd.NaN"), false),
+            entry(&"n".repeat(1 << 16), Some("Odd.Error"), false),
+            entry(&"b".repeat(1 << 16), None, true),
+            entry("long", Some(&"i".repeat(1 << 16)), false),
+            entry("Huge", Some("Odd.Huge"), false),
         ],
         ["Plant", "Types"] => {
             ["I4", "R8", "Text"].map(|name| entry(name, Some(&format!("Types.{name}")), false)).to_vec()
@@ -272,6 +323,9 @@ fn properties(item: &str, ids: Option<&[u32]>) -> Result<Vec<Property>, Hresult>
         (5001, text("made by nobody")),
     ];
     match item {
+        item if item.starts_with("Big.") => all.extend([(102, DaValue::R8(1e6)), (103, DaValue::R8(0.0))]),
+        "Odd.Error" => all.extend((5002..5100).map(|id| (id, text(&"p".repeat(1 << 16))))),
+        "Odd.NaN" => all.extend([(102, DaValue::R8(f64::NAN)), (103, DaValue::R8(f64::INFINITY))]),
         "Level" => all.extend([(100, text("bar")), (102, DaValue::R8(100.0)), (103, DaValue::R8(0.0))]),
         "Valve" => all.extend([(106, text("open")), (107, text("shut"))]),
         "Mode" => {
@@ -315,6 +369,7 @@ fn write(server: &mut Server, item: &str, value: &DaValue) -> Hresult {
                 "garbage" => io::stdout().lock().write_all(&[5, 0, 0, 0, 9, 9, 9, 9, 9]).unwrap(),
                 "shutdown" => event(Event::Shutdown { reason: "for maintenance".into() }),
                 "mute" => server.muted = true,
+                "storm" => server.storms = true,
                 _ => return NOT_FOUND,
             }
             0

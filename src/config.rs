@@ -24,6 +24,8 @@ pub use secrets::hide as hide_secrets;
 pub struct Config {
     #[serde(default)]
     pub device: Device,
+    #[serde(default)]
+    pub update: Update,
     pub ua_server: Option<Spanned<sinks::ua_server::Config>>,
     pub mqtt: Option<Spanned<sinks::mqtt::Config>>,
     pub store: Option<Spanned<store::Config>>,
@@ -66,6 +68,15 @@ impl Default for Device {
     fn default() -> Self {
         Self { name: "vedette".into(), data_dir: "/var/lib/vedette".into(), log: None, led: None }
     }
+}
+
+/// `[update]`: how other firmware is fetched.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Update {
+    /// Certificate authorities (PEM) that may have signed the server's certificate, beside the system's own.
+    /// Example: "/data/vedette/secrets/update-ca.pem".
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Reads and checks a file.

@@ -4,23 +4,26 @@
 //!     "reload\n"         only who may write it      "done\n" or "refused\n", then why
 //!
 //!     vedette health ──► "health\n" ──► what works (device::health::State, as JSON)
-//!                        "passed\n" ──► whoever waits for this slot to be healthy hears it
+//!                        "passed\n" ──► noted for this boot; whoever waits for this slot to be healthy hears it
+//!
+//!     vedette update ──► "failed\n" ──► the last update's end is told upstream
 //!
 //! One at a time: whoever is slow is cut off, and the next one waits for so long. A socket that was left behind by a
 //! program that was killed is replaced; one behind which somebody answers is not, and then there is none here.
 
 use super::health;
 use crate::base::Stop;
-use crate::device::health::State;
+use crate::device::health::{State, note_passed};
 use crate::hub::Hub;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as Caller;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -29,6 +32,7 @@ const SOCKET: &str = "control.sock";
 const RELOAD: &str = "reload\n";
 const HEALTH: &str = "health\n";
 const PASSED: &str = "passed\n";
+const FAILED: &str = "failed\n";
 const DONE: &str = "done\n";
 const REFUSED: &str = "refused\n";
 
@@ -42,12 +46,21 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Control {
     listener: UnixListener,
     path: PathBuf,
-    healthy: watch::Sender<bool>,
+    data_dir: PathBuf,
+    gates: Gates,
+}
+
+/// Who is told what somebody at the shell found out.
+#[derive(Clone)]
+pub(super) struct Gates {
+    /// Becomes true when the gate has been passed.
+    pub(super) healthy: watch::Sender<bool>,
+    /// An update that was begun at the shell has failed.
+    pub(super) failed: Arc<Notify>,
 }
 
 impl Control {
-    /// `healthy` becomes true when the gate has been passed.
-    pub(super) fn listen(data_dir: &Path, healthy: watch::Sender<bool>) -> io::Result<Self> {
+    pub(super) fn listen(data_dir: &Path, gates: Gates) -> io::Result<Self> {
         let path = data_dir.join(SOCKET);
         if Caller::connect(&path).is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another vedette runs with this data folder"));
@@ -58,7 +71,7 @@ impl Control {
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path, healthy })
+        Ok(Self { listener, path, data_dir: data_dir.to_owned(), gates })
     }
 
     /// Until the stop.
@@ -92,7 +105,14 @@ impl Control {
             },
             Ok(HEALTH) => (DONE, serde_json::to_string(&health::present(hub)).unwrap_or_default()),
             Ok(PASSED) => {
-                self.healthy.send_replace(true);
+                if let Err(error) = note_passed(&self.data_dir) {
+                    warn!(%error, "Cannot note that this slot is healthy; after a restart of the program it waits for the next boot.");
+                }
+                self.gates.healthy.send_replace(true);
+                (DONE, String::new())
+            }
+            Ok(FAILED) => {
+                self.gates.failed.notify_one();
                 (DONE, String::new())
             }
             _ => {
@@ -140,6 +160,11 @@ pub fn tell_passed(data_dir: &Path) -> Result<(), AskError> {
     ask(data_dir, PASSED).map(drop)
 }
 
+/// Tells it that an update that was begun at the shell has failed, so that others hear of it.
+pub fn tell_failed(data_dir: &Path) -> Result<(), AskError> {
+    ask(data_dir, FAILED).map(drop)
+}
+
 fn ask(data_dir: &Path, question: &str) -> Result<String, AskError> {
     let mut stream = Caller::connect(data_dir.join(SOCKET)).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => AskError::NotAllowed(source),
@@ -163,7 +188,6 @@ fn ask(data_dir: &Path, question: &str) -> Result<String, AskError> {
 mod tests {
     use super::*;
     use crate::base::{Clock, Tasks};
-    use std::sync::Arc;
 
     #[tokio::test]
     async fn who_asks_gets_the_hubs_answer_and_a_dead_socket_is_replaced() {
@@ -175,8 +199,9 @@ mod tests {
 
         let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
         let mut demands = hub.demands();
-        let control = Arc::new(Control::listen(&path, watch::Sender::new(false)).unwrap());
-        assert!(Control::listen(&path, watch::Sender::new(false)).is_err(), "one is enough");
+        let gates = Gates { healthy: watch::Sender::new(false), failed: Arc::default() };
+        let control = Arc::new(Control::listen(&path, gates.clone()).unwrap());
+        assert!(Control::listen(&path, gates.clone()).is_err(), "one is enough");
         let served = control.clone();
         tasks.spawn("control", move |stop| {
             let (control, hub) = (served.clone(), hub.clone());
@@ -201,11 +226,12 @@ mod tests {
         assert_eq!(first.unwrap(), "demo added");
         assert!(matches!(second, Err(AskError::Refused(why)) if why == "x.toml:1: no"));
 
-        let (asked, mut healthy) = (path.clone(), control.healthy.subscribe());
-        let caller = tokio::task::spawn_blocking(move || (ask_for_health(&asked), tell_passed(&asked)));
-        let (state, told) = caller.await.unwrap();
-        assert_eq!((state.unwrap(), told.is_ok()), (State::default(), true));
+        let (asked, mut healthy) = (path.clone(), gates.healthy.subscribe());
+        let ask = move || (ask_for_health(&asked), tell_passed(&asked), tell_failed(&asked));
+        let (state, passed, failed) = tokio::task::spawn_blocking(ask).await.unwrap();
+        assert_eq!((state.unwrap(), passed.is_ok(), failed.is_ok()), (State::default(), true, true));
         assert!(*healthy.borrow_and_update());
+        gates.failed.notified().await;
         tasks.stop(Duration::from_secs(1)).await;
     }
 }

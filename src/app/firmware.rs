@@ -3,19 +3,26 @@
 //!     Demand::Update ──► Counter::ask ──► Firmware, one at a time ──► reports to who asked, an event at the end
 //!     a start ──────────────────────────────┘ goes on with what was cut; tells what became of what was started
 //!
-//! Whoever asked hears `done` when the new slot has been found healthy, over the reboot, and `failed` at any time.
+//! Whoever asked hears `done` when the new slot has been found healthy, over the reboot, and `failed` at any time. What was begun
+//! at the shell or by a stick is told as an event; whoever stands there with a stick sees it by the LED.
 
-use super::version;
+use super::control::Gates;
+use super::{health, version};
 use crate::base::Stop;
-use crate::device::update::{Found, Pending, UpdateError, Updates, Wanted, news};
-use crate::hub::{Hub, News, Outcome, Update};
+use crate::device::update::{Found, Last, Pending, Stage, UpdateError, Updates, Wanted, news};
+use crate::hub::{Demand, Hub, News, Outcome, Update};
 use crate::model::EventKind;
-use std::path::PathBuf;
-use tokio::sync::{mpsc, watch};
-use tracing::{error, info, warn};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{debug, error, info, warn};
 
 /// What events about it are about.
 const SOURCE: &str = "system";
+/// How long the LED blinks when the bundle of a stick is installed and healthy, and when it is not.
+const GOOD: Duration = Duration::from_secs(10);
+const BAD: Duration = Duration::from_secs(120);
 
 /// Takes orders.
 #[derive(Clone)]
@@ -32,24 +39,22 @@ pub(super) struct Firmware {
     updates: Updates,
     data_dir: PathBuf,
     orders: mpsc::Receiver<Wanted>,
+    /// True once this slot is not on trial.
     healthy: watch::Receiver<bool>,
+    /// One that was begun at the shell.
+    failed: Arc<Notify>,
 }
 
-/// `healthy` is true once this slot is not on trial.
-pub(super) fn open(
-    hub: &Hub,
-    data_dir: PathBuf,
-    updates: Updates,
-    healthy: watch::Receiver<bool>,
-) -> (Counter, Firmware) {
+pub(super) fn open(hub: &Hub, data_dir: PathBuf, updates: Updates, gates: &Gates) -> (Counter, Firmware) {
     let (sender, orders) = mpsc::channel(1);
+    let (healthy, failed) = (gates.healthy.subscribe(), gates.failed.clone());
     let counter = Counter { hub: hub.clone(), updates: updates.clone(), orders: sender, healthy: healthy.clone() };
-    (counter, Firmware { hub: hub.clone(), updates, data_dir, orders, healthy })
+    (counter, Firmware { hub: hub.clone(), updates, data_dir, orders, healthy, failed })
 }
 
 impl Counter {
     /// Whether it begins; all else is told by reports.
-    pub(super) fn ask(&self, update: Update) -> Outcome {
+    pub(super) fn ask(&self, update: Update, ca_file: Option<&Path>) -> Outcome {
         let Update { id, url, sha256, version, address } = update;
         let id = Some(id);
         // A message may come twice, also after the reboot that it led to.
@@ -62,22 +67,28 @@ impl Counter {
                 self.hub.report(address, News::Progress("it is under way".into()));
                 return Ok(String::new());
             }
-            Some(_) => return Err(UpdateError::Busy.to_string()),
-            None => {}
+            _ => {}
         }
         // Tells also whether there are slots at all.
-        drop(self.updates.lock().map_err(|error| error.to_string())?);
+        let lock = self.updates.lock().map_err(|error| error.to_string())?;
         if !*self.healthy.borrow() {
-            // The slot that would be written is the only one that is known to be good.
-            return Err("the slot that runs is on trial itself; ask again when it has been found healthy".into());
+            return Err(UpdateError::OnTrial.to_string());
         }
+        match self.updates.pending() {
+            Some(Pending { stage: Stage::Rebooting, .. }) => return Err(UpdateError::Busy.to_string()),
+            // Nobody is at it: whoever began it at the shell was killed.
+            Some(_) => self.updates.forget().map_err(|error| error.to_string())?,
+            None => {}
+        }
+        drop(lock);
         let wanted = Wanted {
             bundle: url,
             sha256: Some(sha256),
             version: Some(version),
             id,
             address: Some(address),
-            no_reboot: false,
+            ca_file: ca_file.map(Path::to_owned),
+            ..Wanted::default()
         };
         self.orders.try_send(wanted).map_err(|_| UpdateError::Busy.to_string())?;
         Ok(String::new())
@@ -97,7 +108,19 @@ impl Firmware {
     async fn work(&mut self) {
         match self.updates.found() {
             Found::Nothing => {}
+            // Whoever looks after sticks finds it again; if he is at it, it is his.
+            Found::Again(pending) if pending.is_left_on_stick() => {
+                if let Ok(_lock) = self.updates.lock()
+                    && let Err(error) = self.updates.forget()
+                {
+                    warn!(%error, "Cannot clear away what a stick left.");
+                }
+            }
             Found::Again(pending) => {
+                // The slot that would be written may be the only good one.
+                if pending.stage != Stage::Rebooting && self.healthy.wait_for(|is_healthy| *is_healthy).await.is_err() {
+                    return;
+                }
                 info!(update = %pending.wanted.name(), "Going on with an update that was cut.");
                 self.update(pending).await;
             }
@@ -109,11 +132,19 @@ impl Firmware {
                 let said =
                     format!("{} is installed and healthy, in slot {}", pending.wanted.name(), self.updates.slot());
                 version::keep(&self.data_dir);
-                self.end(&pending.wanted, Ok(said));
+                self.end(&pending.wanted, Ok(said)).await;
             }
-            Found::Failed(pending, why) => self.end(&pending.wanted, Err(why)),
+            Found::Failed(pending, why) => self.end(&pending.wanted, Err(why)).await,
         }
-        while let Some(wanted) = self.orders.recv().await {
+        loop {
+            let wanted = tokio::select! {
+                Some(wanted) = self.orders.recv() => wanted,
+                () = self.failed.notified() => {
+                    self.tell_of_shell().await;
+                    continue;
+                }
+                else => return,
+            };
             // Of two that came at one moment; or the first is installed, and the machine is about to go down.
             if self.updates.pending().is_some() {
                 self.tell(&wanted, News::Failed(UpdateError::Busy.to_string()));
@@ -124,7 +155,25 @@ impl Firmware {
         }
     }
 
-    async fn update(&mut self, pending: Pending) {
+    /// One that was begun there has failed; how it ended is on the disk.
+    async fn tell_of_shell(&self) {
+        let Some(Last { outcome: Err(why), is_from_stick, .. }) = self.updates.last() else { return };
+        warn!(%why, "An update that was begun at the device failed.");
+        let way = if is_from_stick { "from a stick" } else { "at the device" };
+        self.hub.raise(EventKind::UpdateFailed, SOURCE, format!("Update {way} failed: {why}"));
+        if is_from_stick {
+            self.blink(BAD).await;
+        }
+    }
+
+    /// Nothing depends on it: not every device has an LED.
+    async fn blink(&self, lasts: Duration) {
+        if let Err(why) = self.hub.ask(Demand::Identify { lasts }).await {
+            debug!(%why, "How the update from a stick ended is not shown by an LED.");
+        }
+    }
+
+    async fn update(&mut self, mut pending: Pending) {
         let wanted = pending.wanted.clone();
         let lock = match self.updates.lock() {
             Ok(lock) => lock,
@@ -139,12 +188,28 @@ impl Firmware {
                 hub.report(address.as_str(), News::Progress(text));
             }
         };
-        if let Err(error) = self.updates.work(&lock, pending, &mut tell).await {
-            self.end(&wanted, Err(error.to_string()));
+        let outcome = match self.updates.install(&lock, &mut pending, &mut tell).await {
+            Ok(()) => {
+                self.keep_what_works();
+                self.updates.reboot(&pending, &mut tell).await
+            }
+            error => error,
+        };
+        if let Err(error) = outcome {
+            self.end(&wanted, Err(error.to_string())).await;
         }
     }
 
-    fn end(&self, wanted: &Wanted, outcome: Result<String, String>) {
+    /// In the last moment before the new slot: what is gone by now is not its fault.
+    fn keep_what_works(&self) {
+        if *self.healthy.borrow()
+            && let Err(error) = health::present(&self.hub).save(&self.data_dir)
+        {
+            warn!(%error, "Cannot keep what works; the update will be judged by what was kept before.");
+        }
+    }
+
+    async fn end(&self, wanted: &Wanted, outcome: Result<String, String>) {
         match &outcome {
             Ok(text) => {
                 info!("Update: {text}.");
@@ -154,6 +219,9 @@ impl Firmware {
                 warn!(update = %wanted.name(), %why, "An update failed.");
                 self.hub.raise(EventKind::UpdateFailed, SOURCE, format!("Update to {} failed: {why}", wanted.name()));
             }
+        }
+        if wanted.is_on_stick {
+            self.blink(if outcome.is_ok() { GOOD } else { BAD }).await;
         }
         self.tell(wanted, news(&outcome));
         if let Err(error) = self.updates.end(wanted, outcome) {
@@ -178,19 +246,20 @@ mod tests {
     struct Device {
         folder: tempfile::TempDir,
         hub: Hub,
-        healthy: watch::Sender<bool>,
+        gates: Gates,
     }
 
     impl Device {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            Self { folder, hub: Hub::new(Clock::real()), healthy: watch::Sender::new(false) }
+            let gates = Gates { healthy: watch::Sender::new(false), failed: Arc::default() };
+            Self { folder, hub: Hub::new(Clock::real()), gates }
         }
 
         fn open(&self, slot: &str, boot_id: &str) -> (Counter, Firmware) {
             let data_dir = self.folder.path().to_owned();
             let updates = Updates::for_test(&data_dir, slot, boot_id);
-            open(&self.hub, data_dir, updates, self.healthy.subscribe())
+            open(&self.hub, data_dir, updates, &self.gates)
         }
 
         /// One start, until it has said something final.
@@ -234,7 +303,7 @@ mod tests {
     async fn the_new_slot_is_installed_when_it_is_healthy_and_who_asks_again_is_told_again() {
         let device = Device::new();
         device.rebooting();
-        device.healthy.send_replace(true);
+        device.gates.healthy.send_replace(true);
         let News::Done(text) = device.start("B", "2").await else { panic!("done") };
         assert_eq!(text, "version 2 is installed and healthy, in slot B");
         assert_eq!(device.last_event().0, EventKind::UpdateInstalled);
@@ -246,7 +315,7 @@ mod tests {
             version: "2".into(),
             address: "to".into(),
         };
-        assert_eq!(counter.ask(update), Ok(String::new()));
+        assert_eq!(counter.ask(update, None), Ok(String::new()));
         assert_eq!(device.hub.next_report().await.news, News::Done(text));
     }
 
@@ -270,18 +339,89 @@ mod tests {
         let device = Device::new();
         let (counter, _firmware) = device.open("B", "1");
         let ask = || {
-            counter.ask(Update {
-                id: "x".into(),
-                url: "http://h/b".into(),
-                sha256: "0".repeat(64),
-                version: "2".into(),
-                address: "to".into(),
-            })
+            counter.ask(
+                Update {
+                    id: "x".into(),
+                    url: "http://h/b".into(),
+                    sha256: "0".repeat(64),
+                    version: "2".into(),
+                    address: "to".into(),
+                },
+                None,
+            )
         };
         assert!(ask().unwrap_err().contains("on trial itself"));
-        device.healthy.send_replace(true);
+        device.gates.healthy.send_replace(true);
         assert_eq!(ask(), Ok(String::new()));
         assert!(ask().unwrap_err().contains("another update"), "it waits already");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_cut_does_not_go_on_over_the_only_good_slot() {
+        let device = Device::new();
+        let updates = Updates::for_test(device.folder.path(), "A", "1");
+        updates.keep_fetching(Wanted { bundle: "/does/not/exist".into(), ..Wanted::default() });
+        let (_counter, mut firmware) = device.open("A", "2");
+        let tasks = Tasks::new("test");
+        let stop = tasks.stop_signal();
+        let waited = tokio::time::timeout(Duration::from_secs(900), firmware.run(&stop)).await;
+        assert!(waited.is_err() && updates.pending().is_some() && device.hub.recent().is_empty());
+        // Healthy: it goes on, and fails, for the file is gone.
+        device.gates.healthy.send_replace(true);
+        let failed = async {
+            while device.hub.recent().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (_counter, mut firmware) = device.open("A", "2");
+        tokio::select! {
+            () = firmware.run(&stop) => unreachable!("it waits for orders"),
+            () = failed => {}
+        }
+        assert!(device.last_event().1.contains("cannot read the bundle"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_at_the_shell_is_told_upstream_and_what_a_stick_left_is_cleared_away() {
+        let device = Device::new();
+        device.gates.healthy.send_replace(true);
+        let updates = Updates::for_test(device.folder.path(), "A", "1");
+        updates.keep_fetching(Wanted { is_on_stick: true, ..Wanted::default() });
+        let (_counter, mut firmware) = device.open("A", "1");
+        let tasks = Tasks::new("test");
+        let stop = tasks.stop_signal();
+        tokio::select! {
+            () = firmware.run(&stop) => unreachable!("it waits for orders"),
+            () = async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                assert!(updates.pending().is_none() && device.hub.recent().is_empty());
+                updates.end(&Wanted { is_on_stick: true, ..Wanted::default() }, Err("no bundle".into())).unwrap();
+                device.gates.failed.notify_one();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            } => {}
+        }
+        assert_eq!(device.last_event(), (EventKind::UpdateFailed, "Update from a stick failed: no bundle".to_owned()));
+    }
+
+    #[test]
+    fn what_a_killed_shell_left_does_not_block_a_device_for_ever() {
+        let device = Device::new();
+        device.gates.healthy.send_replace(true);
+        let updates = Updates::for_test(device.folder.path(), "A", "1");
+        updates.keep_fetching(Wanted::default());
+        let (counter, _firmware) = device.open("A", "1");
+        let update = Update {
+            id: "x".into(),
+            url: "http://h/b".into(),
+            sha256: "0".repeat(64),
+            version: "2".into(),
+            address: "to".into(),
+        };
+        let at_it = updates.lock().unwrap();
+        assert!(counter.ask(update.clone(), None).unwrap_err().contains("another update"));
+        drop(at_it);
+        assert_eq!(counter.ask(update, None), Ok(String::new()));
+        assert!(updates.pending().is_none());
     }
 
     #[test]
@@ -295,6 +435,6 @@ mod tests {
             version: "2".into(),
             address: "to".into(),
         };
-        assert!(counter.ask(update).unwrap_err().contains("no update slots"));
+        assert!(counter.ask(update, None).unwrap_err().contains("no update slots"));
     }
 }

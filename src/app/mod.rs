@@ -39,11 +39,12 @@ use crate::hub::{DeviceRequest, Hub, News};
 use crate::model::EventKind;
 use crate::opcua::trust;
 use crate::sinks::ua_server;
+use crate::sources::system::clock;
 use boot::Run;
 pub use commit::hash;
 use commit::{Files, Recovered};
-use control::Control;
-pub use control::{AskError, ask_for_health, ask_to_reload, tell_passed};
+pub use control::{AskError, ask_for_health, ask_to_reload, tell_failed, tell_passed};
+use control::{Control, Gates};
 use plan::Plan;
 use report::Reporter;
 use running::{Running, shared};
@@ -106,13 +107,13 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
     let reporter = reporter.map_err(|error| StartError::Register(error.to_string()))?;
     let running = Running::start(plan, options.clone(), hub.clone(), &clock)?;
     let reporting = report(reporter);
-    let healthy = watch::Sender::new(!device::is_on_trial());
-    let control = listen_to_the_shell(&data_dir, &hub, &healthy);
+    let gates = Gates { healthy: watch::Sender::new(device::health::is_kept(&data_dir)), failed: Arc::default() };
+    let control = listen_to_the_shell(&data_dir, &hub, &gates);
     let updates = Updates::new(&data_dir);
     // What is on trial is not installed yet.
     let is_update = updates.pending().is_some();
-    let (counter, firmware) = firmware::open(&hub, data_dir.clone(), updates, healthy.subscribe());
-    let keeper = health::Keeper { hub: hub.clone(), data_dir: data_dir.clone(), healthy: healthy.subscribe() };
+    let (counter, firmware) = firmware::open(&hub, data_dir.clone(), updates, &gates);
+    let keeper = health::Keeper { hub: hub.clone(), data_dir: data_dir.clone(), healthy: gates.healthy.subscribe() };
     let keeping = keep_up(keeper, firmware);
     let mut steward = Steward::new(hub.clone(), running, options, facts, counter);
     hub.raise(EventKind::ConfigurationApplied, "configuration", "The configuration was applied at start");
@@ -120,6 +121,9 @@ pub async fn run(mut options: Options) -> Result<(), StartError> {
         version::note(&data_dir, &hub);
     }
     tell_provisioning(&data_dir, &hub);
+    if let Some(warning) = device::keys::warning(&device::keys::kind(Path::new(device::keys::KEYRING))) {
+        warn!("{warning}.");
+    }
     if let Some(recovered) = recovered {
         tell(recovered, &hub);
     }
@@ -215,9 +219,9 @@ fn report(reporter: Reporter) -> Tasks {
 /// How long a caller that waits for an answer can hold up the end.
 const CONTROL_STOP: Duration = Duration::from_millis(100);
 
-fn listen_to_the_shell(data_dir: &Path, hub: &Hub, healthy: &watch::Sender<bool>) -> Tasks {
+fn listen_to_the_shell(data_dir: &Path, hub: &Hub, gates: &Gates) -> Tasks {
     let tasks = Tasks::new("control");
-    match Control::listen(data_dir, healthy.clone()) {
+    match Control::listen(data_dir, gates.clone()) {
         Ok(control) => {
             let (control, hub) = (Arc::new(control), hub.clone());
             tasks.spawn("control", move |stop| {
@@ -260,9 +264,19 @@ pub fn check_text(path: &Path, text: &str) -> Result<(), Faults> {
     Plan::of_text(&Options { config: path.into(), ..Options::default() }, text.to_owned()).map(drop)
 }
 
+/// As far as the system says so; one that says nothing is believed.
+pub fn is_clock_set() -> bool {
+    clock::fault(Clock::real().now().into(), Path::new(clock::TIMESYNC)).is_none()
+}
+
 /// Where the UA server of a configuration listens, if there is one.
 pub fn ua_server_address(config: &Path) -> Result<Option<SocketAddr>, Faults> {
     Ok(config::load(config)?.0.ua_server.map(|table| table.into_inner().listen))
+}
+
+/// Which authorities a configuration trusts for updates, beside the system's own.
+pub fn update_ca_file(config: &Path) -> Result<Option<PathBuf>, Faults> {
+    Ok(config::load(config)?.0.update.ca_file)
 }
 
 /// The cameras that a configuration names.

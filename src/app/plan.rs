@@ -23,6 +23,7 @@ use toml::Spanned;
 
 pub(super) struct Plan {
     pub(super) device: Device,
+    pub(super) update: config::Update,
     /// Where the program keeps its data, by command line or configuration.
     pub(super) data_dir: PathBuf,
     pub(super) cameras: cameras::Config,
@@ -53,7 +54,7 @@ impl Plan {
     fn of(options: &Options, (config, source): (Config, Source)) -> Result<Self, Faults> {
         let warnings = config.warnings(&source);
         let tables = config.sources();
-        let Config { device, ua_server, mqtt, store, history, cameras, camera, .. } = config;
+        let Config { device, update, ua_server, mqtt, store, history, cameras, camera, .. } = config;
         let mut faults = Vec::new();
         if let Some(Err(error)) = device.log.as_deref().map(logs::check) {
             faults.push(source.fault("[device]", &source.header("[device]"), "log", error.to_string()));
@@ -78,6 +79,7 @@ impl Plan {
         });
         Ok(Self {
             device,
+            update,
             data_dir,
             cameras: cameras.map(Spanned::into_inner).unwrap_or_default(),
             camera: camera.into_iter().map(Spanned::into_inner).collect(),

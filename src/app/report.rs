@@ -3,6 +3,7 @@
 //!     device/Version, Slot, Uptime, BootReason, Clock
 //!     device/Configuration/Hash, Applied, Pending, PendingUntil
 //!     device/Provisioning                               what became of vedette.toml on the boot partition
+//!     device/UpdateKeys                                 whose signatures it takes: its own, or development keys
 //!     device/Certificates/UA, MQTT                      when they expire
 //!     device/Sources/<name>/State, LastError            of each source, and of each part of one that can be lost by itself
 //!
@@ -11,7 +12,7 @@
 //! [`Facts`]; sources come from the hub, and their tags go when they go.
 
 use crate::base::Stop;
-use crate::device::{self, provision};
+use crate::device::{self, keys, provision};
 use crate::hub::{Hub, RegisterError, Registration, SourceState};
 use crate::model::{DataType, Quality, Sample, Status, TagId, TagName, TagNameError, TagSpec, Timestamp, Value};
 use crate::opcua::certificate::STORE_CERTIFICATE;
@@ -94,6 +95,7 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
         spec("Certificates/UA", DateTime, "When the certificate of the UA server expires")?,
         spec("Certificates/MQTT", DateTime, "When the client certificate of the uplink expires")?,
         spec("Provisioning", String, "What became of vedette.toml on the boot partition; empty without one")?,
+        spec("UpdateKeys", String, "own, development (whoever built an image may update it), or empty without RAUC")?,
     ])
 }
 
@@ -206,6 +208,7 @@ impl Reporter {
             expiry(facts.has_ua_server.then_some(ua), "there is no UA server"),
             expiry(facts.mqtt_certificate, "the uplink has no client certificate"),
             Ok(Value::string(provision::outcome(&self.data_dir))),
+            Ok(Value::string(keys::kind(Path::new(keys::KEYRING)))),
         ]
     }
 }

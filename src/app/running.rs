@@ -175,6 +175,10 @@ impl Running {
         self.plan.device.led.as_deref()
     }
 
+    pub(super) fn update_ca_file(&self) -> Option<&std::path::Path> {
+        self.plan.update.ca_file.as_deref()
+    }
+
     /// As it was said on the command line, or in the configuration.
     pub(super) fn log_filter(&self) -> Option<&str> {
         self.options.log.as_deref().or(self.plan.device.log.as_deref())
@@ -347,6 +351,7 @@ impl Plan {
         };
         table("[device] name", self.device.name != new.device.name);
         table("[device] log", self.device.log != new.device.log);
+        table("[update]", self.update != new.update);
         table("[ua_server]", self.ua_server != new.ua_server);
         table("[mqtt]", self.mqtt != new.mqtt);
         table("[store]", self.store.is_some() && new.store.is_some() && self.store != new.store);

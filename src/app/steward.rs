@@ -138,7 +138,7 @@ impl Steward {
                 }
                 return;
             }
-            Demand::Update(update) => self.firmware.ask(update),
+            Demand::Update(update) => self.firmware.ask(update, self.running.update_ca_file()),
         };
         // Whoever asked may have given up.
         let _ = reply.send(outcome);

@@ -6,9 +6,10 @@ use super::DEFAULT_CONFIG;
 use super::remote::{self, Failure};
 use crate::app;
 use crate::device::health::State;
+use crate::device::keys;
 use crate::opcua::client::offers;
 use clap::Args;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -55,6 +56,12 @@ async fn gate(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { config, data_dir, within } = arguments;
     let (config, data_dir) = places(config, data_dir)?;
     let (began, before) = (Instant::now(), State::load(&data_dir));
+    if let Some(warning) = keys::warning(&keys::kind(Path::new(keys::KEYRING))) {
+        println!("WARNING: {warning}");
+    }
+    if !before.is_known() {
+        println!("nothing is known of before: cameras, sources and the uplink are not missed");
+    }
     let mut said = Vec::new();
     loop {
         let missed = look(&config, &data_dir, &before).await;
@@ -68,7 +75,9 @@ async fn gate(arguments: Arguments) -> Result<(), Failure> {
             said.clone_from(&missed);
         }
         if began.elapsed() >= within {
-            return Err(Failure::failed(format!("not healthy: {}", missed.join("; "))));
+            let hint =
+                if app::is_clock_set() { "" } else { " (the clock is not set, so certificates may not be valid yet)" };
+            return Err(Failure::failed(format!("not healthy: {}{hint}", missed.join("; "))));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -98,8 +107,28 @@ async fn look(config: &Path, data_dir: &Path, before: &State) -> Vec<String> {
 
 /// What listens on all addresses answers on loopback.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        // A system may have it listen for this family alone.
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_where_it_can_be_reached() {
+        for (listens, asked) in [
+            ("0.0.0.0:4840", "127.0.0.1:4840"),
+            ("[::]:4841", "[::1]:4841"),
+            ("10.0.0.5:4840", "10.0.0.5:4840"),
+            ("[fd00::5]:4840", "[fd00::5]:4840"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()).to_string(), asked);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::app;
 use crate::opcua::trust::admin::{self, AdminError};
+use crate::opcua::trust::program;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(faults) => return super::complain(super::WRONG, &faults.to_string()),
     };
     let answer = match (&arguments.thumbprint, arguments.remove) {
-        (None, _) => admin::list(&pki).map(|listing| listing.describe("vedette")),
+        (None, _) => admin::list(&pki).map(|listing| listing.describe(&program())),
         (Some(thumbprint), false) => admin::trust(&pki, thumbprint).map(|entry| entry.said("Trusted")),
         (Some(thumbprint), true) => admin::distrust(&pki, thumbprint).map(|entry| entry.said("No longer trusted")),
     };

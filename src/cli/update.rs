@@ -1,24 +1,37 @@
-//! `vedette update`: other firmware, from a file (on a stick, say) or by HTTP (`device::update`).
+//! `vedette update`: other firmware, from a file or by HTTP; from a stick by itself, as vedette-usb@.service does it
+//! (`device::update`).
+//!
+//! The running program is told what it cannot know: before the reboot it is asked what works, and a failure is for it to tell
+//! upstream. Without a running one the update goes on all the same.
 
 use super::health::places;
 use super::progress::Progress;
 use super::remote::{self, Failure, Interrupt};
-use crate::device::update::{Updates, Wanted};
+use crate::app;
+use crate::device::health;
+use crate::device::update::{Lock, Pending, UpdateError, Updates, Wanted};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The bundle: a file's path, or http://... or https://...
-    #[arg(value_name = "FILE|URL")]
-    bundle: String,
+    #[arg(value_name = "FILE|URL", required_unless_present = "stick")]
+    bundle: Option<String>,
+    /// Instead of a bundle: the folder where a USB stick is mounted. Takes the first vedette-*.raucb at its top that is for this
+    /// device and was never taken from a stick before.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "sha256", "version", "ca_file"])]
+    stick: Option<PathBuf>,
     /// What its SHA-256 must be, 64 hexadecimal digits. Its signature is looked at in any case.
     #[arg(long, value_name = "DIGITS", value_parser = sha256)]
     sha256: Option<String>,
     /// Which version it must be.
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
+    /// Certificate authorities (PEM) for https://, beside the system's own. Default: [update] ca_file of the configuration.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Do not reboot; the next start takes the new slot.
     #[arg(long)]
     no_reboot: bool,
@@ -40,34 +53,100 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 
 #[allow(clippy::print_stdout, reason = "the answer to the command")]
 async fn update(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { bundle, sha256, version, no_reboot, data_dir } = arguments;
-    let (_, data_dir) = places(None, data_dir)?;
+    let Arguments { bundle, stick, sha256, version, ca_file, no_reboot, data_dir } = arguments;
+    let (config, data_dir) = places(None, data_dir)?;
     let updates = Updates::new(&data_dir);
     let failed = |error: &dyn std::fmt::Display| Failure::failed(error.to_string());
     let mut interrupt = Interrupt::new()?;
     let lock = updates.lock().map_err(|error| failed(&error))?;
-    // It is read by a service that stands in another folder.
-    let bundle = match bundle.contains("://") {
-        true => bundle,
-        false => match std::fs::canonicalize(&bundle) {
-            Ok(path) => path.display().to_string(),
-            Err(error) => return Err(failed(&format!("cannot read the bundle {bundle:?}: {error}"))),
-        },
-    };
-    let wanted = Wanted { bundle, sha256, version, id: None, address: None, no_reboot };
+    if !health::is_kept(&data_dir) {
+        return Err(failed(&UpdateError::OnTrial));
+    }
     let mut progress = Progress::new();
-    let pending = updates.begin(wanted.clone());
-    let mut tell = |text: String| progress.tell(|| text);
+    let is_stick = stick.is_some();
+    let mut tell = |text: String| match is_stick {
+        // Nobody sits there; what is printed is for the journal and the console.
+        true => println!("{text}"),
+        // What is more than progress stays.
+        false if text.starts_with("WARNING") => eprintln!("vedette: {text}"),
+        false => progress.tell(|| text),
+    };
+    let wanted = match bundle {
+        Some(bundle) => Wanted { sha256, version, no_reboot, ..of(bundle, ca_file, &config)? },
+        None => Wanted::default(),
+    };
+    let work = async {
+        let pending = match stick {
+            Some(folder) => updates.install_from_stick(&lock, &folder, &mut tell).await?,
+            None => Some(install(&updates, &lock, wanted.clone(), &mut tell).await?),
+        };
+        let Some(pending) = pending else { return Ok(None) };
+        keep_what_works(&data_dir).await;
+        updates.reboot(&pending, &mut tell).await.map(|()| Some(pending.wanted))
+    };
     let outcome = tokio::select! {
-        outcome = updates.work(&lock, pending, &mut tell) => outcome.map_err(|error| error.to_string()),
+        outcome = work => outcome.map_err(|error: UpdateError| error.to_string()),
         () = interrupt.received() => Err("interrupted; what runs is as it was".into()),
     };
     progress.hide();
-    if let Err(why) = outcome {
-        updates.end(&wanted, Err(why.clone())).map_err(|error| failed(&error))?;
-        return Err(Failure::failed(why));
+    match outcome {
+        Ok(Some(wanted)) => {
+            let next = if no_reboot { "the next start takes it" } else { "the device reboots now" };
+            println!("{} is installed into the other slot; {next}. It is kept if it is found healthy.", wanted.name());
+            Ok(())
+        }
+        Ok(None) => {
+            println!("there is nothing new on this stick");
+            Ok(())
+        }
+        Err(why) => {
+            // The stick's own are written down already.
+            if !is_stick {
+                updates.end(&wanted, Err(why.clone())).map_err(|error| failed(&error))?;
+            }
+            // Nobody runs who could tell it.
+            let _ = app::tell_failed(&data_dir);
+            Err(Failure::failed(why))
+        }
     }
-    let next = if no_reboot { "the next start takes it" } else { "the device reboots now" };
-    println!("{} is installed into the other slot; {next}. It is kept if it is found healthy.", wanted.name());
-    Ok(())
+}
+
+/// What was said on the command line, so that a service in another folder understands it.
+fn of(bundle: String, ca_file: Option<PathBuf>, config: &Path) -> Result<Wanted, Failure> {
+    if bundle.contains("://") {
+        let ca_file = match ca_file {
+            Some(file) => Some(file),
+            None => app::update_ca_file(config).map_err(|faults| Failure::Wrong(faults.to_string()))?,
+        };
+        return Ok(Wanted { bundle, ca_file, ..Wanted::default() });
+    }
+    match std::fs::canonicalize(&bundle) {
+        Ok(path) => Ok(Wanted { bundle: path.display().to_string(), ..Wanted::default() }),
+        Err(error) => Err(Failure::failed(format!("cannot read the bundle {bundle:?}: {error}"))),
+    }
+}
+
+async fn install(
+    updates: &Updates,
+    lock: &Lock,
+    wanted: Wanted,
+    tell: &mut (dyn FnMut(String) + Send),
+) -> Result<Pending, UpdateError> {
+    let mut pending = updates.begin(wanted);
+    updates.install(lock, &mut pending, tell).await?;
+    Ok(pending)
+}
+
+/// In the last moment before the new slot: what is gone by now is not its fault.
+async fn keep_what_works(data_dir: &Path) {
+    let asked = data_dir.to_owned();
+    let present = tokio::task::spawn_blocking(move || app::ask_for_health(&asked)).await;
+    let kept = match present {
+        Ok(Ok(present)) => present.save(data_dir).map_err(|error| error.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = kept {
+        eprintln!("vedette: the update will be judged by what was known before: {error}");
+    }
 }

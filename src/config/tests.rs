@@ -5,7 +5,7 @@ const BAD: &[(&str, &str)] = &[
     ("[ua_server]\nlistn = '127.0.0.1:4840'\n", "x.toml:2: [ua_server]: unknown key `listn`; did you mean `listen`?"),
     (
         "[opc]\n",
-        "x.toml:1: [opc]: unknown key `opc`; known are device, ua_server, mqtt, store, history, cameras, camera, system, simulator, \
+        "x.toml:1: [opc]: unknown key `opc`; known are device, update, ua_server, mqtt, store, history, cameras, camera, system, simulator, \
          ua_client, modbus, gpio, sensors, computed",
     ),
     ("\n[device]\nname = 5\n", "x.toml:3: [device] name: wrong type: integer `5` where text in quotes belongs"),

@@ -1,10 +1,14 @@
 //! Whether this system is as healthy as it was: what is asked of a new slot before it is kept.
 //!
 //!     vedette run ── every ten minutes, if it changed ──► data_dir/health.json      what worked, of a slot that is not on trial
+//!     an update ── before it reboots ────────────────────────┘
 //!     vedette health ── asks the running one ──► present ──judge──► what is missed, in words
+//!                    └─ nothing is missed ──► data_dir/passed                         in which boot the gate was passed
 //!
 //! A slot on trial does not write: else what it lost would be forgotten at its second try. What was lost before the update is not
-//! missed after it.
+//! missed after it, and so it is looked at once more in the moment in which the update is started: a camera that somebody has
+//! just unplugged is not the new slot's fault. The kernel's command line says until the next boot that a slot is on trial, also
+//! when it has passed; so that is noted.
 
 use crate::base::files;
 use serde::{Deserialize, Serialize};
@@ -15,6 +19,7 @@ use std::path::Path;
 
 /// Below the data folder.
 const FILE: &str = "health.json";
+const PASSED: &str = "passed";
 
 /// Each part with what is wrong with it; an empty text: it works.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +38,15 @@ impl State {
         fs::read(data_dir.join(FILE)).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
     }
 
+    /// Root may do that for the service.
     pub fn save(&self, data_dir: &Path) -> io::Result<()> {
-        files::write_whole(&data_dir.join(FILE), 0o640, &serde_json::to_vec(self)?)
+        let owner = fs::metadata(data_dir)?;
+        files::write_whole_as(&data_dir.join(FILE), 0o640, Some(&owner), &serde_json::to_vec(self)?)
+    }
+
+    /// Whether anything works that the next slot could lose.
+    pub fn is_known(&self) -> bool {
+        *self != Self::default()
     }
 
     /// What of `before` does not work now. A store that does not open is never well.
@@ -66,9 +78,36 @@ impl State {
     }
 }
 
+/// Whether this slot is one to go back to: it was never on trial, or it has passed the gate since it was started.
+pub fn is_kept(data_dir: &Path) -> bool {
+    !super::is_on_trial() || passed_in(data_dir, &super::boot_id())
+}
+
+fn passed_in(data_dir: &Path, boot_id: &str) -> bool {
+    !boot_id.is_empty() && fs::read_to_string(data_dir.join(PASSED)).is_ok_and(|passed| passed == boot_id)
+}
+
+/// Notes that it has passed. Nothing is written where nothing is on trial.
+pub fn note_passed(data_dir: &Path) -> io::Result<()> {
+    if is_kept(data_dir) {
+        return Ok(());
+    }
+    files::write_whole(&data_dir.join(PASSED), 0o640, super::boot_id().as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_passed_counts_until_the_next_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!passed_in(folder.path(), "b1"));
+        fs::write(folder.path().join(PASSED), "b1").unwrap();
+        assert!(passed_in(folder.path(), "b1") && !passed_in(folder.path(), "b2"));
+        fs::write(folder.path().join(PASSED), "").unwrap();
+        assert!(!passed_in(folder.path(), ""), "where boots have no number none has passed");
+    }
 
     fn state(cameras: &[(&str, &str)], uplink: Option<&str>, store: Option<&str>) -> State {
         let cameras = cameras.iter().map(|(name, fault)| ((*name).to_owned(), (*fault).to_owned())).collect();

@@ -17,8 +17,11 @@ use std::cell::Cell;
 /// The longest frame that either side takes. The worker splits what would be longer.
 pub const LONGEST_FRAME: usize = 16 << 20;
 
-/// How many items go into one call of AddItems, Read, Write or GetItemProperties.
+/// How many items go into one call of AddItems, Read or Write.
 pub const ITEMS_PER_CALL: usize = 1000;
+
+/// Of how many items properties are asked at once: those may cost the DA server a call or two for each.
+pub const DESCRIBED_PER_CALL: usize = 100;
 
 pub type Hresult = i32;
 
@@ -42,8 +45,9 @@ pub enum FromWorker {
 pub enum Lane {
     /// Groups, reads and writes.
     Data,
-    /// Browsing and properties.
     Browse,
+    /// Properties, so that what a level has can be told while it is still browsed.
+    Describe,
     /// GetStatus alone, so that it says whether the server lives and not whether a read is slow.
     Status,
 }
@@ -100,7 +104,8 @@ impl Request {
     pub fn lane(&self) -> Lane {
         match self {
             Self::Status => Lane::Status,
-            Self::Browse { .. } | Self::Properties { .. } => Lane::Browse,
+            Self::Browse { .. } => Lane::Browse,
+            Self::Properties { .. } => Lane::Describe,
             _ => Lane::Data,
         }
     }
@@ -294,6 +299,19 @@ pub enum Elements {
     Error(Vec<Hresult>),
     #[serde(deserialize_with = "not_too_deep")]
     Variant(Vec<DaValue>),
+}
+
+impl DaValue {
+    /// Bytes of memory beside its own, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Array { elements: Elements::Text(all), .. } => all.iter().map(|text| 24 + text.len()).sum(),
+            Self::Array { elements: Elements::Variant(all), .. } => all.iter().map(|value| 64 + value.bytes()).sum(),
+            Self::Array { elements, .. } => 8 * elements.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Elements {

@@ -4,10 +4,11 @@
     device.ssh("rauc status")
     device.cut()              # the emulator is killed: whatever the guest had not written is gone
 
-What the guest's units call and the program does not have yet stands in tests/image/stand-in. The broker is one of this host,
-the camera is vivid, the disk has 2 GB. Deadlines are for a loaded host, where a boot takes two minutes.
+The root has tests/image/overlay on top, which is nothing but a camera: vivid. All else is as anybody gets it. Broker and bundles are
+on this host (upstream.py), the disk has 2 GB. Deadlines are for a loaded host, where a boot takes two minutes.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -21,19 +22,29 @@ import pytest
 from appliance import APPLICATION_URI, Certificate, make_certificate, wait_for_server
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.sync import Client, ThreadLoop
+from layout import partitions
 from machine import ROOT, MachineError, free_port, wait_until
+from upstream import GROUP, NODE, Broker, BundleServer, Host
 
+HERE = Path(__file__).parent
 UBOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 BOOT = 420.0
-# As config/device/partitions has it: the first partition begins behind 1 MiB.
+# The first partition begins behind 1 MiB.
 BOOT_PARTITION = "@@1M"
 
-CONFIG = """
-[device]
-name = "vedette-image"
+# No port of a device.
+CLOSED = 9999
+PASSWORD = "a password that nobody may find on the card"
+CONFIG = f"""
+[provision]
+host_name = "{NODE}"
+broker_password = "{PASSWORD}"
+[[provision.user]]
+name = "anna"
+role = "admin"
+password = "{PASSWORD}"
+
 [ua_server]
-listen = "0.0.0.0:4840"
-anonymous = "operator"
 [cameras]
 discover = false
 [[camera]]
@@ -42,11 +53,12 @@ device = "/dev/video0"
 width = 640
 height = 480
 [mqtt]
-broker = "mqtt://10.0.2.2:{broker}"
-format = "json"
-[mqtt.json]
-topic = "image"
-layout = "batch"
+broker = "mqtt://10.0.2.2:@BROKER@"
+group = "{GROUP}"
+username = "{NODE}"
+commands = "admin"
+[history]
+tags = ["**"]
 [system]
 [[simulator]]
 name = "load"
@@ -61,30 +73,46 @@ def run(*command, **options) -> subprocess.CompletedProcess:
     return done
 
 
+def offset_of(label: str) -> int:
+    """Where a partition begins, in bytes."""
+    sizes = {name: size for name, (size, _) in partitions().items()}
+    before = list(sizes)[: list(sizes).index(label)]
+    return (1 + sum(sizes[name] for name in before)) << 20
+
+
 class Bundles:
-    """The image, its bundle, and the bundle of a system that says that it is not healthy."""
+    """The image, and bundles for it; each is made when it is asked for first."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        binary = Path(os.environ.get("VEDETTE_BINARY") or ROOT / "target/dist/vedette-aarch64")
         self.key = folder / "id"
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
+        if not self.key.exists():
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         self.certificate: Certificate = make_certificate(folder)
-        overlay = folder / "overlay"
-        shutil.copytree(ROOT / "tests/image/stand-in", overlay)
-        (overlay / "usr/lib/vedette").mkdir(parents=True)
-        shutil.copyfile(binary, overlay / "usr/lib/vedette/program")
-        (overlay / "usr/lib/vedette/program").chmod(0o755)
-        self.image, self.good = self._make("good", overlay)
-        (overlay / "etc/vedette-broken").touch()
-        _, self.broken = self._make("broken", overlay)
 
-    def _make(self, name: str, overlay: Path) -> tuple[Path, Path]:
-        out = self.folder / name
+    @property
+    def image(self) -> Path:
+        return self._make("good") / "vedette-qemu.img"
+
+    def __getitem__(self, version: str) -> Path:
+        """`good` is what the image has; of the others, what is different is in tests/image/VERSION."""
+        bundle = self.folder / f"{version}.raucb"
+        if not bundle.exists():
+            os.link(self._make(version) / "vedette-qemu.raucb", bundle)
+        return bundle
+
+    def _make(self, version: str) -> Path:
+        overlay, out = self.folder / f"overlay-{version}", self.folder / version
+        if (out / "SHA256SUMS").exists():
+            return out
+        for layer in (HERE / "overlay", HERE / version):
+            if layer.is_dir():
+                shutil.copytree(layer, overlay, symlinks=True, dirs_exist_ok=True)
+        binary = os.environ.get("VEDETTE_BINARY")
         # Packed quickly instead of small.
-        run(ROOT / "scripts/image", "--overlay", overlay, "--ssh-key", f"{self.key}.pub", "--version", name, "--size", "2G",
-            "-o", out, env=os.environ | {"VEDETTE_ZSTD": "1"})  # fmt: skip
-        return out / "vedette-qemu.img", out / "vedette-qemu.raucb"
+        run(ROOT / "scripts/image", "--overlay", overlay, "--ssh-key", f"{self.key}.pub", "--version", version,
+            *(["--binary", binary] if binary else []), "-o", out, env=os.environ | {"VEDETTE_ZSTD": "1"})  # fmt: skip
+        return out
 
 
 class Device:
@@ -94,8 +122,10 @@ class Device:
         self.disk = folder / "disk.img"
         # What is not written is not there in the file either.
         run("cp", "--sparse=always", bundles.image, self.disk)
-        self.broker_port = free_port()
-        self.ports = {22: free_port(), 4840: free_port()}
+        self.broker = Broker(folder, PASSWORD)
+        self.host = Host(self.broker, PASSWORD)
+        self.server = BundleServer()
+        self.ports: dict[int, int] = {}
         self.life = 0
         self._process = None
 
@@ -106,22 +136,28 @@ class Device:
         run("mcopy", "-o", "-i", f"{self.disk}{BOOT_PARTITION}", file, f"::{name}")
 
     def boot_partition(self) -> list[str]:
-        return run("mdir", "-b", "-i", f"{self.disk}{BOOT_PARTITION}", "::").stdout.split()
+        return [name.removeprefix("::/") for name in run("mdir", "-b", "-i", f"{self.disk}{BOOT_PARTITION}", "::").stdout.splitlines()]
+
+    def on_boot_partition(self, name: str) -> str:
+        return run("mtype", "-i", f"{self.disk}{BOOT_PARTITION}", f"::{name}").stdout
 
     def provide(self):
-        """The configuration of these tests, and the client that they are."""
-        certificate = self.bundles.certificate
-        self.put_on_boot_partition("vedette.toml", CONFIG.format(broker=self.broker_port).encode())
-        self.put_on_boot_partition(certificate.file_name, certificate.der.read_bytes())
+        """What this device is to be, and the client that these tests are."""
+        self.put_on_boot_partition("vedette.toml", CONFIG.replace("@BROKER@", str(self.broker.port)).encode())
+        self.put_on_boot_partition("client.der", self.bundles.certificate.der.read_bytes())
 
-    def power_on(self):
+    def power_on(self, count_instructions: bool = False):
+        """`count_instructions`: the guest's clock goes by what it has executed, 2 ns each, so that times do not depend on this host."""
         self.life += 1
+        tcg = ["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi"]
+        # Others each time, because meanwhile somebody may have taken one.
+        self.ports = {port: free_port() for port in (22, 4840, CLOSED)}
         self._console = self.folder / f"console-{self.life}"
         forwards = [f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in self.ports.items()]
         with open(self._console, "wb") as console:
             self._process = subprocess.Popen(
                 ["timeout", "--kill-after=5", "1500", "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"]
-                + ["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024", "-nographic", "-monitor", "none"]
+                + ["-accel", *tcg, "-smp", "2", "-m", "1024", "-nographic", "-monitor", "none"]
                 + ["-serial", "stdio", "-bios", UBOOT, "-device", "i6300esb"]
                 + ["-drive", f"file={self.disk},format=raw,if=virtio"]
                 + ["-nic", ",".join(["user,model=virtio-net-pci", *forwards])],
@@ -136,6 +172,20 @@ class Device:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def finds_on_disk(self, label: str, text: str) -> int:
+        """How often a partition has that text, also where no file is any more."""
+        start, size = offset_of(label), partitions()[label][0] << 20
+        with open(self.disk, "rb") as disk:
+            disk.seek(start)
+            return disk.read(size).count(text.encode())
+
+    def close(self):
+        self.cut()
+        self.host.close()
+        self.server.close()
+        self.broker.stop()
+        self.disk.unlink()
+
     def console(self) -> str:
         return self._console.read_text(errors="replace")
 
@@ -144,17 +194,17 @@ class Device:
         found = re.findall(r"vedette: slot ([AB]) (?:vedette\.trial=(\d))?", self.console())
         return [" ".join(filter(None, start)) for start in found]
 
-    def ssh(self, command: str, timeout: float = 120, stdin=subprocess.DEVNULL) -> str:
+    def ssh(self, command: str, timeout: float = 300, stdin=subprocess.DEVNULL) -> str:
         """What a command says that succeeds."""
         done = self.try_ssh(command, timeout, stdin)
         if done.returncode:
             raise MachineError(f"{command!r} ended with {done.returncode}:\n{done.stdout}\n{self.console()[-2000:]}")
         return done.stdout
 
-    def try_ssh(self, command: str, timeout: float = 120, stdin=subprocess.DEVNULL) -> subprocess.CompletedProcess:
+    def try_ssh(self, command: str, timeout: float = 300, stdin=subprocess.DEVNULL) -> subprocess.CompletedProcess:
         # One connection for all, because each handshake costs the emulated machine seconds.
         options = "StrictHostKeyChecking=no UserKnownHostsFile=/dev/null LogLevel=ERROR ConnectTimeout=30 ControlMaster=auto"
-        options += f" ControlPersist=20m ControlPath={self.folder}/ssh-%C ServerAliveInterval=5 ServerAliveCountMax=6"
+        options += f" ControlPersist=20m ControlPath={self.folder}/ssh-%C ServerAliveInterval=5 ServerAliveCountMax=6 KexAlgorithms=curve25519-sha256"
         command = ["ssh", "-F", "none", "-i", str(self.bundles.key), "-p", str(self.ports[22]), "root@127.0.0.1", command]
         command[1:1] = [word for option in options.split() for word in ("-o", option)]
         try:
@@ -167,6 +217,8 @@ class Device:
         """Waits until that slot runs and the gate has spoken."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise MachineError(f"the emulator has ended:\n{self.console()[-2000:]}")
             ask = "grep -o 'rauc.slot=.' /proc/cmdline; systemctl is-active boot-complete.target"
             if self._listens() and self.try_ssh(ask).stdout.split() == [f"rauc.slot={slot}", "active"]:
                 return
@@ -175,19 +227,31 @@ class Device:
         raise MachineError(f"slot {slot} is not up within {timeout:g} s: {self.starts()}\n{said}\n{self.console()[-3000:]}")
 
     def _listens(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.ports[22]), 5) as probe:
-                probe.settimeout(20)
-                return probe.recv(4) == b"SSH-"
-        except OSError:
-            return False
+        with contextlib.suppress(OSError):
+            # On a busy host sshd takes long to begin.
+            return self.hears(22, 60).startswith(b"SSH-")
+        return False
+
+    def hears(self, port: int, within: float = 10) -> bytes:
+        """What somebody in the network hears who connects; the emulated network accepts before the guest does."""
+        with contextlib.suppress(TimeoutError), socket.create_connection(("127.0.0.1", self.ports[port]), within) as connection:
+            return connection.recv(100)
+        return b""
+
+    def wait_for_server(self, timeout: float = BOOT):
+        with ThreadLoop() as loop:
+            wait_for_server(f"opc.tcp://127.0.0.1:{self.ports[4840]}", loop, timeout)
+
+    def slot(self) -> str:
+        """The one that runs."""
+        return self.ssh("grep -o 'rauc.slot=.' /proc/cmdline").strip()[-1]
 
     def counters(self) -> dict[str, str]:
         return dict(line.split("=", 1) for line in self.ssh("fw_printenv").splitlines())
 
-    def put(self, bundle: Path):
-        with open(bundle, "rb") as file:
-            self.ssh("cat >/data/update.raucb", 300, stdin=file)
+    def update(self, version: str) -> str:
+        """Begins an update, as a host does; the command's id."""
+        return self.host.send("update", **self.server.offer(self.bundles[version], version))
 
     def reboot(self):
         self.try_ssh("systemctl --no-block start reboot.target", 60)
@@ -199,6 +263,8 @@ class Device:
         certificate = self.bundles.certificate
         client = Client(url, timeout=60, tloop=loop)
         client.application_uri = APPLICATION_URI
+        client.set_user("anna")
+        client.set_password(PASSWORD)
         client.set_security(SecurityPolicyBasic256Sha256, str(certificate.der), str(certificate.key))
         client.connect()
         return client
@@ -206,20 +272,16 @@ class Device:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory) -> Bundles:
-    return Bundles(tmp_path_factory.mktemp("bundles"))
+    """VEDETTE_IMAGES names a folder that keeps them, for whoever runs these tests again and again."""
+    folder = Path(os.environ.get("VEDETTE_IMAGES") or tmp_path_factory.mktemp("bundles"))
+    folder.mkdir(exist_ok=True)
+    return Bundles(folder)
 
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory, bundles):
     device = Device(tmp_path_factory.mktemp("device"), bundles)
-    config = device.folder / "mosquitto.conf"
-    config.write_text(f"listener {device.broker_port} 127.0.0.1\nallow_anonymous true\n")
-    mosquitto = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
-    broker = subprocess.Popen([mosquitto, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield device
     finally:
-        device.cut()
-        broker.kill()
-        broker.wait()
-        device.disk.unlink()
+        device.close()

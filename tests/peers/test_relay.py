@@ -5,13 +5,14 @@ The DA servers are examples/fake_da.rs; what is tested is all that stands before
 
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from asyncua import ua
 from asyncua.sync import Client
-from conftest import PATIENCE, ROOT, client_loop, free_port, wait_until
+from conftest import BINARY, PATIENCE, ROOT, Vedette, client_loop, free_port, wait_until
 
 FAKE = ROOT / "target/debug/examples/fake_da"
 PLANT = "Fake.Plant"
@@ -392,3 +393,216 @@ def test_a_new_server_in_the_place_of_the_old_has_no_items_of_before(relay, clie
         other.create_subscription(50, Changes()).subscribe_data_change(other.item("Ramp.1"), sampling_interval=700)
         wait_until("it is a group", lambda: client.state("Groups").read_value() == 1)
     wait_until("it is gone with its client", lambda: client.state("Groups").read_value() == 0)
+
+
+def references(node, direction=ua.BrowseDirection.Inverse):
+    return [(reference.NodeId, reference.BrowseName.Name) for reference in node.get_references(direction=direction)]
+
+
+def test_there_is_a_way_back_from_what_was_browsed(client):
+    namespace = client.namespace()
+    ramp, odd_name = client.item("Ramp.1"), client.item("a b.c/d[1]")
+    assert references(ramp) == [] and ramp.read_browse_name().Name == "Ramp.1", "nobody has seen it yet"
+    plant = client.folder().get_child(f"{namespace}:Plant")
+    below = {child.nodeid.Identifier: child for child in plant.get_children()}
+    assert references(ramp) == [(plant.nodeid, "Plant")] and ramp.get_parent() == plant
+    assert ramp.read_browse_name().Name == ramp.read_display_name().Text == "Ramp", "as the browse called it"
+    assert odd_name == below["a b.c/d[1]"] and odd_name.read_browse_name().Name == "c/d[1]"
+    assert odd_name == plant.get_child([ua.QualifiedName("c/d[1]", namespace)])
+    assert references(plant) == [(client.folder().nodeid, PLANT)]
+    assert references(client.state("Vendor")) == [(client.folder().nodeid, PLANT)]
+    level = client.item("Level")
+    assert references(level.get_child("0:EURange"))[0][0] == level.nodeid
+    # One name, twice: below the branch is an item, and the item has properties.
+    twins = [child for child in client.folder().get_children() if child.read_browse_name().Name == "Valve"]
+    assert {twin.read_node_class() for twin in twins} == {ua.NodeClass.Object, ua.NodeClass.Variable}
+    assert client.folder().get_child([f"{namespace}:Valve", f"{namespace}:ReadOnly"]) == client.item("ReadOnly")
+    assert client.folder().get_child([f"{namespace}:Valve", "0:TrueState"]).read_value().Text == "open"
+
+
+def test_types_are_right_while_a_level_streams(client):
+    big = client.folder().get_child(f"{client.namespace()}:Big")
+    first = client.browse(big, at_most=150)
+    assert {reference.TypeDefinition.Identifier for reference in first.References} == {ua.ObjectIds.AnalogItemType}
+    assert first.ContinuationPoint
+    # And a path does not wait for all of it.
+    assert big.get_child(f"{client.namespace()}:49999") == client.item("Big.49999")
+    with pytest.raises(ua.uaerrors.BadNoMatch):
+        big.get_child(f"{client.namespace()}:50000")
+
+
+def test_a_read_of_all_attributes_is_answered_one_by_one(client):
+    nodes = [client.folder(), client.item("Level"), client.item("No.Such.Item"), client.item("Ramp.1")]
+    wanted = [ua.ReadValueId(node.nodeid, ua.AttributeIds(number)) for node in nodes for number in range(1, 28)]
+    values = client.tloop.post(client.aio_obj.uaclient.read(ua.ReadParameters(NodesToRead=wanted)))
+    by_node = [values[at : at + 27] for at in range(0, len(values), 27)]
+    assert [len(part) for part in by_node] == [27] * 4
+    assert all(value.StatusCode.name in ("Good", "BadAttributeIdInvalid") for part in by_node[:2] for value in part)
+    assert {value.StatusCode.name for value in by_node[2]} <= {"BadNodeIdUnknown"}
+    assert by_node[1][12].Value.Value == client.read("Level").Value.Value
+    with pytest.raises(ua.uaerrors.BadHistoryOperationUnsupported):
+        client.item("Level").read_raw_history()
+
+
+def test_thousands_of_unknown_items_are_taken_while_the_server_is_away(make):
+    with make("Fake.late").client() as client:
+        changes = Changes()
+        subscription = client.create_subscription(200, changes)
+        unknown = [f"Unknown.{number}" for number in range(5000)]
+        nodes = [client.item(item, "Fake.late") for item in [*unknown, "Ramp.1"]]
+        for at in range(0, len(nodes), 500):
+            items = subscription.subscribe_data_change(nodes[at : at + 500])
+            assert all(isinstance(item, int) for item in items), "each was taken"
+        wait_until("the one that is there", lambda: changes.status("Ramp.1") == "Good")
+        wait_until("all others", lambda: all(changes.status(item) == "BadNodeIdUnknown" for item in unknown))
+
+
+@pytest.mark.parametrize("what, states", [("freeze", {"frozen", "running"}), ("die", {"waiting", "running"})])
+def test_the_state_is_told_as_it_is(client, what, states):
+    changes = Changes()
+    state, connected = client.state("State"), client.state("Connected")
+    client.create_subscription(50, changes).subscribe_data_change([state, connected])
+    seen = lambda node: [value.Value.Value for value in changes.values.get(node.nodeid.Identifier, [])]
+    wait_until("it runs", lambda: "running" in seen(state))
+    try:
+        client.item("Do").write_value(what)
+    except ua.UaError:
+        pass
+    wait_until("it says so", lambda: states <= set(seen(state)) and False in seen(connected))
+    wait_until("and runs again", lambda: seen(state)[-1] == "running" and seen(connected)[-1])
+    assert set(seen(state)) <= states | {"starting"}
+
+
+def memory(relay) -> int:
+    status = open(f"/proc/{relay.process.pid}/status").read()
+    return int(status.split("VmRSS:")[1].split()[0]) << 10
+
+
+def test_what_no_honest_server_says_harms_nobody(make):
+    relay = make(PLANT, "Fake.other")
+    with relay.client() as client:
+        client.until_running()
+        client.until_running("Fake.other")
+        for name, expected in {
+            "NaN": "Good", "Infinite": "Good", "Date": "Good", "Error": "Good", "Record": "BadNotSupported", "Deep": "Good",
+            "Lies": "Good", "Nothing": "Good", "Huge": "Good", "Zeros": "Good", "Quality": "Bad", "Time": "Good",
+        }.items():
+            assert status(client.read(f"Odd.{name}")) == expected, name
+        assert client.read("Odd.Lies").Value.Value == [1, 2, 3]
+        changes, others = Changes(), Changes()
+        odd = [client.item(f"Odd.{name}") for name in ("NaN", "Huge", "Deep", "Record", "Quality")]
+        client.create_subscription(50, changes).subscribe_data_change([*odd, client.item("Ramp.1")])
+        client.create_subscription(50, others).subscribe_data_change(client.item("Ramp.1", "Fake.other"))
+        # Circles end; what is too long for a node is not there, what is long has a short name.
+        namespace, node, depth = client.namespace(), client.folder().get_child(f"{client.namespace()}:Plant"), 0
+        node = node.get_child(f"{namespace}:Odd")
+        names = [len(child.read_browse_name().Name or "") for child in node.get_children()]
+        assert sorted(names) == [0, 4, 5, 7, 512]
+        while True:
+            deeper = [below for below in client.browse(node).References if below.BrowseName.Name == "again"]
+            if not deeper:
+                break
+            node, depth = client.get_node(deeper[0].NodeId), depth + 1
+            assert depth < 1000
+        assert depth > 20
+        # Properties of 6 MB in all.
+        assert len(client.item("Odd.Error").get_properties()) > 90
+        # A million: the first are there at once, and the last is found.
+        million = client.folder().get_child([f"{namespace}:{name}" for name in ("Plant", "Odd", "million")])
+        assert len(client.browse(million, at_most=100).References) == 100
+
+        def last():
+            try:
+                return million.get_child(f"{namespace}:999999")
+            except ua.uaerrors.BadTimeout:
+                return None
+
+        assert wait_until("the last", last, 120) == client.item("Big.999999")
+        # Callbacks without end: the newest still comes, here and elsewhere, and nothing piles up.
+        client.item("Do").write_value("storm")
+        before, seen = memory(relay), len(others.values["Ramp.1"])
+        wait_until("others' values", lambda: len(others.values["Ramp.1"]) > seen + 50)
+        now = changes.last("Ramp.1").Value.Value
+        wait_until("its own", lambda: changes.last("Ramp.1").Value.Value > now)
+        assert memory(relay) < before + (200 << 20)
+        assert status(client.read("Level", "Fake.other")) == "Good"
+        assert client.state("Reconnects", "Fake.other").read_value() == 0
+
+
+APPLIANCE = """
+[device]
+name = "vedette-test"
+[ua_server]
+listen = "127.0.0.1:{port}"
+insecure_on_loopback = true
+anonymous = "operator"
+[cameras]
+discover = false
+[[ua_client]]
+name = "da"
+url = "opc.tcp://127.0.0.1:RELAY"
+user = "plc"
+password = "as long as it takes"
+[[ua_client.tag]]
+name = "level"
+node = "/Objects/Fake.Plant/Level"
+"""
+
+
+def test_the_appliance_comes_in_only_as_who_may(tmp_path, make_vedette):
+    """Certificates first, then the password, then the role; each refusal says what helps."""
+    relay = Relay(tmp_path)
+    text = relay.config.read_text().replace('insecure_on_loopback = true\nanonymous = "operator"', "")
+    relay.config.write_text(text)
+    relay.start()
+    tool = lambda *words, say="": subprocess.run(
+        [FAKE, *words, "--config", relay.config], input=say, capture_output=True, text=True, check=True
+    ).stdout
+    vedette = make_vedette(APPLIANCE.replace("RELAY", str(relay.port)))
+    try:
+        vedette.start()
+        advice = lambda text: wait_until("advice", lambda: re.search(r"`(\S+) trust ([0-9A-F]{40})", text())).groups()
+        program, thumbprint = advice(vedette.text)
+        assert program == "vedette"
+        subprocess.run([BINARY, "trust", thumbprint, "--data-dir", vedette.data], check=True, capture_output=True)
+        program, thumbprint = advice(relay.text)
+        assert program == "fake_da" and thumbprint in tool("trust")
+        wait_until("what to do there", lambda: "move it from its rejected to its trusted folder" in vedette.text())
+        tool("trust", thumbprint)
+        wait_until("nobody knows him", lambda: "BadUserAccessDenied" in vedette.text())
+        tool("user", "add", "plc", "--role", "viewer", say="as long as it takes\n")
+        with vedette.client() as client:
+            level = client.get_node("ns=2;s=Tags/da/level")
+            read = lambda: level.read_data_value(raise_on_bad_status=False)
+            wait_until("the value", lambda: read().StatusCode.is_good() and read().Value.Value == 50.0)
+            with pytest.raises(ua.UaStatusCodeError):
+                level.write_value(ua.Variant(60.0, ua.VariantType.Double))
+            tool("user", "remove", "plc")
+            wait_until("he is out", lambda: read().StatusCode.is_bad())
+            tool("user", "add", "plc", "--role", "operator", say="as long as it takes\n")
+            wait_until("he is in again", lambda: read().StatusCode.is_good())
+        # What it may write it learns when it connects.
+        vedette.stop()
+        vedette.start()
+        with vedette.client() as client:
+            level = client.get_node("ns=2;s=Tags/da/level")
+            wait_until("the value", lambda: read().StatusCode.is_good() and read().Value.Value == 50.0)
+            level.write_value(ua.Variant(60.0, ua.VariantType.Double))
+            wait_until("it is there", lambda: read().Value.Value == 60.0)
+    finally:
+        relay.stop()
+
+
+@pytest.fixture
+def make_vedette(tmp_path):
+    made = []
+
+    def make(config):
+        folder = tmp_path / "box"
+        folder.mkdir()
+        made.append(Vedette(folder, config))
+        return made[-1]
+
+    yield make
+    for vedette in made:
+        vedette.stop()

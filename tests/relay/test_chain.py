@@ -44,25 +44,37 @@ def wait_until(what, condition):
 
 
 class Relay:
-    def __init__(self, folder: Path, server: Path):
-        self.port = free_port()
-        self.config = folder / "relay.toml"
-        (folder / "data").mkdir()
-        self.config.write_text(CONFIG.format(data=windows(folder / "data"), port=self.port))
-        self.log = (folder / "relay.log").open("wb+")
-        arguments = ["run", "--config", windows(self.config), "--test-server", f"Vedette.Test.1={windows(server)}"]
-        self.process = subprocess.Popen(
-            [*WINE, *arguments], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True
-        )
-        wait_until("serving", lambda: b"The DA server is there" in self.said())
+    """The program with its data folder; `servers` are scripts of DA servers for tests, by their ProgIDs."""
 
-    def said(self) -> bytes:
-        return Path(self.log.name).read_bytes()
+    text = CONFIG
+
+    def __init__(self, folder: Path, servers: dict[str, Path]):
+        self.port, self.servers = free_port(), servers
+        self.config, self.data = folder / "relay.toml", folder / "data"
+        self.data.mkdir()
+        self.config.write_text(self.text.format(data=windows(self.data), port=self.port))
+        self.log = folder / "relay.log"
+
+    def start(self):
+        with self.log.open("wb") as log:
+            command = [*WINE, "run", "--config", windows(self.config)]
+            for name, script in self.servers.items():
+                command += ["--test-server", f"{name}={windows(script)}"]
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        ready = lambda: self.said().count("The DA server is there") >= len(self.servers) and "Serving OPC" in self.said()
+        wait_until("serving", lambda: ready() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said()
+        return self
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
 
     def client(self):
         return Client(f"opc.tcp://127.0.0.1:{self.port}", timeout=PATIENCE)
 
-    def workers(self) -> list[int]:
+    def workers(self, server="") -> list[int]:
         """Processes of Wine are processes of this machine."""
         found = []
         for process in Path("/proc").glob("[0-9]*/cmdline"):
@@ -70,7 +82,8 @@ class Relay:
                 words = process.read_bytes().split(b"\0")
             except OSError:
                 continue
-            if any(RELAY.name.encode() in word for word in words) and b"worker" in words:
+            is_ours = any(RELAY.name.encode() in word for word in words) and b"worker" in words
+            if is_ours and (not server or server.encode() in words):
                 found.append(int(process.parent.name))
         return found
 
@@ -86,8 +99,8 @@ class Relay:
 
 @pytest.fixture
 def relay(tmp_path, script):
-    relay = Relay(tmp_path, script(da=3))
-    yield relay
+    relay = Relay(tmp_path, {"Vedette.Test.1": script(da=3)})
+    yield relay.start()
     relay.stop()
 
 

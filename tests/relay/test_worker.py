@@ -307,3 +307,44 @@ def test_memory_stays_as_it_is(worker, da):
     use(280)
     grown = server.memory() - before
     assert grown < 1 << 20, f"{grown} bytes after 100 000 values"
+
+
+# What comes of values that nobody means; None: whatever it is.
+HOSTILE = {
+    "Infinite": ("R4", float("-inf")),
+    "Record": ("Unsupported", 36),
+    "Records": ("Empty",),
+    "Object": ("Unsupported", 9),
+    "Nowhere": ("Unsupported", 0x4003),
+    "Type": ("Unsupported", 0x0FFF),
+    "Deep": None,
+    "Huge": ("Text", "h" * (1 << 20)),
+    "Quality": ("I4", 5),
+    "n" * (1 << 16): ("I4", 5),
+}
+
+
+@pytest.mark.parametrize("da", [2, 3])
+def test_what_no_honest_server_says_harms_nobody(worker, da):
+    server = worker(da=da, hostile=True)
+    items = [f"Hostile.{name}" for name in HOSTILE]
+    server.group("AddGroup", 1)
+    server.add_items(1, dict(enumerate(items)))
+    called = server.values_until(lambda seen: len(seen) == len(items))
+    for values in (server.read(*items), [called[1, n] for n in range(len(items))]):
+        for reading, (name, expected) in zip(values, HOSTILE.items()):
+            assert expected is None or reading["value"] == expected, name[:20]
+            assert reading["quality"] == (0xFFBF if name == "Quality" else 0xC0), name[:20]
+    (nan,) = server.read("Hostile.NaN")
+    assert nan["value"][1] != nan["value"][1]
+    # What it counts cannot be: nothing of that is believed, and what is asked next is answered.
+    assert server.properties(["Hostile.Counts"]) in ([[]], [Error(0x80004003)])
+    assert len(server.browse("Hostile")) == len(HOSTILE) + 2
+    assert server.read("Types.I4")[0]["value"] == ("I4", -2_000_000_000)
+    assert server.close() == 0
+
+
+def test_a_server_that_dies_when_it_is_to_call_back_takes_its_worker_along(worker):
+    server = worker(dies_in_advise=True)
+    number = server.send("AddGroup", varint(1) + varint(100) + struct.pack("<f", 0) + b"\x01")
+    assert server.wait(number) is None and server.ended

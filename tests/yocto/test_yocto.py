@@ -176,6 +176,34 @@ def test_boot_script_and_rauc_know_the_partitions():
         assert block in config and f"{slot}) echo {number} ;;" in tryboot
 
 
+def test_grub_chooses_as_u_boot_does():
+    """Machines with UEFI firmware: partitions by number, tries as RAUC's system.conf has them for U-Boot."""
+    labels = [part["part-name"] for part in wks()]
+    script = (ROOT / "config/device/boot/grub.cfg").read_text()
+    for slot in "AB":
+        number = labels.index(f"kernel-{slot.lower()}") + 1
+        assert f'if [ "$slot" = {slot} ]; then set left="$BOOT_{slot}_LEFT"; set partition=gpt{number}; fi' in script
+    system = system_conf()["system"]
+    trial, good = system["boot-attempts-primary"], system["boot-attempts"]
+    assert f'if [ "$left" -le {trial} ]; then' in script and f"set BOOT_A_LEFT={good}\n" in script
+    backend = (LAYER / "recipes-vedette/vedette-grubenv/vedette-grubenv/grubenv").read_text()
+    assert f"trial={trial} good={good}\n" in backend
+    # What the kernel is told is what U-Boot's script tells it; which disk it is, GRUB does not know.
+    assert "rauc.slot=$slot $trial panic=10 quiet" in script and '"rauc.slot=${slot} vedette.disk=${devtype} ${trial} panic=10 quiet' in boot_script()
+    recipe = (LAYER / "recipes-vedette/vedette-boot/vedette-boot_0.1.0.bb").read_text()
+    assert f"BOOT_ORDER=A B\\nBOOT_A_LEFT={good}\\nBOOT_B_LEFT=0" in recipe
+    for name in ("vmlinuz", "initramfs.img"):
+        assert f"/{name}" in script and f"::{name}" in recipe
+
+
+def test_grub_takes_its_script():
+    done = subprocess.run(["grub-script-check", ROOT / "config/device/boot/grub.cfg"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # What it uses is built in.
+    built_in = (LAYER / "recipes-bsp/grub/grub-efi_%.bbappend").read_text()
+    assert all(word in built_in for word in ("echo", "reboot", "regexp", "sleep"))
+
+
 def test_first_counters_are_the_quick_images():
     counters = r"printf '(BOOT_ORDER=\S+ \S+BOOT_A_LEFT=\S+)' \| mkenvimage (-r -s 0x\d+) "
     quick = re.search(counters, (ROOT / "scripts/image").read_text())
@@ -272,10 +300,56 @@ def test_tryboot_refuses_what_it_does_not_know(tmp_path):
             tryboot(*wrong)
 
 
-def test_tryboot_is_a_clean_script():
-    script = LAYER / "recipes-vedette/vedette-tryboot/vedette-tryboot/tryboot"
+class Grubenv:
+    """The backend for GRUB with a folder of its own instead of a device's."""
+
+    def __init__(self, folder: Path):
+        self.boot = folder
+        (folder / "EFI/BOOT").mkdir(parents=True)
+
+    def __call__(self, *arguments: str) -> str:
+        script = LAYER / "recipes-vedette/vedette-grubenv/vedette-grubenv/grubenv"
+        environment = {**os.environ, "VEDETTE_BOOT": str(self.boot)}
+        return subprocess.run(["sh", script, *arguments], env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    def block(self) -> dict[str, str]:
+        data = (self.boot / "EFI/BOOT/grubenv").read_bytes()
+        assert len(data) == 1024 and data.startswith(b"# GRUB Environment Block\n")
+        return dict(line.split("=") for line in data.decode().splitlines() if "=" in line)
+
+
+def test_grubenv_puts_a_new_slot_on_trial_and_keeps_it_when_it_is_good(tmp_path):
+    grubenv = Grubenv(tmp_path)
+    assert (grubenv("get-primary"), grubenv("get-state", "A"), grubenv("get-state", "B")) == ("A", "good", "bad")
+    grubenv("set-state", "B", "bad")
+    grubenv("set-primary", "B")
+    assert grubenv.block() == {"BOOT_ORDER": "B A", "BOOT_A_LEFT": "100", "BOOT_B_LEFT": "3"}
+    assert (grubenv("get-primary"), grubenv("get-state", "B")) == ("B", "good")
+    # GRUB has counted down to nothing.
+    file = tmp_path / "EFI/BOOT/grubenv"
+    file.write_bytes(file.read_bytes().replace(b"BOOT_B_LEFT=3", b"BOOT_B_LEFT=0"))
+    assert (grubenv("get-primary"), grubenv("get-state", "B")) == ("A", "bad")
+    grubenv("set-state", "B", "good")
+    assert grubenv.block()["BOOT_B_LEFT"] == "100" and grubenv("get-primary") == "B"
+    for wrong in (["set-primary", "C"], ["set-state", "A", "maybe"], ["get-state", ""], ["install"], []):
+        with pytest.raises(subprocess.CalledProcessError):
+            grubenv(*wrong)
+
+
+@pytest.mark.parametrize("script", sorted(LAYER.glob("recipes-vedette/vedette-*/vedette-*/tryboot")) + sorted(LAYER.glob("recipes-vedette/vedette-*/vedette-*/grubenv")), ids=name)
+def test_backends_are_clean_scripts(script):
     assert script.stat().st_mode & 0o111
     assert not subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True).stdout
+
+
+def test_each_loader_that_rauc_does_not_know_has_its_backend():
+    distro = (LAYER / "conf/distro/vedette-os.conf").read_text()
+    custom = set(re.findall(r'^VEDETTE_BOOTLOADER:(\w+) = "custom"', distro, re.MULTILINE))
+    backends = dict(re.findall(r'^VEDETTE_BACKEND:(\w+) = "(\w+)"', distro, re.MULTILINE))
+    assert custom == set(backends)
+    for machine, backend in backends.items():
+        recipe = (LAYER / f"recipes-vedette/vedette-{backend}/vedette-{backend}_0.1.0.bb").read_text()
+        assert f'COMPATIBLE_MACHINE = "^{machine}$"' in recipe and (YOCTO / f"kas/{machine.replace('raspberrypi', 'rpi')}.yml").exists()
 
 
 def test_papers_are_there():

@@ -62,14 +62,18 @@ if test ${newest} = 0; then
     cp.b ${from} ${to} 3ffb
     cp.b ${copy0} ${work} 4
 fi
-if test ${newest} = none; then
-    echo "vedette: no valid boot counters, starting with A"
-else
+if test ${newest} != none; then
     env import -c ${work} ${env_bytes} BOOT_ORDER BOOT_A_LEFT BOOT_B_LEFT
 fi
 
 # Writes the counters over the older copy.
 setenv save_counters 'env export -c -s ${env_bytes} ${work} BOOT_ORDER BOOT_A_LEFT BOOT_B_LEFT; if test ${newest} = 0; then setexpr next ${sequence0} + 1; setenv block ${block1}; setenv newest 1; else setexpr next ${sequence1} + 1; setenv block ${block0}; setenv newest 0; fi; cp.b ${work} ${copy0} 4; setexpr at ${copy0} + 4; mw.b ${at} ${next}; setexpr at ${copy0} + 5; cp.b ${to} ${at} 3ffb; ${devtype} write ${copy0} ${block} 20; setenv sequence0 ${next}; setenv sequence1 ${next}'
+
+if test ${newest} = none; then
+    # Made anew, or no update would find any.
+    echo "vedette: no valid boot counters, starting with A"
+    run save_counters
+fi
 
 for slot in ${BOOT_ORDER}; do
     setenv left 0

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use super::super::control::Gates;
 use super::super::firmware;
 use super::*;
 use crate::base::Clock;
@@ -9,6 +10,7 @@ use crate::device::update::Updates;
 use crate::hub::Update;
 use crate::model::TagName;
 use std::fs;
+use std::sync::Arc;
 
 const OLD: &str = "[device]\nname = \"test\"\n[cameras]\ndiscover = false\n[[simulator]]\nname = \"demo\"\n";
 const NEW: &str = "[device]\nname = \"test\"\n[cameras]\ndiscover = false\n[[simulator]]\nname = \"other\"\n";
@@ -48,7 +50,8 @@ impl Device {
         let facts = watch::channel(plan.facts(hub.now())).0;
         let running = Running::start(plan, options.clone(), hub.clone(), &clock).unwrap();
         let updates = Updates::for_test(folder.path(), "", "");
-        let firmware = firmware::open(&hub, folder.path().into(), updates, watch::channel(true).1).0;
+        let gates = Gates { healthy: watch::Sender::new(true), failed: Arc::default() };
+        let firmware = firmware::open(&hub, folder.path().into(), updates, &gates).0;
         Self { folder, steward: Steward::new(hub.clone(), running, options, facts, firmware), hub }
     }
 

@@ -11,6 +11,7 @@ use crate::model::Role;
 use crate::users::{self, UserName};
 use base64ct::{Base64, Encoding as _};
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use toml::Spanned;
 
@@ -80,10 +81,10 @@ struct Whole {
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Wanted, Vec<Fault>> {
-    let text = text(bytes).map_err(|fault| vec![fault])?;
+    let text = &*text(bytes).map_err(|fault| vec![fault])?;
     let shape = |error: toml::de::Error| {
         let line = error.span().map_or(0, |span| line_at(text, span.start));
-        vec![Fault { line, what: error.message().trim().replace('\n', "; ") }]
+        vec![Fault { line, what: without_value(&error.message().trim().replace('\n', "; ")) }]
     };
     let Whole { provision } = toml::from_str(text).map_err(shape)?;
     let faults = check(&provision, text);
@@ -94,17 +95,34 @@ pub(super) fn read(bytes: &[u8]) -> Result<Wanted, Vec<Fault>> {
     Ok(Wanted { provision, configuration })
 }
 
-/// Editors on Windows like marks before a text, and sometimes other encodings.
-fn text(bytes: &[u8]) -> Result<&str, Fault> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        let what = "this file is saved as UTF-16; save it as UTF-8".to_owned();
-        return Err(Fault { line: 1, what });
+/// Editors on Windows like marks before a text, and sometimes write UTF-16.
+fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
+    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        let text = String::from_utf16(&pairs.iter().map(|&pair| unit(pair)).collect::<Vec<_>>()).ok();
+        let what = || Fault { line: 0, what: "this file is broken UTF-16; save it as UTF-8".to_owned() };
+        text.filter(|_| rest.is_empty()).map(Cow::Owned).ok_or_else(what)
+    };
+    if let Some(bytes) = bytes.strip_prefix(b"\xff\xfe") {
+        return wide(bytes, u16::from_le_bytes);
     }
-    std::str::from_utf8(bytes).map_err(|error| {
+    if let Some(bytes) = bytes.strip_prefix(b"\xfe\xff") {
+        return wide(bytes, u16::from_be_bytes);
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
         Fault { line, what: "this line is not UTF-8; save the file as UTF-8".to_owned() }
-    })
+    });
+    text.map(Cow::Borrowed)
+}
+
+/// What is said of a fault goes upstream and to the console, and the value may be a password without its quotes.
+fn without_value(what: &str) -> String {
+    let rest = what.strip_prefix("invalid type: ").or_else(|| what.strip_prefix("invalid value: "));
+    let Some((found, expected)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) else { return what.to_owned() };
+    let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
+    format!("must be {expected}, not {kind}")
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
@@ -283,9 +301,38 @@ mod tests {
             let said = said(text);
             assert!(said[0].0 == line && said[0].1.contains(what), "{said:?} for {text:?}");
         }
-        assert_eq!(read(b"\xff\xfea\0").unwrap_err()[0].what, "this file is saved as UTF-16; save it as UTF-8");
+        assert_eq!(read(b"\xff\xfea\0b").unwrap_err()[0].what, "this file is broken UTF-16; save it as UTF-8");
+        assert_eq!(read(b"\xfe\xff\xd8\0").unwrap_err()[0].what, "this file is broken UTF-16; save it as UTF-8");
         assert_eq!(read(b"[device]\nname = \"\xe4\"\n").unwrap_err()[0].line, 2);
         assert_eq!(said("[provision]\nhost_name = \"-\"\nntp = [\"\"]\n").len(), 2, "all at once");
+    }
+
+    #[test]
+    fn what_an_editor_of_windows_writes_is_read() {
+        let text = "[provision]\r\nhost_name = \"press-4\"\r\n[device]\r\nname = \"M\u{fc}hle\"\r\n";
+        let wide =
+            |unit: fn(u16) -> [u8; 2]| "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(unit).collect();
+        let marked = format!("\u{feff}{text}").into_bytes();
+        for bytes in [text.as_bytes().to_vec(), marked, wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
+            let wanted = read(&bytes).unwrap();
+            assert_eq!(wanted.provision.host_name.unwrap().get_ref(), "press-4");
+            assert!(wanted.configuration.unwrap().contains("M\u{fc}hle"));
+        }
+    }
+
+    #[test]
+    fn a_value_is_not_told_to_others() {
+        for (text, what) in [
+            ("[provision]\nbroker_password = 12345678\n", "must be a string, not integer"),
+            ("[provision]\nbroker_password = true\n", "must be a string, not boolean"),
+            (
+                "[[provision.user]]\nname = \"anna\"\nrole = \"admin\"\npassword = [\"secret\"]\n",
+                "must be a string, not sequence",
+            ),
+            ("[provision]\nntp = \"secret\"\n", "must be a sequence, not string"),
+        ] {
+            assert_eq!(said(text)[0].1, what);
+        }
     }
 
     proptest::proptest! {

@@ -7,6 +7,8 @@
 //!
 //! - A file with a fault is refused as a whole: what the device was told before goes on, on a first start safe defaults and DHCP. It
 //!   stays where it is, to be corrected, and is looked at again at each start.
+//! - Its name may be in capitals, and `vedette.toml.txt`, because that is what a PC makes of it. What is no ordinary file (a link,
+//!   a pipe) is refused.
 //! - Certificates beside it, `NAME.der`, go to the trust list.
 //! - The power may go between any two steps: what is written is written whole, and the file is still there until all is written.
 //!   `taken` has its hash while it is being erased, so that a file that cannot be erased is not taken again at each start. A file that
@@ -15,6 +17,8 @@
 //!   took it over, cannot change it.
 //! - Nothing here fails: a device that does not come up cannot even be asked why. What goes wrong is said.
 
+mod boot;
+mod dry_run;
 mod erase;
 mod file;
 mod network;
@@ -22,10 +26,12 @@ mod system;
 
 use crate::base::files;
 use crate::users::{self, UsersFile};
+use boot::read_bounded;
+pub use dry_run::dry_run;
 use erase::erase;
 use file::{Fault, Provision, Wanted};
 use std::fs::{self, Metadata};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use system::System;
 use toml::Spanned;
@@ -75,6 +81,12 @@ pub fn outcome(data_dir: &Path) -> String {
     fs::read_to_string(data_dir.join(OUTCOME)).unwrap_or_default()
 }
 
+/// Which ports are open, anew, after the configuration has changed.
+pub fn write_ports(places: &Places) -> io::Result<()> {
+    let configuration = fs::read_to_string(places.data.join(SERVICE).join(CONFIG))?;
+    system::write_ports(places, &configuration)
+}
+
 struct Provisioning<'a> {
     places: &'a Places,
     check: Check<'a>,
@@ -109,9 +121,8 @@ impl Provisioning<'_> {
 
     /// Takes in the file, if there is one. What became of it, if that is news.
     fn take(&mut self, system: &mut System) -> Option<String> {
-        let path = self.places.boot.join(FILE);
-        let bytes = match read_bounded(&path) {
-            Ok(Some(bytes)) => bytes,
+        let path = match boot::find(&self.places.boot) {
+            Ok(Some(path)) => path,
             Ok(None) => {
                 self.forget_taken();
                 // Whoever took a bad file away does not want to hear of it any more.
@@ -122,6 +133,10 @@ impl Provisioning<'_> {
                     None => Some("no file yet; the device has its defaults".into()),
                 };
             }
+            Err(what) => return Some(self.refuse(vec![what])),
+        };
+        let bytes = match read_bounded(&path) {
+            Ok(bytes) => bytes,
             Err(error) => return Some(self.refuse(vec![format!("{FILE}: cannot read it ({error})")])),
         };
         let hash = hash(&bytes);
@@ -260,7 +275,7 @@ impl Provisioning<'_> {
     }
 
     fn trust_file(&self, path: &Path) -> io::Result<()> {
-        let der = read_bounded(path)?.unwrap_or_default();
+        let der = read_bounded(path)?;
         // SEQUENCE (X.690, 8.9).
         if der.first() != Some(&0x30) {
             return Err(io::Error::other("it is no certificate in DER"));
@@ -409,19 +424,6 @@ fn in_words(fault: &Fault) -> String {
         0 => format!("{FILE}: {}", fault.what),
         line => format!("{FILE}:{line}: {}", fault.what),
     }
-}
-
-fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match fs::File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    let mut bytes = Vec::new();
-    file.take(file::LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > file::LARGEST {
-        return Err(io::Error::other("it has more than 1 MiB"));
-    }
-    Ok(Some(bytes))
 }
 
 fn hash(bytes: &[u8]) -> String {

@@ -3,7 +3,7 @@
 //!     data/provision/system.json ──► the kernel's host name
 //!                                ──► run/systemd/network/10-vedette-N.network    before systemd-networkd starts
 //!                                ──► run/vedette/ntp.d/provisioned.sources       before chrony
-//!     [ua_server] of the configuration ──► run/vedette/nftables.d/ports.nft      before nftables
+//!     [ua_server] of the configuration ──► run/vedette/nftables.d/ports.nft      before nftables, and after each change of it
 
 use super::Places;
 use super::network::Network;
@@ -18,6 +18,7 @@ use std::path::Path;
 /// The port of OPC UA, where a configuration names none (OPC 10000-6, 7.2).
 const UA_PORT: u16 = 4840;
 const MDNS_PORT: u16 = 5353;
+const SSH_PORT: u16 = 22;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -57,8 +58,7 @@ impl System {
         let sources: String = self.ntp.iter().map(|server| format!("server {server} iburst\n")).collect();
         let ntp = replace(&places.run.join("vedette/ntp.d"), "provisioned.sources", &sources);
         tried("the time servers cannot be written", ntp);
-        let ports = replace(&places.run.join("vedette/nftables.d"), "ports.nft", &ports(configuration));
-        tried("the open ports cannot be written", ports);
+        tried("the open ports cannot be written", write_ports(places, configuration));
         said
     }
 
@@ -84,6 +84,12 @@ impl System {
     }
 }
 
+pub(super) fn write_ports(places: &Places, configuration: &str) -> io::Result<()> {
+    // vedette-ssh.socket asks the same; it adds its port by itself, but what is written here replaces all of them.
+    let has_ssh = fs::metadata(places.data.join("ssh/authorized_keys")).is_ok_and(|about| about.len() > 0);
+    replace(&places.run.join("vedette/nftables.d"), "ports.nft", &ports(configuration, has_ssh))
+}
+
 /// For services that are not root, whatever the umask is.
 fn replace(folder: &Path, name: &str, content: &str) -> io::Result<()> {
     files::make_folder(folder, 0o755)?;
@@ -93,23 +99,23 @@ fn replace(folder: &Path, name: &str, content: &str) -> io::Result<()> {
 }
 
 /// What config/device/root/etc/nftables.conf includes. A configuration that cannot be read opens nothing: then nobody answers there.
-fn ports(configuration: &str) -> String {
-    let (mut tcp, mut udp) = (None, None);
+fn ports(configuration: &str, has_ssh: bool) -> String {
+    let (mut tcp, mut udp) = (has_ssh.then_some(SSH_PORT).into_iter().collect::<Vec<_>>(), Vec::new());
     let table: toml::Table = toml::from_str(configuration).unwrap_or_default();
     if let Some(server) = table.get("ua_server").and_then(toml::Value::as_table) {
         let listen = server.get("listen").and_then(toml::Value::as_str).and_then(|text| text.parse().ok());
         let listen = listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], UA_PORT)));
         if !listen.ip().is_loopback() {
-            tcp = Some(listen.port());
+            tcp.push(listen.port());
             let is_announced = server.get("mdns") != Some(&toml::Value::Boolean(false));
-            udp = is_announced.then_some(MDNS_PORT);
+            udp.extend(is_announced.then_some(MDNS_PORT));
         }
     }
-    let set = |name: &str, port: Option<u16>| {
-        let add = port.map_or(String::new(), |port| format!("add element inet vedette {name} {{ {port} }}\n"));
-        format!("flush set inet vedette {name}\n{add}")
+    let set = |name: &str, ports: &[u16]| {
+        let add = ports.iter().map(|port| format!("add element inet vedette {name} {{ {port} }}\n"));
+        format!("flush set inet vedette {name}\n{}", add.collect::<String>())
     };
-    set("tcp_ports", tcp) + &set("udp_ports", udp)
+    set("tcp_ports", &tcp) + &set("udp_ports", &udp)
 }
 
 /// `vedette-` and six digits that stay with the device: of the board's serial number, of the address of its first cable, of what the
@@ -165,14 +171,18 @@ mod tests {
     #[test]
     fn what_is_configured_is_open_and_nothing_else() {
         let none = "flush set inet vedette tcp_ports\nflush set inet vedette udp_ports\n";
-        assert_eq!(ports("[mqtt]\n"), none);
-        assert_eq!(ports("not toml"), none);
-        assert_eq!(ports("[ua_server]\nlisten = \"127.0.0.1:4840\"\n"), none);
-        let open = ports("[ua_server]\nlisten = \"0.0.0.0:4841\"\nmdns = false\n");
+        assert_eq!(ports("[mqtt]\n", false), none);
+        assert_eq!(ports("not toml", false), none);
+        assert_eq!(ports("[ua_server]\nlisten = \"127.0.0.1:4840\"\n", false), none);
+        // Whoever is there by SSH stays there.
+        assert!(ports("[ua_server]\n", true).starts_with(
+            "flush set inet vedette tcp_ports\nadd element inet vedette tcp_ports { 22 }\nadd element inet vedette tcp_ports { 4840 }\n"
+        ));
+        let open = ports("[ua_server]\nlisten = \"0.0.0.0:4841\"\nmdns = false\n", false);
         assert_eq!(
             open,
             "flush set inet vedette tcp_ports\nadd element inet vedette tcp_ports { 4841 }\nflush set inet vedette udp_ports\n"
         );
-        assert!(ports("[ua_server]\n").ends_with("add element inet vedette udp_ports { 5353 }\n"));
+        assert!(ports("[ua_server]\n", false).ends_with("add element inet vedette udp_ports { 5353 }\n"));
     }
 }

@@ -99,8 +99,9 @@ impl Card {
         assert_eq!(self.mode("data/ssh/authorized_keys"), 0o600);
         assert!(self.read("run/systemd/network/10-vedette-00.network").contains("Address=10.0.0.5/24"));
         assert_eq!(self.read("run/vedette/ntp.d/provisioned.sources"), "server 10.0.0.1 iburst\n");
-        // There is no [ua_server].
-        assert!(!self.read("run/vedette/nftables.d/ports.nft").contains("add"));
+        // There is no [ua_server], but a key for SSH.
+        let ports = self.read("run/vedette/nftables.d/ports.nft");
+        assert!(ports.matches("add").count() == 1 && ports.contains("tcp_ports { 22 }"), "{ports}");
         assert!(self.read("data/vedette/provisioning").starts_with("taken, SHA-256 "));
         assert!(!self.places.data.join("provision/taken").exists());
     }
@@ -251,6 +252,45 @@ fn a_cut_while_it_is_erased_takes_nothing_twice() {
     assert!(card.start().is_empty());
     assert!(card.boot().is_empty());
     assert_eq!(card.read("data/vedette/vedette.toml"), "[device]\nname = \"mine\"\n");
+}
+
+/// What a PC makes of the name, and a configuration that is changed later.
+#[test]
+fn a_file_of_windows_is_taken_and_ports_follow_the_configuration() {
+    let card = Card::new();
+    let wide = |text: &str| {
+        "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect::<Vec<_>>()
+    };
+    fs::write(card.places.boot.join("VEDETTE.TOML.txt"), wide(&GOOD.replace('\n', "\r\n"))).unwrap();
+    assert_eq!(card.start(), ["the file is taken"]);
+    card.is_provisioned();
+    let config = card.places.data.join("vedette/vedette.toml");
+    fs::write(&config, "[ua_server]\nlisten = \"0.0.0.0:4999\"\n").unwrap();
+    write_ports(&card.places).unwrap();
+    assert!(card.read("run/vedette/nftables.d/ports.nft").contains("tcp_ports { 4999 }"));
+    fs::remove_file(config).unwrap();
+    assert!(write_ports(&card.places).is_err());
+    assert!(
+        card.read("run/vedette/nftables.d/ports.nft").contains("tcp_ports { 4999 }"),
+        "nothing is closed by a fault"
+    );
+}
+
+#[test]
+fn what_is_no_ordinary_file_is_refused_and_left_alone() {
+    let card = Card::new();
+    let secret = card.places.boot.join("secret");
+    fs::write(&secret, GOOD).unwrap();
+    let file = card.places.boot.join(FILE);
+    std::os::unix::fs::symlink(&secret, &file).unwrap();
+    assert_eq!(card.start()[0], "vedette.toml: cannot read it (it is no ordinary file)");
+    assert_eq!(card.read("boot/secret"), GOOD);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert!(card.start()[0].contains("no ordinary file"));
+    fs::remove_dir(&file).unwrap();
+    fs::write(&file, vec![b'#'; (file::LARGEST + 1) as usize]).unwrap();
+    assert!(card.start()[0].contains("more than 1 MiB"));
 }
 
 #[test]

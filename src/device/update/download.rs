@@ -5,10 +5,14 @@
 //!          └──── wait, longer each time ◄── cut, 5xx ──┘      the sum is wrong, 404, too large: the end of it
 //!
 //! Memory is one buffer. The sum and RAUC's signature decide what is installed, so plain http:// is as safe as the way by which the sum
-//! came. A server that trickles is bounded by [`LONGEST`], one that says nothing by the timeout of a read.
+//! came. A server that trickles is bounded by [`LONGEST`], one that says nothing by the timeout of a read, one that does not
+//! say how much it sends by what the data partition has to spare. What a server has changed in between (ETag) begins anew.
 
 use crate::base::Backoff;
 use ring::digest::{Context, SHA256};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, Write as _};
 use std::path::Path;
@@ -19,15 +23,17 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
 /// Both slots of an image are smaller together; what is larger is no bundle.
-const LARGEST: u64 = 1 << 30;
+pub(super) const LARGEST: u64 = 1 << 30;
 /// What the store and the rest need, whatever is downloaded.
-const SPARE: u64 = 16 << 20;
+pub(super) const SPARE: u64 = 16 << 20;
 /// Of attempts that bring little.
 const ATTEMPTS: u32 = 8;
 /// Less than this is little.
 const LITTLE: u64 = 1 << 20;
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
-const BUFFER: usize = 64 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
+/// So much may come before it is looked again what the partition has to spare.
+const LOOK: u64 = 4 << 20;
 const CONNECT: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -41,8 +47,10 @@ pub enum DownloadError {
     Sum { url: String, found: String, wanted: String },
     #[error("{bytes} bytes are more than the {LARGEST} that a bundle may have")]
     TooLarge { bytes: u64 },
-    #[error("there is no room for {bytes} bytes on the data partition: {free} are free")]
+    #[error("there is no room for {bytes} bytes on the data partition: {free} are free, of which {SPARE} stay so")]
     NoRoom { bytes: u64, free: u64 },
+    #[error("{url}: not here after {} hours", LONGEST.as_secs() / 3600)]
+    Slow { url: String },
     #[error("cannot write the bundle: {0}")]
     Write(io::Error),
     #[error("stopped")]
@@ -67,23 +75,35 @@ pub struct Download<'a> {
     pub path: &'a Path,
     /// 64 hexadecimal digits. Without it the signature alone decides.
     pub sha256: Option<&'a str>,
+    /// Authorities (PEM) that are trusted beside the system's own.
+    pub ca_file: Option<&'a Path>,
     /// How much there is, and of how much if that is known.
     pub tell: &'a dyn Fn(u64, Option<u64>),
     pub is_stopped: &'a dyn Fn() -> bool,
     /// Between attempts, at the least and at the most.
     pub wait: (Duration, Duration),
+    /// What is free where the file is.
+    pub free: &'a dyn Fn(&Path) -> Option<u64>,
+}
+
+/// What stays the same from one attempt to the next.
+struct Session {
+    agent: Agent,
+    began: Instant,
+    /// Which of its versions the server has sent, if it says so and means it byte by byte (RFC 9110, 8.8.3).
+    etag: RefCell<Option<String>>,
 }
 
 impl Download<'_> {
     /// Blocks until the file is there.
     pub fn run(&self) -> Result<(), DownloadError> {
-        let agent = self.agent()?;
+        let session = Session { agent: self.agent()?, began: Instant::now(), etag: RefCell::default() };
         // A fleet is updated at one moment.
         let mut backoff = Backoff::spread(self.wait.0, self.wait.1);
         // The most there ever was: a server that leads to beginning anew again and again brings nothing.
-        let (began, mut futile, mut most) = (Instant::now(), 0, length(self.path));
+        let (mut futile, mut most) = (0, length(self.path));
         loop {
-            let what = match self.attempt(&agent) {
+            let what = match self.attempt(&session) {
                 Ok(()) => return Ok(()),
                 Err(Cut::End(error)) => return Err(error),
                 Err(Cut::Again(what)) => what,
@@ -93,7 +113,7 @@ impl Download<'_> {
                 backoff.reset();
             }
             futile += 1;
-            if futile >= ATTEMPTS || began.elapsed() > LONGEST {
+            if futile >= ATTEMPTS {
                 return Err(DownloadError::GivenUp { url: self.url.into(), what });
             }
             tracing::info!(url = self.url, %what, "The download was cut; it goes on.");
@@ -114,39 +134,62 @@ impl Download<'_> {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE));
-        if self.url.starts_with("https://") {
-            let roots = rustls_native_certs::load_native_certs();
-            let roots = roots.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect::<Vec<_>>();
-            if roots.is_empty() {
-                let what = "this system has no certificate authorities, so https:// cannot be used; use http://, the SHA-256 protects";
-                return Err(DownloadError::Refused(what.into()));
-            }
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            config = config.tls_config(
-                TlsConfig::builder()
-                    .provider(TlsProvider::Rustls)
-                    .unversioned_rustls_crypto_provider(provider)
-                    .root_certs(RootCerts::new_with_certs(&roots))
-                    .build(),
-            );
+        // Also for http://, which may lead elsewhere.
+        let roots = self.authorities()?;
+        if roots.is_empty() && self.url.starts_with("https://") {
+            let what = "this system has no certificate authorities, so https:// cannot be used; name one in [update] ca_file, \
+                        or use http://, the SHA-256 protects";
+            return Err(DownloadError::Refused(what.into()));
         }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        config = config.tls_config(
+            TlsConfig::builder()
+                .provider(TlsProvider::Rustls)
+                .unversioned_rustls_crypto_provider(provider)
+                .root_certs(RootCerts::new_with_certs(&roots))
+                .build(),
+        );
         Ok(config.build().new_agent())
     }
 
-    fn attempt(&self, agent: &Agent) -> Result<(), Cut> {
+    /// The system's, and those that somebody named.
+    fn authorities(&self) -> Result<Vec<Certificate<'static>>, DownloadError> {
+        let roots = rustls_native_certs::load_native_certs().certs;
+        let mut roots: Vec<_> = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        if let Some(path) = self.ca_file {
+            let refused = |what: String| DownloadError::Refused(format!("ca_file = {path:?}: {what}"));
+            let pem = fs::read(path).map_err(|error| refused(error.to_string()))?;
+            let own: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+            let own = own.map_err(|error| refused(error.to_string()))?;
+            if own.is_empty() {
+                return Err(refused("no certificate in PEM (-----BEGIN CERTIFICATE-----)".into()));
+            }
+            roots.extend(own.iter().map(|der| Certificate::from_der(der).to_owned()));
+        }
+        Ok(roots)
+    }
+
+    fn attempt(&self, session: &Session) -> Result<(), Cut> {
         let mut file = self.open()?;
         let mut hash = Context::new(&SHA256);
         let mut got = self.hash(&mut file, &mut hash)?;
         if got > 0 && self.sha256.is_some_and(|sum| hex(&hash.clone().finish()).eq_ignore_ascii_case(sum)) {
             return Ok(());
         }
-        let mut request = agent.get(self.url);
+        let mut request = session.agent.get(self.url);
         if got > 0 {
             request = request.header(header::RANGE, format!("bytes={got}-"));
+            if let Some(etag) = &*session.etag.borrow() {
+                request = request.header(header::IF_RANGE, etag);
+            }
         }
         let mut response = request.call().map_err(|error| self.failed(&error))?;
+        let before = session.etag.replace(strong_etag(&response));
         let total = match response.status() {
             StatusCode::PARTIAL_CONTENT => match range(&response) {
+                _ if before.is_some() && before != *session.etag.borrow() => {
+                    return Err(self.anew("the server has another file now"));
+                }
                 Some((from, total)) if from == got => total,
                 _ => return Err(self.anew("the server goes on in the wrong place")),
             },
@@ -167,7 +210,8 @@ impl Download<'_> {
             }
         };
         let resumed = got;
-        self.room_for(total, got)?;
+        self.room_for(total.unwrap_or(0).saturating_sub(got))?;
+        let mut looked = got;
         let mut body = response.body_mut().as_reader();
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -186,6 +230,13 @@ impl Download<'_> {
             file.write_all(&buffer[..count]).map_err(DownloadError::Write)?;
             hash.update(&buffer[..count]);
             (self.tell)(got, total);
+            if session.began.elapsed() > LONGEST {
+                return Err(DownloadError::Slow { url: self.url.into() }.into());
+            }
+            if got - looked >= LOOK {
+                looked = got;
+                self.room_for(total.unwrap_or(0).saturating_sub(got))?;
+            }
         }
         if total.is_some_and(|total| got < total) {
             return Err(self.keep(&file, "the connection ended early"));
@@ -230,16 +281,14 @@ impl Download<'_> {
         file.set_len(0).and_then(|()| file.rewind()).map_err(DownloadError::Write)
     }
 
-    fn room_for(&self, total: Option<u64>, got: u64) -> Result<(), DownloadError> {
-        let bytes = total.unwrap_or(0);
+    /// For so many bytes more.
+    fn room_for(&self, bytes: u64) -> Result<(), DownloadError> {
         if bytes > LARGEST {
             return Err(DownloadError::TooLarge { bytes });
         }
-        let Ok(about) = rustix::fs::statvfs(self.path) else { return Ok(()) };
-        let free = about.f_bavail.saturating_mul(about.f_frsize);
-        match bytes.saturating_sub(got) + SPARE > free {
-            true => Err(DownloadError::NoRoom { bytes, free }),
-            false => Ok(()),
+        match (self.free)(self.path) {
+            Some(free) if bytes + SPARE > free => Err(DownloadError::NoRoom { bytes, free }),
+            _ => Ok(()),
         }
     }
 
@@ -285,6 +334,18 @@ fn range(response: &Response<Body>) -> Option<(u64, Option<u64>)> {
     let text = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (span, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     Some((span.split_once('-')?.0.parse().ok()?, total.parse().ok()))
+}
+
+/// A weak one may be the same for another file.
+fn strong_etag(response: &Response<Body>) -> Option<String> {
+    let etag = response.headers().get(header::ETAG)?.to_str().ok()?;
+    etag.starts_with('"').then(|| etag.to_owned())
+}
+
+/// What whoever is not root may still write there.
+pub(super) fn free(path: &Path) -> Option<u64> {
+    let about = rustix::fs::statvfs(path).ok()?;
+    Some(about.f_bavail.saturating_mul(about.f_frsize))
 }
 
 fn length(path: &Path) -> u64 {

@@ -5,24 +5,30 @@
 //!
 //! Where it stands is on the disk before each step ([`Pending`]), so after a loss of power the next start goes on: a download where it
 //! was cut, an installation from its beginning (RAUC marks the slot as bad before it touches it). After [`ATTEMPTS`] starts it fails.
-//! How the last one ended is kept as well: a command that comes twice is answered twice and done once.
+//! If RAUC was done and the power went before that was noted, the other slot runs all the same. How the last one ended is kept as
+//! well: a command that comes twice is answered twice and done once.
 //!
-//! One at a time: whoever works holds a lock, which goes with the process.
+//! One at a time: whoever works holds a lock, which goes with the process. Never from a slot on trial: what would be written
+//! is the only slot that is known to be good.
 //!
-//! - `download.rs` brings a bundle here and checks its sum; `rauc.rs` is RAUC, which checks the signature.
+//! - `download.rs` brings a bundle here and checks its sum; `stick.rs` knows which bundle of a USB stick is taken, and which was
+//!   before; `rauc.rs` is RAUC, which checks the signature.
 
 mod download;
 mod rauc;
+mod stick;
 
-use super::give;
+use super::{give, keys};
 use crate::base::files;
 use crate::hub::News;
 use download::Download;
 pub use download::DownloadError;
+use rauc::About;
 pub use rauc::RaucError;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,6 +60,14 @@ pub enum UpdateError {
     NoSlots,
     #[error("another update is under way")]
     Busy,
+    #[error(
+        "the slot that runs is on trial itself, and the other one is the only one that is known to be good; ask again when it has been found healthy"
+    )]
+    OnTrial,
+    #[error("version {0} runs already")]
+    Runs(String),
+    #[error("cannot take the bundle from the stick: {0}")]
+    Stick(io::Error),
     #[error("the state of the update cannot be kept in {path:?}: {source}")]
     State { path: PathBuf, source: io::Error },
     #[error("cannot read the bundle {path:?}: {source}")]
@@ -82,9 +96,15 @@ pub struct Wanted {
     /// Of the command that asked for it, and where its answers go.
     pub id: Option<String>,
     pub address: Option<String>,
+    /// Authorities (PEM) for https://, beside the system's own.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// Somebody at the device wants to choose the moment.
     #[serde(default)]
     pub no_reboot: bool,
+    /// It is on a stick that may be gone in a moment, so it is copied first. The version that runs is not taken.
+    #[serde(default)]
+    pub is_on_stick: bool,
 }
 
 impl Wanted {
@@ -100,6 +120,10 @@ impl Wanted {
         }
     }
 }
+
+/// What is told of a bundle that anybody may have made.
+const DEVELOPMENT: &str =
+    "WARNING: this bundle is signed with development keys, which whoever has built an image may have";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
@@ -119,12 +143,22 @@ pub struct Pending {
     pub boot_id: String,
 }
 
+impl Pending {
+    /// A stick that was pulled out, or the power went while it was read: whoever looks after sticks begins anew.
+    pub fn is_left_on_stick(&self) -> bool {
+        self.wanted.is_on_stick && self.stage == Stage::Fetching
+    }
+}
+
 /// How one ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
     pub id: Option<String>,
     /// What was done, or why not.
     pub outcome: Result<String, String>,
+    /// Nobody sits at the device; it is to be seen there how it ended.
+    #[serde(default)]
+    pub is_from_stick: bool,
 }
 
 /// What a start finds.
@@ -146,6 +180,8 @@ pub struct Updates {
     folder: PathBuf,
     slot: String,
     boot_id: String,
+    /// Version of the image that runs.
+    version: Option<String>,
     /// Instead of the system's bus.
     bus: Option<String>,
     reboot: PathBuf,
@@ -165,6 +201,7 @@ impl Updates {
             folder: data_dir.join(FOLDER),
             slot: super::slot(),
             boot_id: super::boot_id(),
+            version: super::image_version(),
             bus: None,
             reboot: REBOOT.into(),
             wait: WAIT,
@@ -184,6 +221,13 @@ impl Updates {
         self.keep(&mut pending, Stage::Rebooting).expect("a folder to write to");
     }
 
+    /// As it is while a bundle is brought here.
+    #[cfg(test)]
+    pub fn keep_fetching(&self, wanted: Wanted) {
+        let mut pending = self.begin(wanted);
+        self.keep(&mut pending, Stage::Fetching).expect("a folder to write to");
+    }
+
     pub fn slot(&self) -> &str {
         &self.slot
     }
@@ -194,7 +238,8 @@ impl Updates {
         }
         let path = self.folder.join("lock");
         let opened = self.make_folder().and_then(|()| {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(false).write(true).custom_flags(super::NO_LINK).open(&path)?;
             give(&path, &fs::metadata(&self.data_dir)?)?;
             Ok(file)
         });
@@ -214,6 +259,8 @@ impl Updates {
                 failed(&format!("the other slot did not come up healthy; slot {} runs again", self.slot))
             }
             Stage::Rebooting => Found::Started(pending),
+            // RAUC was done, and the power went before that was noted.
+            Stage::Installing if pending.slot != self.slot => Found::Started(pending),
             Stage::Fetching | Stage::Installing if pending.attempts >= ATTEMPTS => {
                 failed(&format!("it was interrupted {ATTEMPTS} times"))
             }
@@ -234,46 +281,68 @@ impl Updates {
         Pending { wanted, stage: Stage::Fetching, attempts: 0, slot, boot_id }
     }
 
-    /// From where it stands to the question for a reboot. Dropped before its end, the state stays as it
-    /// is, to be gone on with.
-    pub async fn work(
+    /// From where it stands to what the next start will take. Dropped before its end, the state stays as it is, to be gone on with.
+    pub async fn install(
         &self,
         _lock: &Lock,
-        mut pending: Pending,
+        pending: &mut Pending,
         tell: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), UpdateError> {
-        if pending.stage != Stage::Rebooting {
-            pending.attempts += 1;
-            self.keep(&mut pending, Stage::Fetching)?;
-            let bundle = self.fetch(&pending.wanted, tell).await?;
-            self.keep(&mut pending, Stage::Installing)?;
-            let bus = match &self.bus {
-                Some(address) => zbus::connection::Builder::address(address.as_str()).build().await,
-                None => Connection::system().await,
-            };
-            let (bus, mut last) = (bus.map_err(UpdateError::Bus)?, -1);
-            let mut tell_step = |percent: i32, what: &str| {
-                // A step of ten, because each is a message upstream.
-                if percent / 10 != last {
-                    last = percent / 10;
-                    tell(format!("installing: {percent} % ({what})"));
-                }
-            };
-            rauc::install(&bus, &bundle, pending.wanted.version.as_deref(), &mut tell_step).await?;
-            pending.boot_id.clone_from(&self.boot_id);
-            self.keep(&mut pending, Stage::Rebooting)?;
+        if pending.stage == Stage::Rebooting {
+            return Ok(());
         }
-        if !pending.wanted.no_reboot {
-            tell("installed into the other slot; rebooting".into());
-            ask_for_reboot(&self.reboot).await.map_err(UpdateError::Reboot)?;
+        pending.attempts += 1;
+        self.keep(pending, Stage::Fetching)?;
+        let bundle = self.fetch(pending, tell).await?;
+        self.keep(pending, Stage::Installing)?;
+        if keys::is_signed_for_development(&bundle) {
+            tell(DEVELOPMENT.into());
         }
-        Ok(())
+        let bus = match &self.bus {
+            Some(address) => zbus::connection::Builder::address(address.as_str()).build().await,
+            None => Connection::system().await,
+        };
+        let bus = bus.map_err(UpdateError::Bus)?;
+        let about = rauc::inspect(&bus, &bundle).await?;
+        match &about {
+            Some(about) if pending.wanted.is_on_stick && self.version.as_ref() == Some(&about.version) => {
+                return Err(UpdateError::Runs(about.version.clone()));
+            }
+            Some(about) if pending.wanted.version.is_none() => pending.wanted.version = Some(about.version.clone()),
+            _ => {}
+        }
+        About::check(about, pending.wanted.version.as_deref())?;
+        let mut last = -1;
+        let mut tell_step = |percent: i32, what: &str| {
+            // A step of ten, because each is a message upstream.
+            if percent / 10 != last {
+                last = percent / 10;
+                tell(format!("installing: {percent} % ({what})"));
+            }
+        };
+        rauc::install(&bus, &bundle, &mut tell_step).await?;
+        pending.boot_id.clone_from(&self.boot_id);
+        self.keep(pending, Stage::Rebooting)
+    }
+
+    /// What is installed is started.
+    pub async fn reboot(&self, pending: &Pending, tell: &mut (dyn FnMut(String) + Send)) -> Result<(), UpdateError> {
+        if pending.wanted.no_reboot {
+            return Ok(());
+        }
+        tell("installed into the other slot; rebooting".into());
+        ask_for_reboot(&self.reboot).await.map(drop).map_err(UpdateError::Reboot)
     }
 
     /// It is over: what was for it goes, how it ended stays.
     pub fn end(&self, wanted: &Wanted, outcome: Result<String, String>) -> Result<(), UpdateError> {
-        let last = Last { id: wanted.id.clone(), outcome };
+        let last = Last { id: wanted.id.clone(), outcome, is_from_stick: wanted.is_on_stick };
         self.write(LAST, &serde_json::to_vec(&last).expect("texts are JSON"))?;
+        self.forget()
+    }
+
+    /// What was for an update goes.
+    pub fn forget(&self) -> Result<(), UpdateError> {
         let removed = [STATE, BUNDLE].map(|name| (name, files::remove(&self.folder.join(name))));
         for (name, outcome) in removed {
             outcome.map_err(|source| UpdateError::State { path: self.folder.join(name), source })?;
@@ -281,7 +350,22 @@ impl Updates {
         Ok(())
     }
 
-    async fn fetch(&self, wanted: &Wanted, tell: &mut (dyn FnMut(String) + Send)) -> Result<PathBuf, UpdateError> {
+    async fn fetch(
+        &self,
+        pending: &mut Pending,
+        tell: &mut (dyn FnMut(String) + Send),
+    ) -> Result<PathBuf, UpdateError> {
+        let path = self.folder.join(BUNDLE);
+        let wanted = &mut pending.wanted;
+        // Once it is copied it is a file like any other.
+        if wanted.is_on_stick && Path::new(&wanted.bundle) != path {
+            let (from, to) = (PathBuf::from(&wanted.bundle), path.clone());
+            let copied = tokio::task::spawn_blocking(move || stick::copy(&from, &to)).await;
+            copied.map_err(|error| UpdateError::Stick(io::Error::other(error)))??;
+            give(&path, &fs::metadata(&self.data_dir).map_err(UpdateError::Stick)?).map_err(UpdateError::Stick)?;
+            wanted.bundle = path.display().to_string();
+            return Ok(path);
+        }
         if !wanted.is_url() {
             let path = PathBuf::from(&wanted.bundle);
             let read = |source| UpdateError::Read { path: path.clone(), source };
@@ -297,7 +381,6 @@ impl Updates {
                 _ => Ok(path),
             };
         }
-        let path = self.folder.join(BUNDLE);
         // Whether nobody waits any more; how much there is, and of how much.
         let shared = Arc::new((AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0)));
         let (wait, wanted, target, told) = (self.wait, wanted.clone(), path.clone(), shared.clone());
@@ -306,12 +389,14 @@ impl Updates {
                 url: &wanted.bundle,
                 path: &target,
                 sha256: wanted.sha256.as_deref(),
+                ca_file: wanted.ca_file.as_deref(),
                 tell: &|got, total| {
                     told.1.store(got, Ordering::Relaxed);
                     told.2.store(total.unwrap_or(0), Ordering::Relaxed);
                 },
                 is_stopped: &|| told.0.load(Ordering::Relaxed),
                 wait,
+                free: &download::free,
             };
             download.run()
         });

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
-use zbus::{Connection, fdo};
+use zbus::{Connection, OwnedVariant, fdo};
 
 /// Writing 200 MiB to a slow card takes minutes.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -21,8 +21,12 @@ pub enum RaucError {
     Bus(zbus::Error),
     #[error("RAUC refuses this bundle: {0}")]
     Refused(String),
-    #[error("the bundle has version {found}, not {wanted}")]
+    #[error("the bundle is version {found}, but version {wanted} was asked for")]
     Version { found: String, wanted: String },
+    #[error("the bundle is for {found}, and this device is {own}")]
+    Compatible { found: String, own: String },
+    #[error("this RAUC does not say which version a bundle has, so version {wanted} cannot be told from another")]
+    NoVersion { wanted: String },
     #[error("RAUC could not install it: {0}")]
     Failed(String),
     #[error("RAUC did not end within {} minutes", LONGEST.as_secs() / 60)]
@@ -33,8 +37,19 @@ pub enum RaucError {
 trait Installer {
     fn install_bundle(&self, source: &str, args: HashMap<&str, zbus::Variant<'_>>) -> zbus::Result<()>;
 
-    /// Compatible and version.
+    /// Compatible and version. All versions have it, but newer ones say that it will go.
     fn info(&self, bundle: &str) -> zbus::Result<(String, String)>;
+
+    /// What takes its place: as `rauc info --output-format=json-2`.
+    fn inspect_bundle(
+        &self,
+        bundle: &str,
+        args: HashMap<&str, zbus::Variant<'_>>,
+    ) -> zbus::Result<HashMap<String, OwnedVariant>>;
+
+    /// For which devices a bundle must be.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn compatible(&self) -> zbus::Result<String>;
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn operation(&self) -> zbus::Result<String>;
@@ -50,15 +65,30 @@ trait Installer {
     fn completed(&self, result: i32) -> zbus::Result<()>;
 }
 
-/// Installs a bundle into the slot that does not run. `tell` hears percent and what is done.
-pub async fn install(
-    bus: &Connection,
-    bundle: &Path,
-    version: Option<&str>,
-    tell: &mut (dyn FnMut(i32, &str) + Send),
-) -> Result<(), RaucError> {
+/// What a bundle says of itself. Its signature is good then.
+#[derive(Debug, PartialEq, Eq)]
+pub struct About {
+    pub compatible: String,
+    pub version: String,
+}
+
+impl About {
+    /// `wanted` is the version that somebody asked for.
+    pub fn check(found: Option<Self>, wanted: Option<&str>) -> Result<(), RaucError> {
+        match (found, wanted) {
+            (Some(About { version: found, .. }), Some(wanted)) if found != wanted => {
+                Err(RaucError::Version { found, wanted: wanted.into() })
+            }
+            (None, Some(wanted)) => Err(RaucError::NoVersion { wanted: wanted.into() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Looks at a bundle that is for this device, and at its signature; waits for what RAUC is at. `None`: this RAUC cannot do that.
+pub async fn inspect(bus: &Connection, bundle: &Path) -> Result<Option<About>, RaucError> {
     let rauc = InstallerProxy::new(bus).await.map_err(RaucError::Bus)?;
-    let bundle = bundle.to_str().ok_or_else(|| RaucError::Refused("its name is not UTF-8".into()))?;
+    let bundle = text(bundle)?;
     // What this program began before it was stopped: its end is not known here, so it is done again.
     let waiting = Instant::now();
     while rauc.operation().await.map_err(RaucError::Bus)? != "idle" {
@@ -67,16 +97,35 @@ pub async fn install(
         }
         tokio::time::sleep(LOOK).await;
     }
-    if let Some(wanted) = version {
-        // Looks at the signature as well. Newer versions of RAUC may take this method away.
-        match rauc.info(bundle).await {
-            Ok((_, found)) if found != wanted => {
-                return Err(RaucError::Version { found, wanted: wanted.into() });
+    let about = match rauc.info(bundle).await {
+        Ok((compatible, version)) => About { compatible, version },
+        Err(error) if is_unknown_method(&error) => match rauc.inspect_bundle(bundle, HashMap::new()).await {
+            Ok(mut about) => {
+                let mut update = about.remove("update").map(HashMap::<String, OwnedVariant>::try_from);
+                let mut word = |key: &str| String::try_from(update.as_mut()?.as_mut().ok()?.remove(key)?).ok();
+                let (Some(compatible), Some(version)) = (word("compatible"), word("version")) else { return Ok(None) };
+                About { compatible, version }
             }
-            Err(error) if !is_unknown_method(&error) => return Err(refused(error)),
-            Ok(_) | Err(_) => {}
-        }
+            Err(error) if is_unknown_method(&error) => return Ok(None),
+            Err(error) => return Err(refused(error)),
+        },
+        Err(error) => return Err(refused(error)),
+    };
+    let own = rauc.compatible().await.map_err(RaucError::Bus)?;
+    if own != about.compatible {
+        return Err(RaucError::Compatible { found: about.compatible, own });
     }
+    Ok(Some(about))
+}
+
+/// Installs a bundle into the slot that does not run. `tell` hears percent and what is done.
+pub async fn install(
+    bus: &Connection,
+    bundle: &Path,
+    tell: &mut (dyn FnMut(i32, &str) + Send),
+) -> Result<(), RaucError> {
+    let rauc = InstallerProxy::new(bus).await.map_err(RaucError::Bus)?;
+    let bundle = text(bundle)?;
     let mut completed = rauc.receive_completed().await.map_err(RaucError::Bus)?;
     rauc.install_bundle(bundle, HashMap::new()).await.map_err(refused)?;
     let mut looks = tokio::time::interval(LOOK);
@@ -105,10 +154,16 @@ pub async fn install(
     }
 }
 
+fn text(bundle: &Path) -> Result<&str, RaucError> {
+    bundle.to_str().ok_or_else(|| RaucError::Refused("its name is not UTF-8".into()))
+}
+
 async fn failed(rauc: &InstallerProxy<'_>) -> RaucError {
     match rauc.last_error().await {
         Ok(error) if !error.is_empty() => RaucError::Failed(error),
-        _ => RaucError::Failed("it ended without saying why".into()),
+        Ok(_) => RaucError::Failed("it ended without saying why".into()),
+        // It is gone, or the bus is.
+        Err(error) => RaucError::Bus(error),
     }
 }
 

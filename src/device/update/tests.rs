@@ -24,14 +24,18 @@ fn serve() -> String {
 fn wanted(bundle: String) -> Wanted {
     let digest = ring::digest::digest(&ring::digest::SHA256, CONTENT);
     let sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Wanted {
-        bundle,
-        sha256: Some(sha256),
-        version: Some("2.0".into()),
-        id: Some("x".into()),
-        address: None,
-        no_reboot: false,
-    }
+    Wanted { bundle, sha256: Some(sha256), version: Some("2.0".into()), id: Some("x".into()), ..Wanted::default() }
+}
+
+/// All of it, as the program and the command do it.
+async fn work(
+    updates: &Updates,
+    lock: &Lock,
+    mut pending: Pending,
+    tell: &mut (dyn FnMut(String) + Send),
+) -> Result<(), UpdateError> {
+    updates.install(lock, &mut pending, tell).await?;
+    updates.reboot(&pending, tell).await
 }
 
 #[tokio::test]
@@ -44,7 +48,7 @@ async fn it_is_fetched_installed_and_the_other_slot_is_asked_for() {
     assert!(matches!(updates.lock(), Err(UpdateError::Busy)), "one at a time");
     let mut said = Vec::new();
     let pending = updates.begin(wanted(serve()));
-    updates.work(&lock, pending.clone(), &mut |text| said.push(text)).await.unwrap();
+    work(&updates, &lock, pending.clone(), &mut |text| said.push(text)).await.unwrap();
     let bundle = folder.path().join("update/bundle.raucb");
     assert_eq!((installed(), fs::read(&bundle).unwrap()), (vec![bundle.display().to_string()], CONTENT.to_vec()));
     assert!(folder.path().join("reboot").exists());
@@ -54,14 +58,14 @@ async fn it_is_fetched_installed_and_the_other_slot_is_asked_for() {
     let Found::Again(again) = updates.found() else { panic!("again") };
     assert_eq!(again.stage, Stage::Rebooting);
     fs::remove_file(folder.path().join("reboot")).unwrap();
-    updates.work(&lock, again.clone(), &mut |_| {}).await.unwrap();
+    work(&updates, &lock, again.clone(), &mut |_| {}).await.unwrap();
     assert!(folder.path().join("reboot").exists() && installed().len() == 1, "not installed again");
     assert_eq!(Updates::for_test(folder.path(), "B", "2").found(), Found::Started(again));
     let fallen = Updates::for_test(folder.path(), "A", "3");
     assert!(matches!(fallen.found(), Found::Failed(_, why) if why.contains("slot A runs again")));
     fallen.end(&pending.wanted, Err("no".into())).unwrap();
     assert_eq!(fallen.found(), Found::Nothing);
-    assert_eq!(fallen.last().unwrap(), Last { id: Some("x".into()), outcome: Err("no".into()) });
+    assert_eq!(fallen.last().unwrap(), Last { id: Some("x".into()), outcome: Err("no".into()), is_from_stick: false });
     assert!(!bundle.exists());
 }
 
@@ -75,7 +79,7 @@ async fn what_is_cut_is_gone_on_with_but_not_for_ever() {
     let mut pending = updates.begin(wanted.clone());
     for attempt in 1..=ATTEMPTS {
         let mut nobody = |_| {};
-        let work = updates.work(&lock, pending.clone(), &mut nobody);
+        let work = work(&updates, &lock, pending.clone(), &mut nobody);
         assert!(tokio::time::timeout(Duration::from_millis(300), work).await.is_err());
         let left = updates.pending().unwrap();
         assert_eq!((left.stage, left.attempts), (Stage::Fetching, attempt));
@@ -88,13 +92,73 @@ async fn what_is_cut_is_gone_on_with_but_not_for_ever() {
     assert_eq!(updates.found(), Found::Nothing);
     // A stick that is gone, and another file.
     wanted.bundle = folder.path().join("b.raucb").display().to_string();
-    let work = |wanted: Wanted| {
+    let fail = |wanted: Wanted| {
         let (updates, lock) = (&updates, &lock);
-        async move { updates.work(lock, updates.begin(wanted), &mut |_| {}).await.unwrap_err().to_string() }
+        async move { work(updates, lock, updates.begin(wanted), &mut |_| {}).await.unwrap_err().to_string() }
     };
-    assert!(work(wanted.clone()).await.starts_with("cannot read the bundle"));
+    assert!(fail(wanted.clone()).await.starts_with("cannot read the bundle"));
     fs::write(&wanted.bundle, "another").unwrap();
-    assert!(work(wanted.clone()).await.contains("the SHA-256 of"));
+    assert!(fail(wanted.clone()).await.contains("the SHA-256 of"));
     drop(lock);
     assert!(matches!(Updates::for_test(folder.path(), "", "1").lock(), Err(UpdateError::NoSlots)));
+}
+
+/// Between RAUC's last word and the note of it.
+#[test]
+fn a_cut_when_rauc_was_done_does_not_install_over_the_good_slot() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = Updates::for_test(folder.path(), "A", "1");
+    let mut pending = before.begin(wanted("http://h/b".into()));
+    pending.attempts = ATTEMPTS;
+    before.keep(&mut pending, Stage::Installing).unwrap();
+    // The other slot runs: it is as if that had been noted.
+    assert_eq!(Updates::for_test(folder.path(), "B", "2").found(), Found::Started(pending.clone()));
+    pending.attempts = 1;
+    before.keep(&mut pending, Stage::Installing).unwrap();
+    assert!(matches!(Updates::for_test(folder.path(), "A", "2").found(), Found::Again(_)));
+}
+
+#[tokio::test]
+async fn what_goes_wrong_on_the_way_leaves_what_runs_alone_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    for (end, version, why) in [
+        (End::Refused, "2.0", "RAUC refuses this bundle: signature verification failed"),
+        (End::Bad, "2.0", "RAUC could not install it: Failed updating slot rootfs.1: no space"),
+        (End::Good, "3.0", "the bundle is version 2.0, but version 3.0 was asked for"),
+        (End::Silent, "2.0", "does not say which version a bundle has"),
+        (End::Other, "2.0", "the bundle is for vedette-rpi4, and this device is vedette-qemu"),
+        (End::Dies, "2.0", "RAUC cannot be reached"),
+    ] {
+        let bus = Bus::start();
+        let (rauc, installed) = play(&bus, end).await;
+        let updates = Updates { bus: Some(bus.address.clone()), ..Updates::for_test(folder.path(), "A", "1") };
+        let lock = updates.lock().unwrap();
+        let pending = updates.begin(Wanted { version: Some(version.into()), ..wanted(serve()) });
+        let mut tell = |_| {};
+        let work = work(&updates, &lock, pending.clone(), &mut tell);
+        let gone = async {
+            while installed().is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            // With it goes its name.
+            drop(rauc);
+            std::future::pending::<()>().await
+        };
+        let error = match end {
+            End::Dies => tokio::select! { outcome = work => outcome, () = gone => unreachable!() },
+            _ => work.await,
+        };
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert!(!folder.path().join("reboot").exists(), "{why}");
+        updates.end(&pending.wanted, Err(error)).unwrap();
+        assert_eq!(updates.found(), Found::Nothing);
+    }
+    // The bus itself.
+    let bus = Bus::start();
+    let updates = Updates { bus: Some(bus.address.clone()), ..Updates::for_test(folder.path(), "A", "1") };
+    drop(bus);
+    let lock = updates.lock().unwrap();
+    let error = work(&updates, &lock, updates.begin(wanted(serve())), &mut |_| {}).await.unwrap_err().to_string();
+    assert!(error.starts_with("the system cannot be reached over D-Bus"), "{error}");
 }

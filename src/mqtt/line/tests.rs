@@ -1,7 +1,9 @@
 //! The line against a broker by script, over real TCP. Brokers that are none of ours: tests/peers.
 
+use super::tls::Tls;
 use super::*;
 use proptest::prelude::*;
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -2,7 +2,7 @@
 
 use crate::model::Status;
 use crate::opcua::trust::x509::{Cert, split};
-use crate::opcua::trust::{Refusal, TrustList};
+use crate::opcua::trust::{Refusal, TrustList, program};
 use std::time::SystemTime;
 
 /// What a server shows of itself.
@@ -60,7 +60,7 @@ impl ServerTrust for TrustList {
         };
         let thumbprint = thumbprint.unwrap_or_default();
         let way_out = match reason.is_want_of_trust() {
-            true => format!("; `vedette trust {thumbprint}` accepts it"),
+            true => format!("; `{} trust {thumbprint}` accepts it", program()),
             false => format!(" (thumbprint {thumbprint})"),
         };
         Err(Untrusted { status, reason: format!("{subject}: {reason}{way_out}"), thumbprint, is_new })

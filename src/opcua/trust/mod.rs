@@ -118,11 +118,19 @@ impl fmt::Display for Refusal {
         let subject = if subject.is_empty() { "a client without a name" } else { subject };
         write!(f, "{subject} may not connect: {reason}")?;
         match &self.thumbprint {
-            Some(thumbprint) if reason.is_want_of_trust() => write!(f, "; `vedette trust {thumbprint}` lets it in"),
+            Some(thumbprint) if reason.is_want_of_trust() => {
+                write!(f, "; `{} trust {thumbprint}` lets it in", program())
+            }
             Some(thumbprint) => write!(f, " (thumbprint {thumbprint})"),
             None => Ok(()),
         }
     }
+}
+
+/// Whose command `trust` is: this program, by the name that it was started with. The relay has it, too.
+pub fn program() -> String {
+    let own = std::env::args_os().next().unwrap_or_default();
+    Path::new(&own).file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Folders are looked at that often for those who are connected; for those who come, always.

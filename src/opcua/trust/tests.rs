@@ -79,7 +79,7 @@ impl Plant {
 fn a_stranger_is_named_once_and_kept_until_somebody_trusts_it() {
     let plant = Plant::new(&[]);
     let refusal = plant.refuses(&["self"], Status::BAD_CERTIFICATE_UNTRUSTED);
-    assert!(refusal.is_new && refusal.to_string().contains("vedette trust "), "{refusal}");
+    assert!(refusal.is_new && refusal.to_string().contains(&format!("`{} trust ", program())), "{refusal}");
     assert_eq!(refusal.status_for_client, Status::BAD_SECURITY_CHECKS_FAILED);
     assert!(!plant.refuses(&["self"], Status::BAD_CERTIFICATE_UNTRUSTED).is_new);
     assert_eq!((plant.rejected(), plant.stored()), (1, 0));

@@ -2,7 +2,7 @@
 
 use super::{complain, failed};
 use crate::model::Role;
-use crate::opcua::trust::{PKI, admin};
+use crate::opcua::trust::{PKI, admin, program};
 use crate::relay::config;
 use crate::users::{self, User, UserName, UsersFile};
 use std::io::Write;
@@ -55,7 +55,7 @@ pub fn trust(arguments: &Trust) -> ExitCode {
         Err(code) => return code,
     };
     let answer = match (&arguments.thumbprint, arguments.remove) {
-        (None, _) => admin::list(&pki).map(|listing| listing.describe("vedette-da-relay")),
+        (None, _) => admin::list(&pki).map(|listing| listing.describe(&program())),
         (Some(thumbprint), false) => admin::trust(&pki, thumbprint).map(|entry| entry.said("Trusted")),
         (Some(thumbprint), true) => admin::distrust(&pki, thumbprint).map(|entry| entry.said("No longer trusted")),
     };

@@ -185,11 +185,12 @@ fn each(
         let fetched = (fetched as usize).min(NAMES_PER_CALL);
         let mut names: Vec<String> = place.iter().take(fetched).map(OutText::text).collect();
         names.retain(|name| seen.insert(name.clone()));
-        if !names.is_empty() && !some(&names)? {
+        let is_old = names.is_empty();
+        if !is_old && !some(&names)? {
             return Ok(false);
         }
-        // S_FALSE is the end; so is nothing, and more than there can be.
-        if result != 0 || fetched == 0 || seen.len() > MOST_NAMES {
+        // S_FALSE is the end; so is nothing, nothing new, and more than there can be.
+        if result != 0 || is_old || seen.len() > MOST_NAMES {
             return Ok(true);
         }
     }

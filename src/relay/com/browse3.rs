@@ -10,6 +10,9 @@ use std::ptr;
 /// So many elements are asked for at once.
 const PIECE: u32 = 1000;
 
+/// A level that is longer has no end.
+const MOST_ELEMENTS: usize = 2_000_000;
+
 /// OPC_E_UNKNOWNITEMID
 const UNKNOWN: Hresult = 0xC004_0007_u32 as Hresult;
 
@@ -41,6 +44,7 @@ fn each(browse: &IOPCBrowse, item_id: &str, pieces: Pieces<'_>) -> Result<(), Fa
     let (item_id, no_filter) = (wide(item_id), wide(""));
     // Ours at first, then whatever the server puts there; null is the beginning.
     let mut continuation = OutText::new();
+    let mut seen = 0;
     loop {
         let before = continuation.text();
         let (mut more, mut count) = (0, 0);
@@ -69,13 +73,14 @@ fn each(browse: &IOPCBrowse, item_id: &str, pieces: Pieces<'_>) -> Result<(), Fa
         check("Browse", result)?;
         elements.set_count(count);
         let entries: Vec<Entry> = elements.as_slice().iter().map(entry).collect();
-        let is_empty = entries.is_empty();
-        if !is_empty && !pieces(entries) {
+        seen += entries.len();
+        let is_end = entries.is_empty() || seen > MOST_ELEMENTS;
+        if !entries.is_empty() && !pieces(entries) {
             return Ok(());
         }
         let next = continuation.text();
         // A server that goes round in circles gives nothing, or the same place again.
-        if next.is_empty() || is_empty || next == before {
+        if next.is_empty() || is_end || next == before {
             return Ok(());
         }
     }

@@ -24,6 +24,9 @@ unsafe extern "system" {
 /// Longer texts are taken for garbage without an end.
 const LONGEST_TEXT: usize = 1 << 22;
 
+/// Nobody gives so many elements at once: a count beyond it is a lie, and what it counts is neither read nor freed.
+pub(super) const MOST_ELEMENTS: usize = 1 << 22;
+
 /// What an element of an `[out]` array owns besides itself.
 pub(super) trait Owning {
     fn free(&mut self) {}
@@ -75,7 +78,8 @@ impl Owning for OPCITEMPROPERTY {
 
 impl Owning for OPCITEMPROPERTIES {
     fn free(&mut self) {
-        drop(Out { pointer: self.properties, count: self.count as usize });
+        let mut all = Out { pointer: self.properties, count: 0 };
+        all.set_count(self.count);
     }
 }
 
@@ -118,6 +122,9 @@ impl<T: Owning> Out<T> {
     /// For arrays whose length the call says.
     pub(super) fn set_count(&mut self, count: u32) {
         self.count = count as usize;
+        if self.count > MOST_ELEMENTS {
+            (self.pointer, self.count) = (ptr::null_mut(), 0);
+        }
     }
 
     /// Empty if there is no array.
@@ -180,12 +187,12 @@ impl Drop for Variant {
     }
 }
 
-/// Empty if the pointer is null.
+/// Empty if the pointer is null, or the count a lie.
 ///
 /// # Safety
 /// Else there are `count` elements, for as long as the slice is used.
 pub(super) unsafe fn slice<'a, T>(pointer: *const T, count: usize) -> &'a [T] {
-    if pointer.is_null() {
+    if pointer.is_null() || count > MOST_ELEMENTS {
         return &[];
     }
     // SAFETY: the caller's promise.

@@ -3,7 +3,7 @@
 //! A SAFEARRAY lies with its first dimension fastest; [`DaValue`] has the last one fastest, as OPC UA wants it.
 
 use super::abi::*;
-use super::memory::{Variant, slice};
+use super::memory::{MOST_ELEMENTS, Variant, slice};
 use crate::relay::protocol::{DaValue, Elements, Hresult};
 use std::ffi::c_void;
 use std::ptr;
@@ -66,6 +66,7 @@ unsafe fn value_at(raw: &RawVariant, depth: usize) -> DaValue {
         VT_BSTR => DaValue::Text(unsafe { bstr(raw.pointer().cast()) }),
         // SAFETY: a VARIANT of this type holds a SAFEARRAY or null.
         vt if vt & !0x0FFF == VT_ARRAY => unsafe { array(vt & 0x0FFF, raw.pointer().cast(), depth) },
+        vt if vt & VT_BYREF != 0 && raw.pointer().is_null() => DaValue::Unsupported(vt),
         // SAFETY: the caller's promise.
         vt if vt & VT_BYREF != 0 => unsafe { referenced(raw, depth) },
         vt => DaValue::Unsupported(vt),
@@ -83,8 +84,11 @@ fn decimal(head: [u16; 3], low: u64) -> f64 {
 /// # Safety
 /// The pointer is null or a BSTR.
 unsafe fn bstr(pointer: *const u16) -> String {
-    // SAFETY: the caller's promise; null has length 0.
-    let units = unsafe { slice(pointer, SysStringLen(pointer) as usize) };
+    if pointer.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise; its length stands before it.
+    let units = unsafe { std::slice::from_raw_parts(pointer, SysStringLen(pointer) as usize) };
     String::from_utf16_lossy(units)
 }
 
@@ -152,9 +156,12 @@ fn size_of_element(vt: u16) -> Option<usize> {
     })
 }
 
-/// Where each element lies, in the order in which they are said. None if there are too many to count.
+/// Where each element lies, in the order in which they are said. None if there are more than go into a message.
 fn order(dimensions: &[u32]) -> Option<Vec<usize>> {
     let count = dimensions.iter().try_fold(1_usize, |count, &length| count.checked_mul(length as usize))?;
+    if count > MOST_ELEMENTS {
+        return None;
+    }
     let position = |mut index: usize| {
         let (mut position, mut stride) = (0, count);
         for &length in dimensions.iter().rev() {

@@ -2,6 +2,7 @@
 //!
 //!     stdin ── reader ──┬── Data lane ────┐
 //!                       ├── Browse lane ──┼── Output ── writer ── stdout
+//!                       ├── Describe lane ┤
 //!                       └── Status lane ──┤
 //!                          callbacks ─────┘
 //!

@@ -4,7 +4,6 @@
 //! value of each item stays. So the queue is bounded by the number of items, and no item is left with an old value for good. How
 //! many changes went that way is said. Lanes that answer a request do wait, which slows down nobody but who asked.
 
-use crate::relay::protocol::{DaValue, Elements};
 use crate::relay::protocol::{Event, Failure, FromWorker, Hresult, ProtocolError, Reading, Reply, frame};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
@@ -170,13 +169,7 @@ impl State {
 
 /// In units of a plain value.
 fn weight(values: &[Value]) -> usize {
-    let of = |value: &DaValue| match value {
-        DaValue::Text(text) => text.len() / 64,
-        DaValue::Array { elements: Elements::Text(texts), .. } => texts.iter().map(|text| 1 + text.len() / 64).sum(),
-        DaValue::Array { elements, .. } => elements.len() / 8,
-        _ => 0,
-    };
-    values.iter().map(|(_, value)| 1 + value.as_ref().map_or(0, |reading| of(&reading.value))).sum()
+    values.iter().map(|(_, value)| 1 + value.as_ref().map_or(0, |reading| reading.value.bytes() / 64)).sum()
 }
 
 fn size(reply: &Reply) -> usize {
@@ -226,7 +219,7 @@ fn smaller(message: FromWorker) -> Vec<FromWorker> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::protocol::{LONGEST_FRAME, length, parse};
+    use crate::relay::protocol::{DaValue, LONGEST_FRAME, length, parse};
 
     fn value(number: f64) -> Result<Reading, Hresult> {
         Ok(Reading { value: DaValue::R8(number), quality: 192, time: 0 })

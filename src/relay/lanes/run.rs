@@ -43,8 +43,8 @@ fn serve(server: &Server, output: &Arc<Output>) -> Result<(), Failure> {
     apartment.secure()?;
     let class = server.class()?;
     let (started, has_started) = sync_channel(1);
-    let (ended, has_ended) = sync_channel(3);
-    let queues = [Lane::Data, Lane::Browse, Lane::Status].map(|name| {
+    let (ended, has_ended) = sync_channel(4);
+    let queues = [Lane::Data, Lane::Browse, Lane::Describe, Lane::Status].map(|name| {
         let (sender, receiver): (_, Queue) = sync_channel(QUEUE);
         let (output, started, ended) = (Arc::clone(output), started.clone(), ended.clone());
         thread::spawn(move || {
@@ -59,7 +59,8 @@ fn serve(server: &Server, output: &Arc<Output>) -> Result<(), Failure> {
         let queue = match request.lane() {
             Lane::Data => &queues[0],
             Lane::Browse => &queues[1],
-            Lane::Status => &queues[2],
+            Lane::Describe => &queues[2],
+            Lane::Status => &queues[3],
         };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send((id, request)) {
             let failure = Failure { call: "(its queue is full)".into(), hresult: RPC_E_SERVERCALL_RETRYLATER };
@@ -69,7 +70,7 @@ fn serve(server: &Server, output: &Arc<Output>) -> Result<(), Failure> {
     }
     drop(queues);
     // Politely if it can be had: a server that is told needs no six minutes to find out.
-    for _ in 0..3 {
+    for _ in 0..4 {
         if has_ended.recv_timeout(PATIENCE).is_err() {
             tracing::warn!("The DA server does not answer; it is left as it is.");
             break;

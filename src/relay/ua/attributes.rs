@@ -4,7 +4,8 @@
 //! knows is not.
 
 use super::da::Da;
-use super::ids::{Address, Path};
+use super::ids::{Address, Path, clipped};
+use super::places::Place;
 use super::status::{self, STATUS};
 use crate::relay::map::{Access, Description, FOLDER_TYPE, Key, PROPERTY_TYPE, vendor_bits};
 use crate::relay::protocol::Origin;
@@ -57,8 +58,8 @@ impl Da {
         Node {
             id: path.clone().address().node_id(namespace),
             class: NodeClass::Object,
-            browse_name: QualifiedName::new(namespace, path.name()),
-            display_name: path.name().to_owned(),
+            browse_name: QualifiedName::new(namespace, clipped(path.name())),
+            display_name: clipped(path.name()).to_owned(),
             type_definition: FOLDER_TYPE.into(),
             text: String::new(),
             variable: None,
@@ -83,9 +84,10 @@ impl Da {
         })
     }
 
-    /// `name`: its leaf's, if a browse has told it.
+    /// `name`: its leaf's, where it is seen just now. Else that under which it was seen last, if it was.
     pub(super) fn item(&self, namespace: u16, item: &str, name: Option<&str>, description: &Description) -> Node {
-        let name = name.unwrap_or(item);
+        let seen = if name.is_none() { self.levels.places(item).pop() } else { None };
+        let name = clipped(name.or(seen.as_ref().map(Place::name)).unwrap_or(item));
         let access = description.access.unwrap_or(Access { readable: true, writable: true });
         let mut level = AccessLevel::empty();
         level.set(AccessLevel::CURRENT_READ, access.readable);

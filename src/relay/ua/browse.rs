@@ -6,17 +6,18 @@
 //!
 //! What lies below a branch comes page by page from `levels.rs`, as fast as the DA server says it; a page that takes too long is
 //! sent with what there is, and the client comes back for more. What a level's items are (their type definitions) costs the DA
-//! server a call for each, so that is asked only if the client wants to know, once the level is there, and not for long.
+//! server a call or two for each, so that is asked only if the client wants to know, some at a time, and a page ends where it is
+//! not known yet. Only if a server takes longer than a page for the first of them are those said to be DataItems.
 //!
-//! An item does not know its branch: the same ItemID may lie below several. So there is no way back from items.
+//! An item does not know its branch, but `places.rs` knows where it was seen.
 
 use super::attributes::Node;
 use super::da::Da;
-use super::ids::{Address, Path};
+use super::ids::{Address, Path, clipped};
 use super::levels::Level;
 use super::status::STATUS;
 use crate::relay::map::{Description, Kind};
-use crate::relay::protocol::Entry;
+use crate::relay::protocol::{DESCRIBED_PER_CALL, Entry};
 use ::opcua::nodes::TypeTree;
 use ::opcua::server::node_manager::{AddReferenceResult, BrowseNode};
 use ::opcua::types::{
@@ -30,8 +31,6 @@ use tokio::time::Instant;
 
 /// How long a client waits for a page; most give up after four seconds.
 const PAGE: Duration = Duration::from_millis(2500);
-/// How long it is asked what the items of a page are.
-const TYPES: Duration = Duration::from_secs(1);
 /// How long a browse path waits for a level.
 const LEVEL: Duration = Duration::from_secs(10);
 
@@ -128,6 +127,10 @@ impl Da {
                 found.push_back(reference(ReferenceTypeId::Organizes, false, &above));
             }
             Address::Item(item) => {
+                for place in self.levels.places(item) {
+                    let above = self.node(namespace, &(*place.above).clone().address()).await?;
+                    found.push_back(reference(ReferenceTypeId::Organizes, false, &above));
+                }
                 let description = self.one(item).await?;
                 let keys = description.properties.iter().map(|property| property.key);
                 let nodes = keys.filter_map(|key| self.property(namespace, item, key, &description));
@@ -210,6 +213,7 @@ impl Da {
     ) -> Result<(), StatusCode> {
         let until = Instant::now() + PAGE;
         let above = Self::path(address).unwrap_or_default();
+        let wants_types = node.result_mask().contains(BrowseDescriptionResultMask::RESULT_MASK_TYPE_DEFINITION);
         let mut outcome = Ok(());
         loop {
             add_all(&mut rest.ready, types, node);
@@ -218,13 +222,15 @@ impl Da {
                 break;
             }
             let patience = until.duration_since(Instant::now());
-            match level.page(*at, node.remaining(), patience).await {
+            let count = if wants_types { node.remaining().min(DESCRIBED_PER_CALL) } else { node.remaining() };
+            match level.page(*at, count, patience).await {
                 Ok((entries, has_more)) => {
+                    let is_known = !wants_types || self.are_described(&entries, until).await;
+                    if !is_known && node.result_len() > 0 {
+                        break;
+                    }
                     *at += entries.len();
-                    let wants_types =
-                        node.result_mask().contains(BrowseDescriptionResultMask::RESULT_MASK_TYPE_DEFINITION);
-                    let may_ask = wants_types && level.is_whole();
-                    self.show(namespace, &above, &entries, may_ask, &mut rest.ready).await;
+                    self.show(namespace, &above, &entries, &mut rest.ready);
                     if !has_more {
                         rest.level = None;
                     }
@@ -240,21 +246,15 @@ impl Da {
         outcome
     }
 
-    /// Entries as references. One name can be a branch and an item.
-    async fn show(
-        &self,
-        namespace: u16,
-        above: &Path,
-        entries: &[Arc<Entry>],
-        may_ask: bool,
-        into: &mut VecDeque<ReferenceDescription>,
-    ) {
+    /// Whether the DA server has said in time what these are. What came of it is kept.
+    async fn are_described(&self, entries: &[Arc<Entry>], until: Instant) -> bool {
         let items: Vec<&str> =
             entries.iter().filter(|entry| entry.is_item).filter_map(|entry| entry.item_id.as_deref()).collect();
-        if may_ask && !items.is_empty() {
-            // Whatever comes of it is kept; without it an item is a DataItem for now.
-            let _ = tokio::time::timeout(TYPES, self.describe(&items, false)).await;
-        }
+        items.is_empty() || tokio::time::timeout_at(until, self.describe(&items, false)).await.is_ok()
+    }
+
+    /// Entries as references. One name can be a branch and an item.
+    fn show(&self, namespace: u16, above: &Path, entries: &[Arc<Entry>], into: &mut VecDeque<ReferenceDescription>) {
         for entry in entries {
             if entry.is_branch {
                 let branch = self.branch(namespace, &above.child(entry));
@@ -288,12 +288,11 @@ impl Da {
         };
         let mut found = ids(self.own_references(namespace, address).await?);
         if let Some(path) = Self::path(address).filter(|_| !element.is_inverse) {
-            match self.levels.below(&path, &self.worker).whole(LEVEL).await {
-                Ok(level) => {
-                    let name = element.target_name.name.as_ref();
-                    let named: Vec<_> = level.into_iter().filter(|entry| entry.name == name).collect();
+            let name = element.target_name.name.as_ref();
+            match self.levels.below(&path, &self.worker).named(|entry| clipped(&entry.name) == name, LEVEL).await {
+                Ok(named) => {
                     let mut below = VecDeque::new();
-                    self.show(namespace, &path, &named, false, &mut below).await;
+                    self.show(namespace, &path, &named, &mut below);
                     found.extend(ids(below));
                 }
                 // What the relay itself knows is there all the same.

@@ -9,12 +9,15 @@ use super::levels::Levels;
 use super::{status_of_ask, status_of_phase};
 use crate::base::{Clock, Stop};
 use crate::relay::map::{self, Description, Times};
-use crate::relay::protocol::{DaValue, Hresult, ITEMS_PER_CALL, Origin, Reading, Reply, Request};
+use crate::relay::protocol::{
+    DESCRIBED_PER_CALL, DaValue, Hresult, ITEMS_PER_CALL, Origin, Property, Reading, Reply, Request,
+};
 use crate::relay::worker::{self, Phase, Questions, Worker};
 use ::opcua::types::{DataValue, DateTime, StatusCode};
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::time::Instant;
 
 pub struct Da {
@@ -22,7 +25,13 @@ pub struct Da {
     pub(super) worker: Worker,
     pub(super) items: Items,
     pub(super) levels: Levels,
-    described: Mutex<HashMap<String, Described>>,
+    described: Mutex<Descriptions>,
+}
+
+#[derive(Default)]
+struct Descriptions {
+    of: HashMap<String, Described>,
+    bytes: usize,
 }
 
 struct Described {
@@ -30,10 +39,13 @@ struct Described {
     /// With all properties, and not only those that make its type.
     is_whole: bool,
     description: Result<Arc<Description>, StatusCode>,
+    bytes: usize,
 }
 
-/// Descriptions that are kept; beyond them all are forgotten.
-const DESCRIBED: usize = 100_000;
+/// Bytes of descriptions that are kept, about; beyond them all are forgotten.
+const DESCRIBED_BYTES: usize = 128 << 20;
+/// What a DA server would not tell of an item is not asked for so long: a client reads a dozen attributes, one after the other.
+const REFUSED: Duration = Duration::from_secs(2);
 
 impl Da {
     pub fn new(served: Served) -> (Arc<Self>, Questions) {
@@ -118,15 +130,16 @@ impl Da {
         results
     }
 
-    fn described(&self) -> MutexGuard<'_, HashMap<String, Described>> {
+    fn described(&self) -> MutexGuard<'_, Descriptions> {
         self.described.lock().expect("no code that holds the descriptions panics")
     }
 
     /// What is known of an item without asking.
     pub(super) fn known(&self, item: &str, whole: bool) -> Option<Result<Arc<Description>, StatusCode>> {
         let described = self.described();
-        let known = described.get(item)?;
-        let is_new = known.at.elapsed() < self.served.keep && (known.is_whole || !whole);
+        let known = described.of.get(item)?;
+        let keep = if known.description.is_ok() { self.served.keep } else { REFUSED };
+        let is_new = known.at.elapsed() < keep && (known.is_whole || !whole);
         is_new.then(|| known.description.clone())
     }
 
@@ -150,32 +163,40 @@ impl Da {
             return vec![Ok(Arc::default()); items.len()];
         }
         let mut all = Vec::with_capacity(items.len());
-        for items in items.chunks(ITEMS_PER_CALL) {
+        for items in items.chunks(DESCRIBED_PER_CALL) {
             let ids = (!whole).then(|| map::OF_TYPE.to_vec());
             let answer = self.worker.ask(Request::Properties { items: items.to_vec(), ids }).await;
-            let described: Vec<Result<Arc<Description>, StatusCode>> = match answer {
-                Ok(Reply::Properties(answers)) => answers
-                    .into_iter()
-                    .map(|answer| {
-                        answer.map(|properties| Arc::new(map::describe(&properties))).map_err(map::status_of_failure)
-                    })
-                    .collect(),
-                Ok(_) => vec![Err(StatusCode::BadInternalError); items.len()],
-                Err(error) => vec![Err(status_of_ask(&error)); items.len()],
-            };
-            let mut kept = self.described();
-            if kept.len() + items.len() > DESCRIBED {
-                kept.clear();
-            }
-            for (item, description) in items.iter().zip(&described) {
-                // What failed may work the next time.
-                if description.is_ok() {
-                    let description = description.clone();
-                    kept.insert(item.clone(), Described { at: Instant::now(), is_whole: whole, description });
+            match answer {
+                Ok(Reply::Properties(answers)) => {
+                    let described = items.iter().zip(answers);
+                    all.extend(described.map(|(item, answer)| self.keep(item, answer, whole)));
                 }
+                Ok(_) => all.resize(all.len() + items.len(), Err(StatusCode::BadInternalError)),
+                Err(error) => all.resize(all.len() + items.len(), Err(status_of_ask(&error))),
             }
-            all.extend(described);
         }
         all
+    }
+
+    fn keep(
+        &self,
+        item: &str,
+        answer: Result<Vec<Property>, Hresult>,
+        is_whole: bool,
+    ) -> Result<Arc<Description>, StatusCode> {
+        let bytes =
+            |property: &Property| 200 + property.description.len() + property.value.as_ref().map_or(0, DaValue::bytes);
+        let bytes = 500 + answer.iter().flatten().map(bytes).sum::<usize>();
+        let description = answer.map(|properties| Arc::new(map::describe(&properties))).map_err(map::status_of_failure);
+        let mut kept = self.described();
+        if kept.bytes + bytes > DESCRIBED_BYTES {
+            *kept = Descriptions::default();
+        }
+        kept.bytes += bytes;
+        let new = Described { at: Instant::now(), is_whole, description: description.clone(), bytes };
+        if let Some(old) = kept.of.insert(item.to_owned(), new) {
+            kept.bytes -= old.bytes;
+        }
+        description
     }
 }

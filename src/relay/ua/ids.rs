@@ -30,6 +30,11 @@ pub(super) enum Address {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Path(Vec<(String, Option<String>)>);
 
+/// The longest NodeId, in bytes (OPC 10000-3, 8.2.4). Branches that go round in circles end here.
+pub(super) const LONGEST: usize = 4096;
+/// The longest name of a node, in characters (OPC 10000-3, 8.3).
+const LONGEST_NAME: usize = 512;
+
 const FOLDER: u32 = 1;
 /// The number of the first status variable.
 const STATUS: u32 = 10;
@@ -55,6 +60,13 @@ impl Path {
         self.0.last().map_or("", |(name, _)| name)
     }
 
+    /// Whether it is short enough for a NodeId.
+    pub(super) fn is_sayable(&self) -> bool {
+        let numbers = 12 * self.0.len();
+        let texts = self.0.iter().map(|(name, id)| name.len() + id.as_ref().map_or(0, String::len));
+        numbers + texts.sum::<usize>() <= LONGEST
+    }
+
     pub(super) fn branch(&self) -> Branch {
         let names = self.0.iter().map(|(name, _)| name.clone()).collect();
         Branch { names, item_id: self.0.last().and_then(|(_, id)| id.clone()) }
@@ -64,6 +76,11 @@ impl Path {
     pub(super) fn address(self) -> Address {
         if self.0.is_empty() { Address::Folder } else { Address::Branch(self) }
     }
+}
+
+/// A name as nodes have it.
+pub(super) fn clipped(name: &str) -> &str {
+    name.char_indices().nth(LONGEST_NAME).map_or(name, |(end, _)| &name[..end])
 }
 
 impl Address {

@@ -3,9 +3,10 @@
 //! A [`Level`] fills up while others already read it. Whoever pages through it holds it, so a page and the next are of the same
 //! browse, however long the client takes. A level that failed is asked for anew by the next who wants it.
 //!
-//! Bounds: entries of one level, and of all levels that are kept. A level that is cut says so.
+//! Bounds: entries of one level, and of all levels that are kept; what is longer than a NodeId may be. A level that is cut says so.
 
-use super::ids::Path;
+use super::ids::{self, Path};
+use super::places::{Place, Places};
 use super::status_of_ask;
 use crate::relay::protocol::{Entry, Request};
 use crate::relay::worker::Worker;
@@ -22,10 +23,13 @@ use tracing::warn;
 const LEVEL_BYTES: usize = 256 << 20;
 const KEPT_BYTES: usize = 512 << 20;
 
+const PLACES: &str = "no code that holds the places panics";
+
 pub(super) struct Levels {
     server: Arc<str>,
     keep: Duration,
     kept: Mutex<HashMap<Path, Arc<Level>>>,
+    places: Arc<Mutex<Places>>,
     fills: Mutex<JoinSet<()>>,
 }
 
@@ -45,11 +49,16 @@ struct Entries {
 
 impl Levels {
     pub(super) fn new(server: Arc<str>, keep: Duration) -> Self {
-        Self { server, keep, kept: Mutex::default(), fills: Mutex::default() }
+        Self { server, keep, kept: Mutex::default(), places: Arc::default(), fills: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Path, Arc<Level>>> {
         self.kept.lock().expect("no code that holds the levels panics")
+    }
+
+    /// Where an item was seen.
+    pub(super) fn places(&self, item: &str) -> Vec<Place> {
+        self.places.lock().expect(PLACES).of(item).to_vec()
     }
 
     /// What lies below `path`; it may be on its way yet.
@@ -71,9 +80,18 @@ impl Levels {
     }
 
     fn fill(&self, path: &Path, level: Arc<Level>, worker: Worker) {
-        let (server, branch) = (self.server.clone(), path.branch());
-        let filled = level.clone();
-        let pieces = Box::new(move |entries| {
+        let (server, branch, above) = (self.server.clone(), path.branch(), Arc::new(path.clone()));
+        let (filled, places) = (level.clone(), self.places.clone());
+        let mut is_said = false;
+        let pieces = Box::new(move |mut entries: Vec<Entry>| {
+            let before = entries.len();
+            entries.iter_mut().for_each(|entry| leave_out_what_is_too_long(&above, entry));
+            entries.retain(|entry| entry.is_branch || entry.is_item);
+            if entries.len() < before && !std::mem::replace(&mut is_said, true) {
+                warn!(%server, branch = ?branch.names, "Some of a level is longer than NodeIds may be; it is left out.");
+            }
+            let entries: Vec<Arc<Entry>> = entries.into_iter().map(Arc::new).collect();
+            places.lock().expect(PLACES).see(&above, &entries);
             if filled.add(entries) {
                 warn!(%server, branch = ?branch.names, "A level has more entries than are kept; the rest is left out.");
             }
@@ -89,20 +107,25 @@ impl Levels {
     }
 }
 
+fn leave_out_what_is_too_long(above: &Path, entry: &mut Entry) {
+    entry.is_item &= entry.item_id.as_ref().is_some_and(|item| item.len() <= ids::LONGEST);
+    entry.is_branch = entry.is_branch && above.child(entry).is_sayable();
+}
+
 impl Level {
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().expect("no code that holds the entries panics")
     }
 
     /// Whether something had to be left out, for the first time.
-    fn add(&self, entries: Vec<Entry>) -> bool {
+    fn add(&self, entries: Vec<Arc<Entry>>) -> bool {
         let mut state = self.lock();
         let was_full = state.bytes > LEVEL_BYTES;
         for entry in entries {
             let bytes = 100 + entry.name.len() + entry.item_id.as_ref().map_or(0, String::len);
             if state.bytes <= LEVEL_BYTES {
                 state.bytes += bytes;
-                state.all.push(Arc::new(entry));
+                state.all.push(entry);
             }
         }
         let is_full = state.bytes > LEVEL_BYTES;
@@ -118,10 +141,6 @@ impl Level {
 
     fn failed(&self) -> bool {
         matches!(self.lock().end, Some(Err(_)))
-    }
-
-    pub(super) fn is_whole(&self) -> bool {
-        self.lock().end.is_some()
     }
 
     /// Up to `count` entries from `from` on, and whether there may be more: as soon as there are so many or the level is whole;
@@ -154,9 +173,34 @@ impl Level {
         }
     }
 
-    /// All of it.
-    pub(super) async fn whole(&self, patience: Duration) -> Result<Vec<Arc<Entry>>, StatusCode> {
-        Ok(self.page(0, usize::MAX, patience).await?.0)
+    /// Entries of a name, as soon as there is one; none only if the level is whole and has none.
+    pub(super) async fn named(
+        &self,
+        is_it: impl Fn(&Entry) -> bool,
+        patience: Duration,
+    ) -> Result<Vec<Arc<Entry>>, StatusCode> {
+        let mut grown = self.grown.subscribe();
+        let until = Instant::now() + patience;
+        let mut seen = 0;
+        loop {
+            grown.borrow_and_update();
+            let is_late = Instant::now() >= until;
+            let (found, end) = {
+                let state = self.lock();
+                let new = &state.all[seen..];
+                seen = state.all.len();
+                (new.iter().filter(|entry| is_it(entry)).cloned().collect::<Vec<_>>(), state.end)
+            };
+            match end {
+                _ if !found.is_empty() => return Ok(found),
+                Some(Ok(())) => return Ok(Vec::new()),
+                Some(Err(status)) => return Err(status),
+                None if is_late => return Err(StatusCode::BadTimeout),
+                None => {}
+            }
+            // The sender is ours, so only the time may run out.
+            let _ = tokio::time::timeout_at(until, grown.changed()).await;
+        }
     }
 }
 
@@ -164,8 +208,8 @@ impl Level {
 mod tests {
     use super::*;
 
-    fn entry(name: &str) -> Entry {
-        Entry { name: name.into(), item_id: Some(name.into()), is_branch: false, is_item: true }
+    fn entry(name: &str) -> Arc<Entry> {
+        Arc::new(Entry { name: name.into(), item_id: Some(name.into()), is_branch: false, is_item: true })
     }
 
     fn level() -> Arc<Level> {
@@ -197,8 +241,46 @@ mod tests {
         let level = level();
         level.add(vec![entry("a")]);
         level.end(Err(StatusCode::BadNotConnected));
-        assert_eq!(level.page(0, 5, SECOND).await.unwrap(), (vec![Arc::new(entry("a"))], true));
+        assert_eq!(level.page(0, 5, SECOND).await.unwrap(), (vec![entry("a")], true));
         assert_eq!(level.page(1, 5, SECOND).await, Err(StatusCode::BadNotConnected));
         assert!(level.failed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_found_before_the_level_is_whole() {
+        let level = level();
+        level.add(vec![entry("a")]);
+        let find = |name: &'static str| level.named(move |entry| entry.name == name, SECOND);
+        assert_eq!(find("a").await, Ok(vec![entry("a")]));
+        assert_eq!(find("b").await, Err(StatusCode::BadTimeout), "it may come yet");
+        let (found, ()) = tokio::join!(find("b"), async {
+            tokio::task::yield_now().await;
+            level.add(vec![entry("b")]);
+        });
+        assert_eq!(found, Ok(vec![entry("b")]));
+        level.end(Ok(()));
+        assert_eq!(find("c").await, Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_longer_than_a_node_id_is_left_out() {
+        let branch =
+            |name: &str| Entry { name: name.into(), item_id: Some(name.into()), is_branch: true, is_item: true };
+        let mut above = Path::default();
+        let mut depth = 0;
+        loop {
+            let mut below = branch("round and round");
+            leave_out_what_is_too_long(&above, &mut below);
+            assert!(below.is_item);
+            if !below.is_branch {
+                break;
+            }
+            above = above.child(&below);
+            depth += 1;
+        }
+        assert!((50..200).contains(&depth), "{depth}");
+        let mut long = branch(&"x".repeat(64 << 10));
+        leave_out_what_is_too_long(&Path::default(), &mut long);
+        assert!(!long.is_item && !long.is_branch);
     }
 }

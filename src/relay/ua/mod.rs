@@ -8,7 +8,7 @@
 //! - `ids.rs` is what NodeIds say; a node is made of that and of what the DA server says when it is asked (`attributes.rs`).
 //!   No node is kept, so there is none that is not known yet.
 //! - `nodes.rs` is the node manager; `browse.rs`, `monitor.rs` and `write.rs` are its larger services.
-//! - `da.rs` is one DA server as these ask it; `levels.rs` what lies below its branches.
+//! - `da.rs` is one DA server as these ask it; `levels.rs` what lies below its branches, `places.rs` where items were seen there.
 //! - `items.rs` are monitored items in DA groups, `feed.rs` brings them there.
 //!
 //! While a DA server is not there its items are bad, and never unknown.
@@ -24,6 +24,7 @@ mod items;
 mod levels;
 mod monitor;
 mod nodes;
+mod places;
 mod status;
 mod write;
 

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
@@ -49,7 +49,7 @@ pub struct Patience {
     pub status: Duration,
     /// For an answer to anything about groups, reads and writes.
     pub data: Duration,
-    /// For the next part of a browse.
+    /// For the next part of a browse, and for the properties of some items.
     pub browse: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Patience {
     fn of(&self, lane: Lane) -> Duration {
         match lane {
             Lane::Data => self.data,
-            Lane::Browse => self.browse,
+            Lane::Browse | Lane::Describe => self.browse,
             Lane::Status => self.status,
         }
     }
@@ -220,6 +220,9 @@ impl Worker {
 
 /// A worker that lived for so long did not fail at once.
 const CALM: Duration = Duration::from_secs(10);
+/// How long a worker may take to let go of its DA server, once its input is closed. One that is ended before that leaves
+/// its groups in the server until COM misses it, which takes six minutes.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Keeps the worker going until the stop.
 pub async fn supervise(
@@ -231,11 +234,7 @@ pub async fn supervise(
 ) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     while !stop.is_stopped() {
-        let ended = tokio::select! {
-            ended = live(launch, questions, listener, clock) => ended,
-            () = stop.stopped() => Ended { why: Why::Stopped, lived: Duration::ZERO },
-        };
-        let Ended { why, lived } = ended;
+        let Ended { why, lived, child } = live(launch, questions, listener, clock, stop).await;
         let phase = if matches!(why, Why::Frozen(..)) { Phase::Frozen } else { Phase::Waiting };
         questions.state.send_modify(|state| {
             state.phase = phase;
@@ -243,8 +242,10 @@ pub async fn supervise(
                 state.last_error = why.to_string();
             }
         });
+        // Before all else: whoever has its values is told that they are none any more.
         listener.down(phase);
-        if stop.is_stopped() || matches!(why, Why::Stopped) {
+        if matches!(why, Why::Stopped) {
+            goodbye(child, launch).await;
             break;
         }
         if lived > CALM {
@@ -253,7 +254,8 @@ pub async fn supervise(
         let wait = backoff.wait();
         warn!(server = %launch.server, why = %why, again_in = ?wait, "The DA server is gone.");
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            // Not two of them at a time: there are DA servers that stand only one.
+            _ = async { tokio::join!(goodbye(child, launch), tokio::time::sleep(wait)) } => {}
             () = stop.stopped() => {}
             // Whoever asks now gets no answer.
             () = async { while questions.asks.recv().await.is_some() {} } => {}
@@ -291,10 +293,18 @@ fn said(hresult: Hresult) -> String {
 struct Ended {
     why: Why,
     lived: Duration,
+    /// Its input is closed.
+    child: Option<Child>,
 }
 
-/// From the start of one process to its end.
-async fn live(launch: &Launch, questions: &mut Questions, listener: &dyn Listener, clock: &Clock) -> Ended {
+/// From the start of one process until nothing is to be had of it any more, or until the stop.
+async fn live(
+    launch: &Launch,
+    questions: &mut Questions,
+    listener: &dyn Listener,
+    clock: &Clock,
+    stop: &Stop,
+) -> Ended {
     questions.state.send_modify(|state| state.phase = Phase::Starting);
     let began = tokio::time::Instant::now();
     let spawned = Command::new(&launch.program)
@@ -307,16 +317,31 @@ async fn live(launch: &Launch, questions: &mut Questions, listener: &dyn Listene
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            return Ended { why: Why::NoProcess(launch.program.clone(), error), lived: Duration::ZERO };
+            let why = Why::NoProcess(launch.program.clone(), error);
+            return Ended { why, lived: Duration::ZERO, child: None };
         }
     };
     let (stdin, stdout) = (child.stdin.take().expect("it is piped"), child.stdout.take().expect("it is piped"));
     info!(server = %launch.server, process = child.id(), "Worker started.");
-    let why = Life::new(launch, questions, listener, clock).run(stdout, stdin).await;
-    let lived = began.elapsed();
-    // It may be stuck, or well and with nobody to talk to. Its end is not waited for: what is stuck in the system may stay so.
+    let why = tokio::select! {
+        why = Life::new(launch, questions, listener, clock).run(stdout, stdin) => why,
+        () = stop.stopped() => Why::Stopped,
+    };
+    Ended { why, lived: began.elapsed(), child: Some(child) }
+}
+
+/// Until the process has ended by itself, or was ended because it did not: it may be stuck in a call of its DA server.
+async fn goodbye(child: Option<Child>, launch: &Launch) {
+    let Some(mut child) = child else { return };
+    if tokio::time::timeout(GOODBYE, child.wait()).await.is_ok() {
+        return;
+    }
+    info!(server = %launch.server, process = child.id(), "The worker does not end by itself; it is ended.");
+    // That is not waited for: what is stuck in the system may stay so.
     if let Err(error) = child.start_kill() {
         warn!(server = %launch.server, %error, "The worker cannot be ended.");
     }
-    Ended { why, lived }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

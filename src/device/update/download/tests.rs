@@ -75,8 +75,18 @@ fn digest(content: &[u8]) -> String {
 }
 
 fn fetch(url: &str, path: &Path, sha256: Option<&str>) -> Result<(), DownloadError> {
+    fetch_with(url, path, sha256, None, &free)
+}
+
+fn fetch_with(
+    url: &str,
+    path: &Path,
+    sha256: Option<&str>,
+    ca_file: Option<&Path>,
+    free: &dyn Fn(&Path) -> Option<u64>,
+) -> Result<(), DownloadError> {
     let wait = (Duration::from_millis(1), Duration::from_millis(10));
-    Download { url, path, sha256, tell: &|_, _| {}, is_stopped: &|| false, wait }.run()
+    Download { url, path, sha256, ca_file, tell: &|_, _| {}, is_stopped: &|| false, wait, free }.run()
 }
 
 struct Place {
@@ -162,4 +172,84 @@ fn what_is_not_there_is_said_at_once_and_what_is_busy_is_asked_again() {
     fetch(&serve(CONTENT, vec![busy, busy, whole]).0, &path, None).unwrap();
     let error = fetch("http://127.0.0.1:9/x", &place().path, None).unwrap_err();
     assert!(matches!(error, DownloadError::GivenUp { .. } | DownloadError::Write(_)), "{error}");
+}
+
+/// Another file takes the place of what was begun. Without a sum nothing else would tell.
+#[test]
+fn what_the_server_has_changed_begins_anew() {
+    let Place { path, _folder } = place();
+    let first: Act = |stream, content, _| {
+        let head = format!("200 OK\r\nETag: \"1\"\r\nContent-Length: {}", content.len());
+        say(stream, &head, &vec![1; content.len() / 2]);
+    };
+    let rest: Act = |stream, content, from| match from {
+        0 => whole(stream, content, 0),
+        _ => {
+            let (length, rest) = (content.len(), &content[usize::try_from(from).unwrap()..]);
+            let head = format!(
+                "206 Partial Content\r\nETag: \"2\"\r\nContent-Range: bytes {from}-{}/{length}\r\nContent-Length: {}",
+                length - 1,
+                rest.len()
+            );
+            say(stream, &head, rest);
+        }
+    };
+    let (url, asked) = serve(CONTENT, vec![first, rest]);
+    fetch(&url, &path, None).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), CONTENT);
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() == 3 && asked[1] > 0 && asked[2] == 0, "{asked:?}");
+}
+
+#[test]
+fn a_length_that_is_a_lie_ends_and_so_do_redirects_in_a_circle() {
+    let Place { path, _folder } = place();
+    // More than comes: each attempt brings nothing new.
+    let more: Act = |stream, content, from| match from {
+        0 => say(stream, &format!("200 OK\r\nContent-Length: {}", content.len() + 1), content),
+        _ => say(stream, "416 No\r\nContent-Length: 0", b""),
+    };
+    let (url, asked) = serve(CONTENT, vec![more]);
+    let error = fetch(&url, &path, Some(&"0".repeat(64))).unwrap_err();
+    assert!(matches!(error, DownloadError::GivenUp { .. }), "{error}");
+    assert!(asked.lock().unwrap().len() <= 2 * ATTEMPTS as usize, "{:?}", asked.lock());
+    // Less: it is another file then.
+    fs::remove_file(&path).unwrap_or_default();
+    let less: Act = |stream, content, _| say(stream, "200 OK\r\nContent-Length: 1000", content);
+    let error = fetch(&serve(CONTENT, vec![less]).0, &path, Some(&digest(CONTENT))).unwrap_err();
+    assert!(matches!(error, DownloadError::Sum { .. }), "{error}");
+
+    let circle: Act = |stream, _, _| say(stream, "302 Found\r\nLocation: /bundle.raucb\r\nContent-Length: 0", b"");
+    let (url, asked) = serve(CONTENT, vec![circle]);
+    let error = fetch(&url, &path, None).unwrap_err();
+    assert!(matches!(error, DownloadError::Refused(_)) && asked.lock().unwrap().len() < 30, "{error}");
+}
+
+#[test]
+fn a_partition_that_fills_up_is_left_its_rest() {
+    let Place { path, _folder } = place();
+    let (url, _) = serve(CONTENT, vec![whole]);
+    let error = fetch_with(&url, &path, None, None, &|_| Some(SPARE + 100)).unwrap_err();
+    assert!(matches!(error, DownloadError::NoRoom { bytes, .. } if bytes == CONTENT.len() as u64), "{error}");
+    // It does not say how much, and what else is written there takes what was free.
+    let endless: Act = |stream, _, _| {
+        say(stream, "200 OK\r\nConnection: close", &[7; 1 << 20]);
+        while stream.write_all(&[7; 1 << 16]).is_ok() {}
+    };
+    let left = |path: &Path| Some((SPARE + 3 * LOOK).saturating_sub(length(path)));
+    let error = fetch_with(&serve(CONTENT, vec![endless]).0, &path, None, None, &left).unwrap_err();
+    assert!(matches!(error, DownloadError::NoRoom { .. }) && length(&path) < 4 * LOOK, "{error}");
+}
+
+#[test]
+fn authorities_of_the_plant_are_taken_from_a_file() {
+    let Place { path, _folder } = place();
+    let (url, _) = serve(CONTENT, vec![whole]);
+    let with = |ca_file: &Path| fetch_with(&url, &path, None, Some(ca_file), &free);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rauc");
+    with(&fixtures.join("own.pem")).unwrap();
+    let missing = with(Path::new("/does/not/exist")).unwrap_err().to_string();
+    assert!(missing.starts_with("ca_file = \"/does/not/exist\": No such file"), "{missing}");
+    let empty = with(Path::new("/dev/null")).unwrap_err().to_string();
+    assert!(empty.contains("no certificate in PEM"), "{empty}");
 }

@@ -56,6 +56,14 @@ pub(crate) enum End {
     Refused,
     /// Its service dies and comes back, and knows nothing.
     Forgets,
+    /// It never ends by itself.
+    Dies,
+    /// Neither the old nor the new way of asking for a bundle's version is there.
+    Silent,
+    /// Only the new one.
+    New,
+    /// The bundle is for another board.
+    Other,
 }
 
 #[derive(Default)]
@@ -81,7 +89,7 @@ impl Rauc {
         #[zbus(connection)] bus: &Connection,
     ) -> zbus::fdo::Result<()> {
         if self.end == End::Refused {
-            return Err(zbus::fdo::Error::Failed("signature verification failed: self-signed certificate".into()));
+            return Err(refusal());
         }
         let (now, end, bus) = (self.now.clone(), self.end, bus.clone());
         {
@@ -89,6 +97,9 @@ impl Rauc {
             now.operation = "installing".into();
             now.progress = (40, "Copying image to rootfs.1".into(), 3);
             now.installed.push(source);
+        }
+        if end == End::Dies {
+            return Ok(());
         }
         #[allow(clippy::disallowed_methods, reason = "a test")]
         tokio::spawn(async move {
@@ -109,8 +120,33 @@ impl Rauc {
         Ok(())
     }
 
-    fn info(&self, _bundle: String) -> (String, String) {
-        ("vedette-qemu".into(), "2.0".into())
+    fn info(&self, _bundle: String) -> zbus::fdo::Result<(String, String)> {
+        match self.end {
+            End::Silent | End::New => Err(zbus::fdo::Error::UnknownMethod("no Info".into())),
+            End::Refused => Err(refusal()),
+            End::Other => Ok(("vedette-rpi4".into(), "2.0".into())),
+            _ => Ok(("vedette-qemu".into(), "2.0".into())),
+        }
+    }
+
+    fn inspect_bundle(
+        &self,
+        _bundle: String,
+        _args: HashMap<String, zbus::OwnedVariant>,
+    ) -> zbus::fdo::Result<HashMap<String, zbus::OwnedVariant>> {
+        if self.end != End::New {
+            return Err(zbus::fdo::Error::UnknownMethod("no InspectBundle".into()));
+        }
+        let word = |text: &str| zbus::OwnedVariant::from(zbus::Str::from(text.to_owned()));
+        let update = HashMap::from([("compatible", word("vedette-qemu")), ("version", word("2.0"))]);
+        let update: HashMap<String, zbus::OwnedVariant> =
+            update.into_iter().map(|(key, word)| (key.to_owned(), word)).collect();
+        Ok(HashMap::from([("update".to_owned(), update.into())]))
+    }
+
+    #[zbus(property)]
+    fn compatible(&self) -> String {
+        "vedette-qemu".into()
     }
 
     #[zbus(property)]
@@ -133,6 +169,10 @@ impl Rauc {
     async fn completed(emitter: &zbus::object_server::SignalEmitter<'_>, result: i32) -> zbus::Result<()>;
 }
 
+fn refusal() -> zbus::fdo::Error {
+    zbus::fdo::Error::Failed("signature verification failed: self-signed certificate".into())
+}
+
 /// What was installed, and what must be held for RAUC to be there.
 pub(crate) async fn play(bus: &Bus, end: End) -> (Connection, impl Fn() -> Vec<String>) {
     let now = Arc::new(Mutex::new(Now::default()));
@@ -142,18 +182,18 @@ pub(crate) async fn play(bus: &Bus, end: End) -> (Connection, impl Fn() -> Vec<S
     (connection, move || now.lock().unwrap().installed.clone())
 }
 
-async fn try_to(end: End, version: Option<&str>) -> (Result<(), RaucError>, Vec<(i32, String)>, Vec<String>) {
+async fn try_to(end: End) -> (Result<(), RaucError>, Vec<(i32, String)>, Vec<String>) {
     let bus = Bus::start();
     let (_rauc, installed) = play(&bus, end).await;
     let mut told = Vec::new();
     let mut tell = |percent: i32, what: &str| told.push((percent, what.to_owned()));
-    let outcome = install(&bus.connect().await, Path::new("/data/b.raucb"), version, &mut tell).await;
+    let outcome = install(&bus.connect().await, Path::new("/data/b.raucb"), &mut tell).await;
     (outcome, told, installed())
 }
 
 #[tokio::test]
 async fn a_good_bundle_is_installed_and_it_is_said_how_far_it_is() {
-    let (outcome, told, installed) = try_to(End::Good, Some("2.0")).await;
+    let (outcome, told, installed) = try_to(End::Good).await;
     outcome.unwrap();
     assert!(told.contains(&(40, "Copying image to rootfs.1".into())), "{told:?}");
     assert_eq!(installed, ["/data/b.raucb"]);
@@ -161,22 +201,34 @@ async fn a_good_bundle_is_installed_and_it_is_said_how_far_it_is() {
 
 #[tokio::test]
 async fn what_rauc_says_against_it_is_said() {
-    let (outcome, ..) = try_to(End::Bad, None).await;
+    let (outcome, ..) = try_to(End::Bad).await;
     assert_eq!(outcome.unwrap_err().to_string(), "RAUC could not install it: Failed updating slot rootfs.1: no space");
-    let (outcome, ..) = try_to(End::Refused, None).await;
+    let (outcome, ..) = try_to(End::Refused).await;
     let said = outcome.unwrap_err().to_string();
     assert_eq!(said, "RAUC refuses this bundle: signature verification failed: self-signed certificate");
-    let (outcome, ..) = try_to(End::Forgets, None).await;
+    let (outcome, ..) = try_to(End::Forgets).await;
     assert_eq!(outcome.unwrap_err().to_string(), "RAUC could not install it: it ended without saying why");
-    let (outcome, _, installed) = try_to(End::Good, Some("3.0")).await;
-    assert_eq!(outcome.unwrap_err().to_string(), "the bundle has version 2.0, not 3.0");
-    assert!(installed.is_empty());
+}
+
+#[tokio::test]
+async fn a_bundle_says_what_it_is_to_old_and_new_versions_of_rauc() {
+    for end in [End::Good, End::New] {
+        let bus = Bus::start();
+        let _rauc = play(&bus, end).await;
+        let about = inspect(&bus.connect().await, Path::new("/data/b.raucb")).await.unwrap().unwrap();
+        assert_eq!((about.compatible.as_str(), about.version.as_str()), ("vedette-qemu", "2.0"));
+        assert!(About::check(Some(about), Some("2.0")).is_ok());
+    }
+    let bus = Bus::start();
+    let _rauc = play(&bus, End::Silent).await;
+    assert_eq!(inspect(&bus.connect().await, Path::new("/data/b.raucb")).await.unwrap(), None);
+    assert!(About::check(None, None).is_ok() && About::check(None, Some("2.0")).is_err());
 }
 
 #[tokio::test]
 async fn a_bus_without_rauc_is_said() {
     let bus = Bus::start();
-    let outcome = install(&bus.connect().await, Path::new("/data/b.raucb"), None, &mut |_, _| {}).await;
+    let outcome = install(&bus.connect().await, Path::new("/data/b.raucb"), &mut |_, _| {}).await;
     let said = outcome.unwrap_err().to_string();
     assert!(said.starts_with("RAUC cannot be reached"), "{said}");
 }

@@ -2,6 +2,8 @@
 
 use crate::relay::com::abi::{RawVariant, Wide};
 use crate::relay::com::memory::{Variant, wide};
+use crate::relay::com::variant as com_variant;
+use crate::relay::protocol::DaValue;
 use std::ffi::c_void;
 use std::mem;
 
@@ -30,6 +32,14 @@ pub fn text(text: &str) -> Wide {
     // SAFETY: a place of ours.
     unsafe { array(&raw mut place, wide(text)) };
     place
+}
+
+/// A VARIANT of any type; of one that cannot be made, an empty one that says it were.
+pub fn value(value: &DaValue) -> Variant {
+    match value {
+        DaValue::Unsupported(vt) => Variant(RawVariant { vt: *vt, ..RawVariant::EMPTY }),
+        value => com_variant::variant(value, 0).unwrap_or(Variant(RawVariant::EMPTY)),
+    }
 }
 
 /// The VARIANT is the caller's from here on.

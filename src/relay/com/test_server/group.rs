@@ -138,7 +138,7 @@ impl Inner {
                 continue;
             }
             member.sent = Some((current.version, current.value.clone()));
-            let value = variant::variant(&current.value, 0).unwrap_or(Variant(RawVariant::EMPTY));
+            let value = give::value(&current.value);
             all.push(Due { client: member.client, value, quality: current.quality, time: current.time.into() });
         }
         all
@@ -161,6 +161,9 @@ impl IConnectionPointContainer_Impl for Group_Impl {
         unsafe {
             if *iid != IOPCDataCallback::IID || self.world.script.mute {
                 return HRESULT(0x8004_0200_u32 as i32);
+            }
+            if self.world.script.dies_in_advise {
+                std::process::abort();
             }
             give_point(IOPCDataCallback::IID, &self.state.sink, place)
         }
@@ -358,7 +361,7 @@ impl IOPCSyncIO_Impl for Group_Impl {
                     state.client = member.client;
                     state.time = current.time.into();
                     state.quality = current.quality;
-                    state.value = variant::variant(&current.value, 0).map_or(RawVariant::EMPTY, give::variant);
+                    state.value = give::variant(give::value(&current.value));
                     0
                 }
             });

@@ -289,7 +289,7 @@ macro_rules! of_all_versions {
                 let all = self.core.world.properties(index);
                 // SAFETY: the caller's places.
                 unsafe {
-                    *count = all.len() as u32;
+                    *count = self.core.world.count(index, all.len());
                     give::array(ids, all.iter().map(|(id, ..)| *id).collect());
                     give::array(descriptions, all.iter().map(|(_, text, ..)| give::text(text)).collect());
                     give::array(types, all.iter().map(|(_, _, data_type, _)| *data_type).collect());
@@ -380,12 +380,12 @@ impl IOPCBrowse_Impl for Server3_Impl {
                     id,
                     item_id: ptr::null_mut(),
                     description: give::text(description),
-                    value: variant::variant(&value, 0).map_or(RawVariant::EMPTY, give::variant),
+                    value: give::variant(give::value(&value)),
                     error: 0,
                     reserved2: 0,
                 })
                 .collect();
-            let count = given.len() as u32;
+            let count = self.core.world.count(index, given.len());
             let mut properties = ptr::null_mut();
             // SAFETY: a place of ours.
             unsafe { give::array(&raw mut properties, given) };
@@ -478,7 +478,7 @@ impl IOPCItemIO_Impl for Server3_Impl {
                     (now.value, now.quality, now.time, 0)
                 }
             };
-            all.push(variant::variant(&value, 0).map_or(RawVariant::EMPTY, give::variant));
+            all.push(give::variant(give::value(&value)));
             own.push(quality);
             stamps.push(FileTime::from(time));
             results.push(result);

@@ -5,6 +5,7 @@
 
 use super::group::State;
 use super::points::{Place, held};
+use crate::base::Clock;
 use crate::relay::com::abi::*;
 use crate::relay::com::memory::wide;
 use crate::relay::protocol::{DaValue, Elements, Hresult};
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 use windows_core::Interface;
 
 #[derive(Clone, Deserialize)]
@@ -39,6 +40,10 @@ pub struct Script {
     pub fastest: u32,
     /// OPCSERVERSTATE.
     pub state: u32,
+    /// Items of `Hostile`, which no honest server has.
+    pub hostile: bool,
+    /// Looking for a group's connection point ends the process.
+    pub dies_in_advise: bool,
 }
 
 impl Default for Script {
@@ -54,6 +59,8 @@ impl Default for Script {
             many: 100,
             fastest: 50,
             state: 1,
+            hostile: false,
+            dies_in_advise: false,
         }
     }
 }
@@ -101,11 +108,18 @@ pub struct World {
     is_silent: AtomicBool,
     is_ending: AtomicBool,
     slow: AtomicU32,
-    began: Instant,
+    clock: Clock,
 }
 
-/// 2026-01-01, in FILETIME.
-const EPOCH: u64 = 134_116_992_000_000_000;
+/// 1970, in FILETIME.
+const EPOCH: u64 = 116_444_736_000_000_000;
+
+const VT_DISPATCH: u16 = 9;
+const VT_RECORD: u16 = 36;
+const VT_BYREF: u16 = 0x4000;
+
+/// 50 ms, in FILETIME.
+const RAMP: u64 = 500_000;
 
 const GOOD: u16 = 0xC0;
 const TICK: Duration = Duration::from_millis(10);
@@ -127,10 +141,11 @@ impl World {
             is_silent: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
             slow: AtomicU32::new(0),
-            began: Instant::now(),
+            clock: Clock::real(),
             script,
         };
         world.fill();
+        world.step();
         world
     }
 
@@ -192,7 +207,39 @@ impl World {
             (7, "EU Type", DaValue::I4(2)),
             (8, "EU Info", DaValue::Array { dimensions: vec![3], elements: names }),
         ];
+        if self.script.hostile {
+            self.add_hostile();
+        }
         self.add(&["Control"], DaValue::Text(String::new()), 3, Kind::Control);
+    }
+
+    fn add_hostile(&mut self) {
+        let around = |value| DaValue::Array { dimensions: vec![1], elements: Elements::Variant(vec![value]) };
+        let long = "n".repeat(1 << 16);
+        for (name, value) in [
+            ("NaN", DaValue::R8(f64::NAN)),
+            ("Infinite", DaValue::R4(f32::NEG_INFINITY)),
+            ("Record", DaValue::Unsupported(VT_RECORD)),
+            ("Records", DaValue::Unsupported(VT_ARRAY | VT_RECORD)),
+            ("Object", DaValue::Unsupported(VT_DISPATCH)),
+            ("Nowhere", DaValue::Unsupported(VT_BYREF | VT_I4)),
+            ("Type", DaValue::Unsupported(0x0FFF)),
+            ("Deep", (0..40).fold(DaValue::I4(5), |value, _| around(value))),
+            ("Huge", DaValue::Text("h".repeat(1 << 20))),
+            ("Counts", DaValue::I4(5)),
+            ("Quality", DaValue::I4(5)),
+            (&long, DaValue::I4(5)),
+        ] {
+            let index = self.add(&["Hostile", name], value, 1, Kind::Kept);
+            if name == "Quality" {
+                self.lock()[index].quality = 0xFFBF;
+            }
+        }
+    }
+
+    /// How many properties it says that there are, of so many.
+    pub fn count(&self, index: usize, count: usize) -> u32 {
+        if self.items[index].id == "Hostile.Counts" { u32::MAX } else { count as u32 }
     }
 
     fn add(&mut self, path: &[&str], value: DaValue, access: u32, kind: Kind) -> usize {
@@ -214,7 +261,8 @@ impl World {
             other => type_of(other),
         };
         self.items.push(Item { id, data_type, access, properties: Vec::new(), kind });
-        self.lock().push(Now { value, quality: GOOD, time: EPOCH, version: 1 });
+        let time = self.time();
+        self.lock().push(Now { value, quality: GOOD, time, version: 1 });
         index
     }
 
@@ -234,7 +282,8 @@ impl World {
     }
 
     pub fn time(&self) -> u64 {
-        EPOCH + self.began.elapsed().as_nanos() as u64 / 100
+        let since = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        EPOCH + since.as_nanos() as u64 / 100
     }
 
     pub fn write(&self, index: usize, value: DaValue) -> Hresult {
@@ -299,12 +348,13 @@ impl World {
         }
     }
 
+    /// A ramp's value is told by its time, whoever looks: how many steps of [`RAMP`] there have been, of 1000.
     fn step(&self) {
-        let time = self.time();
+        let steps = self.time() / RAMP;
         for (item, now) in self.items.iter().zip(self.lock().iter_mut()) {
             if let (Kind::Ramp, DaValue::R8(value)) = (item.kind, &mut now.value) {
-                *value = (*value + 1.0) % 1000.0;
-                now.time = time;
+                *value = (steps % 1000) as f64;
+                now.time = steps * RAMP;
                 now.version += 1;
             }
         }

@@ -31,7 +31,7 @@ pub(super) struct Life<'a> {
     clock: &'a Clock,
     waiting: HashMap<u32, Waiting>,
     next_id: u32,
-    lanes: [LaneState; 3],
+    lanes: [LaneState; 4],
     running: bool,
     words: u32,
     status_due: Instant,
@@ -99,11 +99,12 @@ fn name(lane: Lane) -> &'static str {
     match lane {
         Lane::Data => "a read, a write or a change of groups",
         Lane::Browse => "a browse",
+        Lane::Describe => "a question for properties",
         Lane::Status => "GetStatus",
     }
 }
 
-const LANES: [Lane; 3] = [Lane::Data, Lane::Browse, Lane::Status];
+const LANES: [Lane; 4] = [Lane::Data, Lane::Browse, Lane::Describe, Lane::Status];
 
 impl<'a> Life<'a> {
     pub(super) fn new(

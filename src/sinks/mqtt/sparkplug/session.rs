@@ -17,13 +17,15 @@
 //!
 //! Absent on purpose: sockets, disk, the clock.
 
-use super::command::{CONTROLS, Commands, REBIRTH};
-use super::data::{self, alias_of_instance, alias_of_tag};
+mod births;
+
+use super::command::Commands;
+use super::data;
 use super::held::Held;
 use super::host::Host;
-use super::layout::{BD_SEQ, Layout, NODE_CONTROL, PICTURE, Place};
+use super::layout::{BD_SEQ, Layout, Place};
 use super::metric::{self, Item, QualityCode, millis};
-use super::template::{self, Templates};
+use super::template::Templates;
 use super::{names, same};
 use crate::model::{Sample, TagId, TagName, TagSpec, Timestamp};
 use crate::mqtt::BrokerUrl;
@@ -135,85 +137,6 @@ impl Session {
 
     fn bd_seq_metric(&self, now: Timestamp) -> Metric {
         metric::of_node(BD_SEQ, Type::Int64, wire::Value::LongValue(self.bd_seq.into()), now)
-    }
-
-    /// Says a device dead, if it is alive.
-    fn bury(&mut self, folder: &str, now: Timestamp) -> Option<Message> {
-        let folder = self.alive.take(folder)?;
-        let id = self.layout.devices.get(&folder).cloned().expect("a device is in the layout it was born with");
-        Some(self.message(Kind::DDeath, Some(&id), Vec::new(), now))
-    }
-
-    fn bear(&mut self, place: &Place, current: &Current<'_>, now: Timestamp) -> Message {
-        let mut metrics = Vec::new();
-        let mut instances: BTreeMap<TagId, Vec<Metric>> = BTreeMap::new();
-        for (id, entry) in self.layout.of(place) {
-            let Some(sample) = current.get(&id) else { continue };
-            let told = self.told.get(&id).copied().unwrap_or(QualityCode::Good);
-            let (mut metric, told) = metric::of_item(&entry.spec, &entry.name, &Item::new(sample, false), told, true);
-            self.tags.insert(id, Tag { born: (*sample).clone(), last: (*sample).clone() });
-            self.told.insert(id, told);
-            match &entry.instance {
-                Some(instance) => instances.entry(instance.first).or_default().push(metric),
-                None => {
-                    metric.alias = self.commands.aliases.then(|| alias_of_tag(id));
-                    metrics.push(metric);
-                }
-            }
-        }
-        for (first, members) in instances {
-            let instance = self.layout.entries[&first].instance.as_ref().expect("it has members");
-            metrics.push(Metric {
-                name: Some(instance.name.clone()),
-                alias: self.commands.aliases.then(|| alias_of_instance(first)),
-                timestamp: members.iter().filter_map(|member| member.timestamp).max(),
-                datatype: Some(Type::Template as u32),
-                value: Some(template::instance(&instance.template, members)),
-                ..Metric::default()
-            });
-        }
-        let device = match place {
-            Place::Node => {
-                metrics.extend(self.own_metrics(now));
-                None
-            }
-            Place::Device(folder) => {
-                metrics.extend(self.picture_metric(folder, now));
-                self.alive.insert(folder.clone());
-                Some(self.layout.devices[folder].clone())
-            }
-        };
-        // Sparkplug 3.0, 5.16: births as well are in the order of the times.
-        metrics.sort_by_key(|metric| metric.timestamp);
-        if device.is_none() {
-            // Definitions stand before what refers to them, so they are as old as the oldest.
-            let oldest = metrics.first().and_then(|metric| metric.timestamp).unwrap_or_else(|| millis(now));
-            metrics.splice(..0, self.layout.definitions.iter().map(|definition| definition.metric(oldest)));
-        }
-        let kind = if device.is_some() { Kind::DBirth } else { Kind::NBirth };
-        self.message(kind, device.as_deref(), metrics, now)
-    }
-
-    /// Those of the node that are no tags; never with aliases (Sparkplug 3.0, 5.17).
-    fn own_metrics(&self, now: Timestamp) -> Vec<Metric> {
-        let control = |name: &str| {
-            let name = format!("{NODE_CONTROL}{name}");
-            metric::of_node(&name, Type::Boolean, wire::Value::BooleanValue(false), now)
-        };
-        let mut metrics = vec![self.bd_seq_metric(now), control(REBIRTH)];
-        metrics.extend(CONTROLS.iter().filter(|(_, role)| self.commands.allow(*role)).map(|(name, _)| control(name)));
-        metrics
-    }
-
-    fn picture_metric(&self, folder: &str, now: Timestamp) -> Option<Metric> {
-        let camera = self.cameras.iter().find(|camera| names::of_camera(camera) == folder);
-        camera.map(|_| Metric {
-            name: Some(PICTURE.to_owned()),
-            timestamp: Some(millis(now)),
-            datatype: Some(Type::Bytes as u32),
-            is_null: Some(true),
-            ..Metric::default()
-        })
     }
 
     /// Whether a tag was born and its place is alive.

@@ -41,7 +41,10 @@ VEDETTE_BOOT_OPTIONS:raspberrypi3-64 = "--mbr"
 IMAGE_BOOT_FILES = "vedette-boot.scr;boot.scr"
 IMAGE_BOOT_FILES:rpi = "${BOOTFILES_DIR_NAME}/* ${@make_dtb_boot_files(d)} u-boot.bin;${SDIMG_KERNELIMAGE} vedette-boot.scr;boot.scr"
 IMAGE_BOOT_FILES:raspberrypi5 = "autoboot.txt"
-do_image_wic[depends] += "vedette-boot:do_deploy"
+IMAGE_BOOT_FILES:genericarm64 = "grub-efi-bootaa64.efi;EFI/BOOT/bootaa64.efi vedette-grub.cfg;EFI/BOOT/grub.cfg vedette-grubenv;EFI/BOOT/grubenv"
+VEDETTE_LOADER = ""
+VEDETTE_LOADER:genericarm64 = "grub-efi:do_deploy"
+do_image_wic[depends] += "vedette-boot:do_deploy ${VEDETTE_LOADER}"
 WICVARS:append = " VEDETTE_PTABLE VEDETTE_BOOT_OPTIONS"
 
 # The two lines by which whoever asks for support is known.

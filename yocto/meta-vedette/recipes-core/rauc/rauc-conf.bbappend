@@ -5,7 +5,7 @@ RAUC_KEYRING_FILE:vedette-os = "keyring.pem"
 DEPENDS:append:vedette-os = " openssl-native"
 PACKAGE_ARCH:vedette-os = "${MACHINE_ARCH}"
 FILES:${PN}:append:vedette-os = " ${sysconfdir}/rauc"
-RDEPENDS:${PN}:append:vedette-os = " ${@'vedette-tryboot' if d.getVar('VEDETTE_BOOTLOADER') == 'custom' else ''}"
+RDEPENDS:${PN}:append:vedette-os = " ${@'vedette-' + d.getVar('VEDETTE_BACKEND') if d.getVar('VEDETTE_BACKEND') else ''}"
 
 do_install:append:vedette-os() {
     # A device that trusts keys which anybody may have is nobody's.
@@ -15,9 +15,9 @@ do_install:append:vedette-os() {
     conf=${D}${nonarch_libdir}/rauc/system.conf
     sed -i -e 's,@COMPATIBLE@,vedette-${MACHINE},' -e 's,@BOOTLOADER@,${VEDETTE_BOOTLOADER},' $conf
     if [ "${VEDETTE_BOOTLOADER}" = custom ]; then
-        # These two are of counters, which this loader has not.
+        # These two are of U-Boot's counters; our script keeps its own.
         sed -i -e '/^boot-attempts/d' $conf
-        printf '\n[handlers]\nbootloader-custom-backend=${nonarch_libdir}/vedette/tryboot\n' >>$conf
+        printf '\n[handlers]\nbootloader-custom-backend=${nonarch_libdir}/vedette/${VEDETTE_BACKEND}\n' >>$conf
     fi
     # Where system.conf looks for it, on both images.
     install -d ${D}${sysconfdir}/rauc

@@ -19,12 +19,13 @@ SRC_URI:append:raspberrypi5 = " \
     file://config.txt \
     file://cmdline.txt.in \
 "
+SRC_URI:append:genericarm64 = " file://grub.cfg"
 S = "${UNPACKDIR}"
 
 inherit deploy nopackages
 
 PACKAGE_ARCH = "${MACHINE_ARCH}"
-COMPATIBLE_MACHINE = "^(qemuarm64|raspberrypi3-64|raspberrypi4-64|raspberrypi5)$"
+COMPATIBLE_MACHINE = "^(genericarm64|qemuarm64|raspberrypi3-64|raspberrypi4-64|raspberrypi5)$"
 
 # On a boundary of 2 MiB behind the beginning of RAM, away from where the boot script puts what it loads.
 VEDETTE_KERNEL_ADDRESS:qemuarm64 = "0x40400000"
@@ -64,6 +65,12 @@ fill_kernel_slot() {
     mcopy -i kernel kernel.fit ::kernel.fit
 }
 
+# GRUB reads the slot, and knows no FIT: nobody looks whether these two are whole.
+fill_kernel_slot:genericarm64() {
+    mcopy -i kernel ${DEPLOY_DIR_IMAGE}/Image ::vmlinuz
+    mcopy -i kernel ${VEDETTE_INITRAMFS} ::initramfs.img
+}
+
 # The Raspberry Pi 5's own loader reads the slot.
 fill_kernel_slot:raspberrypi5() {
     mcopy -i kernel ${DEPLOY_DIR_IMAGE}/Image ::kernel_2712.img
@@ -92,6 +99,15 @@ do_deploy() {
 
 do_deploy:append:raspberrypi5() {
     install -m 0644 ${S}/autoboot.txt ${DEPLOYDIR}/autoboot.txt
+}
+
+do_deploy:append:genericarm64() {
+    install -m 0644 ${S}/grub.cfg ${DEPLOYDIR}/vedette-grub.cfg
+    # A is good, B is empty; a block of exactly this size.
+    {
+        printf '# GRUB Environment Block\nBOOT_ORDER=A B\nBOOT_A_LEFT=100\nBOOT_B_LEFT=0\n'
+        head -c 1024 /dev/zero | tr '\0' '#'
+    } | head -c 1024 >${DEPLOYDIR}/vedette-grubenv
 }
 
 addtask deploy after do_compile before do_build

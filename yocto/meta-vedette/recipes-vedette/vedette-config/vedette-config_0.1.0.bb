@@ -58,6 +58,10 @@ do_install() {
     install -m 0644 ${S}/20-chronyd.conf ${D}${systemd_system_unitdir}/chronyd.service.d/
     install -m 0644 ${S}/00-vedette-yocto.preset ${D}${systemd_unitdir}/system-preset/
 
+    # Where the program's other subcommands look for the configuration, and people.
+    install -d ${D}${sysconfdir}/vedette
+    ln -s /data/vedette/vedette.toml ${D}${sysconfdir}/vedette/vedette.toml
+
     install -d ${D}${docdir}/vedette
     install -m 0644 ${S}/provision.toml ${S}/vedette.toml ${D}${docdir}/vedette/
     # Mount points: the root is read-only.
@@ -79,6 +83,7 @@ RDEPENDS:${PN} += "\
     rauc \
     systemd \
     util-linux-findmnt \
+    util-linux-mount \
     util-linux-mountpoint \
     util-linux-partx \
     util-linux-sfdisk \

@@ -1,5 +1,6 @@
 //! What is ours, beyond the specification's letter.
 
+use super::super::super::data::alias_of_instance;
 use super::*;
 
 #[test]
