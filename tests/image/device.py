@@ -29,6 +29,7 @@ from upstream import GROUP, NODE, Broker, BundleServer, Host
 HERE = Path(__file__).parent
 UBOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 BOOT = 420.0
+USB = ["-device", "qemu-xhci", "-device", "usb-storage,drive=stick", "-drive"]
 # The first partition begins behind 1 MiB.
 BOOT_PARTITION = "@@1M"
 
@@ -146,8 +147,8 @@ class Device:
         self.put_on_boot_partition("vedette.toml", CONFIG.replace("@BROKER@", str(self.broker.port)).encode())
         self.put_on_boot_partition("client.der", self.bundles.certificate.der.read_bytes())
 
-    def power_on(self, count_instructions: bool = False):
-        """`count_instructions`: the guest's clock goes by what it has executed, 2 ns each, so that times do not depend on this host."""
+    def power_on(self, count_instructions: bool = False, stick: Path | None = None):
+        """`stick` is in its USB socket. `count_instructions`: the guest's clock goes by what it has executed, 2 ns each, so that times do not depend on this host."""
         self.life += 1
         tcg = ["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi"]
         # Others each time, because meanwhile somebody may have taken one.
@@ -160,6 +161,7 @@ class Device:
                 + ["-accel", *tcg, "-smp", "2", "-m", "1024", "-nographic", "-monitor", "none"]
                 + ["-serial", "stdio", "-bios", UBOOT, "-device", "i6300esb"]
                 + ["-drive", f"file={self.disk},format=raw,if=virtio"]
+                + (USB + [f"file={stick},format=raw,if=none,id=stick"] if stick else [])
                 + ["-nic", ",".join(["user,model=virtio-net-pci", *forwards])],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
