@@ -8,7 +8,7 @@
 //! wants it once more says so (`vedette update FILE`).
 
 use super::download::{BUFFER, LARGEST, SPARE, free};
-use super::{ATTEMPTS, Lock, Pending, RaucError, UpdateError, Updates, Wanted};
+use super::{ATTEMPTS, Lock, Pending, RaucError, Stage, UpdateError, Updates, Wanted};
 use crate::base::files;
 use crate::device::keys;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,10 @@ impl Updates {
         folder: &Path,
         tell: &mut (dyn FnMut(String) + Send),
     ) -> Result<Option<Pending>, UpdateError> {
+        // Installed and not started yet, or started and not judged yet.
+        if self.pending().is_some_and(|pending| pending.stage == Stage::Rebooting) {
+            return Err(UpdateError::Busy);
+        }
         let mut fault = None;
         for bundle in bundles(folder).map_err(UpdateError::Stick)? {
             let name = printable(&bundle);
@@ -80,13 +84,10 @@ impl Updates {
                     if is_final(&error) {
                         self.end_known(known, &why)?;
                     }
+                    self.forget()?;
                     // That it is for another board, or here already, is no fault.
-                    match error {
-                        UpdateError::Runs(_) | UpdateError::Rauc(RaucError::Compatible { .. }) => self.forget()?,
-                        _ => {
-                            self.forget()?;
-                            fault = Some(error);
-                        }
+                    if !matches!(error, UpdateError::Runs(_) | UpdateError::Rauc(RaucError::Compatible { .. })) {
+                        fault = Some(error);
                     }
                 }
             }
