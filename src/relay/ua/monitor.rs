@@ -145,7 +145,15 @@ fn join(context: &RequestContext, da: &Da, name: &str, item: &CreateMonitoredIte
     };
     let range: NumericRange = wanted.index_range.clone();
     let of_crate = asked.map(|_| Duration::ZERO);
-    let client = Client::new(handle, context.session_id, of_crate, range, filter, is_enabled(item.monitoring_mode()));
+    let client = Client::new(
+        handle,
+        context.session_id,
+        context.token.clone(),
+        of_crate,
+        range,
+        filter,
+        is_enabled(item.monitoring_mode()),
+    );
     da.items.join(name, &wanted.node_id, setting(context, da, handle, asked, deadband), client);
 }
 

@@ -84,11 +84,14 @@ impl RelayNodes {
         self.das.iter().for_each(|(_, da)| da.items.serve(self.context.subscriptions.clone()));
     }
 
-    /// Brings the status variables to monitored items, for ever.
+    /// Brings the status variables to monitored items, and judges the others' owners anew, for ever.
     pub(super) async fn run(&self) {
         loop {
             tokio::time::sleep(STATUS_EVERY).await;
             for (namespace, da) in &self.das {
+                let (level, folder) = (AccessLevel::CURRENT_READ, Address::Folder.node_id(*namespace));
+                let who = &self.context.authenticator;
+                da.items.judge(|token| !who.effective_user_access_level(token, level, &folder).is_empty());
                 let state = da.worker.state().clone();
                 let mut notifier = self.context.subscriptions.data_notifier();
                 for index in 0..STATUS.len() {

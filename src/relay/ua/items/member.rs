@@ -4,8 +4,10 @@ use crate::model::Status;
 use crate::opcua::server::monitored::Nulls;
 use crate::opcua::server::ranges;
 use crate::opcua::server::stamps::Stamps;
+use crate::relay::map;
 use crate::relay::protocol::AddedItem;
 use ::opcua::server::MonitoredItemHandle;
+use ::opcua::server::authenticator::UserToken;
 use ::opcua::types::{DataValue, DateTime, NodeId, NumericRange, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,9 @@ pub enum Standing {
 pub struct Client {
     pub handle: MonitoredItemHandle,
     pub session: u32,
+    /// Who it is, and whether he may not read any more.
+    pub token: UserToken,
+    pub is_denied: bool,
     /// What the crate has as its sampling interval. `None`: the publishing interval; it would give each value of such an item the
     /// timestamp of the first one, so they go without.
     pub interval: Option<Duration>,
@@ -55,6 +60,7 @@ impl Client {
     pub fn new(
         handle: MonitoredItemHandle,
         session: u32,
+        token: UserToken,
         interval: Option<Duration>,
         range: NumericRange,
         filter: Filtered,
@@ -63,6 +69,8 @@ impl Client {
         Self {
             handle,
             session,
+            token,
+            is_denied: false,
             interval,
             range,
             filter,
@@ -95,7 +103,10 @@ impl Client {
 
     /// A value as this client gets it.
     pub fn of(&mut self, value: &DataValue) -> DataValue {
-        let mut value = value.clone();
+        let mut value = match self.is_denied {
+            true => map::bad(StatusCode::BadUserAccessDenied, DateTime::now()),
+            false => value.clone(),
+        };
         let status = value.status();
         if status.is_bad() {
             value.value = self.nulls.null(Status(status.bits()));

@@ -28,6 +28,7 @@ use crate::opcua::server::monitored::exists;
 use crate::relay::map::{self, Times};
 use crate::relay::protocol::{Hresult, Reading, Reply};
 use crate::relay::worker::{AskError, Listener, Phase};
+use ::opcua::server::authenticator::UserToken;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::{AttributeId, DataValue, DateTime, NodeId, StatusCode};
 pub(super) use groups::Setting;
@@ -152,6 +153,40 @@ impl Items {
             state.young.push_back((Instant::now() + SETTLE, handle));
         }
         self.work.notify_one();
+    }
+
+    /// Who may not read any more is told that and nothing else; who may again gets what there is.
+    pub(super) fn judge(&self, may_read: impl Fn(&UserToken) -> bool) {
+        let mut judged: Vec<(UserToken, bool)> = Vec::new();
+        let mut other = Vec::new();
+        for member in self.lock().members.values_mut() {
+            for client in &mut member.clients {
+                let at = judged.iter().position(|(token, _)| *token == client.token).unwrap_or_else(|| {
+                    judged.push((client.token.clone(), !may_read(&client.token)));
+                    judged.len() - 1
+                });
+                if client.is_denied != judged[at].1 {
+                    client.is_denied = judged[at].1;
+                    other.push(client.handle);
+                }
+            }
+        }
+        let Some(subscriptions) = self.subscriptions() else { return };
+        for handles in other.chunks(AT_ONCE) {
+            let mut notifier = subscriptions.data_notifier();
+            let mut state = self.lock();
+            for handle in handles {
+                let State { members, monitored, .. } = &mut *state;
+                if let Some(member) = monitored.get(handle).and_then(|member| members.get_mut(member))
+                    && let Some(client) = member.clients.iter_mut().find(|client| client.handle == *handle)
+                    && let Some(mut batch) = notifier.notify_for(&member.node, AttributeId::Value)
+                {
+                    batch.data_value_to_item(client.of(&member.value), handle);
+                }
+            }
+            // Before the notifier hands over what it has.
+            drop(state);
+        }
     }
 
     /// All clients together.

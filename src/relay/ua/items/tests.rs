@@ -18,7 +18,8 @@ fn items() -> Items {
 }
 
 fn join(items: &Items, id: u32, item: &str, rate: Duration) {
-    let client = Client::new(handle(id), 1, Some(rate), NumericRange::None, Filtered::No, true);
+    let client =
+        Client::new(handle(id), 1, UserToken(id.to_string()), Some(rate), NumericRange::None, Filtered::No, true);
     items.join(item, &NodeId::new(2, item), Setting::new(rate, None), client);
 }
 
@@ -170,7 +171,9 @@ fn value(millis: i64, value: i32) -> DataValue {
 
 #[tokio::test(start_paused = true)]
 async fn a_timestamp_is_the_servers_own_or_none() {
-    let client = |interval| Client::new(handle(1), 1, interval, NumericRange::None, Filtered::No, true);
+    let client = |interval| {
+        Client::new(handle(1), 1, UserToken(String::new()), interval, NumericRange::None, Filtered::No, true)
+    };
     let given = |client: &mut Client, millis, number| {
         let stamp = client.of(&value(millis, number)).source_timestamp;
         stamp.map(|stamp| (stamp.ticks() - DateTime::ymd(2026, 1, 1).ticks()) / 10_000)
@@ -204,4 +207,27 @@ async fn a_change_of_status_alone_is_seen_without_a_filter() {
     assert_eq!(take(DataValue { status: Some(good), ..value(0, 5) }), [Some(5.into())]);
     assert_eq!(take(DataValue { status: Some(uncertain), ..value(200, 5) }), [None, Some(5.into())]);
     assert_eq!(take(DataValue { status: Some(good), ..value(400, 6) }), [Some(6.into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_read_no_longer_gets_nothing_else() {
+    let items = items();
+    for id in [1, 2] {
+        join(&items, id, "a", RATE);
+    }
+    let take = |number| {
+        let mut state = items.lock();
+        let member = state.members.values_mut().next().unwrap();
+        let mut got = Vec::new();
+        member.take(value(i64::from(number) * 1000, number), |value, to| {
+            got.push((to.monitored_item_id, value.status()))
+        });
+        got
+    };
+    let (good, denied) = (StatusCode::Good, StatusCode::BadUserAccessDenied);
+    assert_eq!(take(1), [(1, good), (2, good)]);
+    items.judge(|token| token.0 != "2");
+    assert_eq!(take(2), [(1, good), (2, denied)]);
+    items.judge(|_| true);
+    assert_eq!(take(3), [(1, good), (2, good)]);
 }
