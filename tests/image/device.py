@@ -150,7 +150,9 @@ class Device:
     def power_on(self, count_instructions: bool = False, stick: Path | None = None):
         """`stick` is in its USB socket. `count_instructions`: the guest's clock goes by what it has executed, 2 ns each, so that times do not depend on this host."""
         self.life += 1
-        tcg = ["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi"]
+        # A small cache of translations: for each page that is written QEMU goes through all that was ever translated of it, which
+        # after a reboot has made minutes of seconds.
+        tcg = ["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi,tb-size=128"]
         # Others each time, because meanwhile somebody may have taken one.
         self.ports = {port: free_port() for port in (22, 4840, CLOSED)}
         self._console = self.folder / f"console-{self.life}"
