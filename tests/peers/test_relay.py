@@ -294,7 +294,7 @@ def test_timestamps_are_those_of_the_da_server(client, asked):
     wait_until("they come", lambda: len(good()) >= 8)
     assert [value.SourceTimestamp for value in good()] == [ua.win_epoch_to_datetime(value.Value.Value) for value in good()]
     # Who modifies his item gets true ones or none.
-    subscription.modify_monitored_item(handle, 100)
+    client.tloop.post(subscription.aio_obj.modify_monitored_item(handle, 100))
     before = len(good())
     wait_until("they come", lambda: len(good()) >= before + 20)
     both = [(value.SourceTimestamp, ua.win_epoch_to_datetime(value.Value.Value)) for value in good()]
