@@ -316,13 +316,18 @@ def test_an_appliance_that_is_killed_or_stopped_goes_on(chain):
     chain.judge()
 
 
-def test_a_broker_that_is_away_loses_nothing(chain):
+@pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_broker_that_is_away_loses_nothing(chain, end):
     marks = chain.marks()
-    chain.broker.kill()
+    os.kill(chain.broker.process.pid, end)
     time.sleep(3)
     seen = chain.since(marks, "ramp")[1]
     assert seen, "the other end goes on"
-    chain.broker.start()
+    if end == signal.SIGSTOP:
+        os.kill(chain.broker.process.pid, signal.SIGCONT)
+    else:
+        chain.broker.process.wait()
+        chain.broker.start()
     late = {one[3] for one in seen[5:-5] if one[0]}
     heard = lambda: {one[3] for one in chain.since(marks, "ramp")[0]}
     chain.flows("ramp", marks=chain.marks())

@@ -118,6 +118,9 @@ const VT_DISPATCH: u16 = 9;
 const VT_RECORD: u16 = 36;
 const VT_BYREF: u16 = 0x4000;
 
+/// 2026-01-01, in FILETIME: of what nobody has written yet.
+const BEFORE: u64 = 134_116_992_000_000_000;
+
 /// 50 ms, in FILETIME.
 const RAMP: u64 = 500_000;
 
@@ -261,8 +264,7 @@ impl World {
             other => type_of(other),
         };
         self.items.push(Item { id, data_type, access, properties: Vec::new(), kind });
-        let time = self.time();
-        self.lock().push(Now { value, quality: GOOD, time, version: 1 });
+        self.lock().push(Now { value, quality: GOOD, time: BEFORE, version: 1 });
         index
     }
 
