@@ -79,6 +79,7 @@ struct Server {
     level: f64,
     count: i32,
     muted: bool,
+    lost: bool,
     storms: bool,
     started: Filetime,
 }
@@ -131,7 +132,7 @@ fn worker(name: &str) {
 
 fn tick(server: &mut Server) {
     server.count = server.count.wrapping_add(1);
-    if server.muted {
+    if server.muted || server.lost {
         return;
     }
     let storm = server.storms;
@@ -369,6 +370,7 @@ fn write(server: &mut Server, item: &str, value: &DaValue) -> Hresult {
                 "garbage" => io::stdout().lock().write_all(&[5, 0, 0, 0, 9, 9, 9, 9, 9]).unwrap(),
                 "shutdown" => event(Event::Shutdown { reason: "for maintenance".into() }),
                 "mute" => server.muted = true,
+                "lost" => server.lost = true,
                 "storm" => server.storms = true,
                 _ => return NOT_FOUND,
             }
@@ -381,6 +383,9 @@ fn write(server: &mut Server, item: &str, value: &DaValue) -> Hresult {
 fn answer(server: &Mutex<Server>, request: Request) -> Reply {
     let mut server = server.lock().unwrap();
     let (count, level, time) = (server.count, server.level, now());
+    if server.lost {
+        return Reply::Failed(Failure { call: "GetStatus".into(), hresult: 0x8007_06BA_u32 as i32 });
+    }
     match request {
         Request::Status => Reply::Status(ServerStatus {
             start: server.started,

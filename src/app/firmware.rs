@@ -143,7 +143,6 @@ impl Firmware {
                     self.tell_of_shell().await;
                     continue;
                 }
-                else => return,
             };
             // Of two that came at one moment; or the first is installed, and the machine is about to go down.
             if self.updates.pending().is_some() {
@@ -220,12 +219,13 @@ impl Firmware {
                 self.hub.raise(EventKind::UpdateFailed, SOURCE, format!("Update to {} failed: {why}", wanted.name()));
             }
         }
-        if wanted.is_on_stick {
-            self.blink(if outcome.is_ok() { GOOD } else { BAD }).await;
-        }
         self.tell(wanted, news(&outcome));
+        let lasts = if outcome.is_ok() { GOOD } else { BAD };
         if let Err(error) = self.updates.end(wanted, outcome) {
             error!(%error, "How the update ended cannot be kept.");
+        }
+        if wanted.is_on_stick {
+            self.blink(lasts).await;
         }
     }
 

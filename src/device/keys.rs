@@ -58,7 +58,7 @@ pub fn signature(bundle: &Path) -> io::Result<String> {
 }
 
 fn read_signature(bundle: &Path) -> io::Result<Vec<u8>> {
-    let no_bundle = || io::Error::other(format!("{} is no bundle: it has no signature at its end", bundle.display()));
+    let no_bundle = || io::Error::other("it is no bundle: there is no signature at its end");
     let mut file = File::open(bundle)?;
     let mut length = [0; 8];
     let end = file.seek(SeekFrom::End(0))?.checked_sub(8).ok_or_else(no_bundle)?;

@@ -15,18 +15,24 @@ pub mod keys;
 pub mod provision;
 pub mod update;
 
-use std::fs::{self, Metadata};
+use rustix::fs::OFlags;
+use std::fs::{self, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Root makes files for a service that is not root; they are that one's. `like` is what is already.
+/// Root makes files for a service that is not root; they are that one's. `like` is what is already. A link is not followed: the
+/// service, if somebody took it over, could have put it there.
 fn give(path: &Path, like: &Metadata) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, chown};
-    if rustix::process::geteuid().is_root() {
-        chown(path, Some(like.uid()), Some(like.gid()))?;
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
     }
-    Ok(())
+    let file = OpenOptions::new().read(true).custom_flags(NO_LINK).open(path)?;
+    fchown(file, Some(like.uid()), Some(like.gid()))
 }
+
+/// For opening what must be no link, and no pipe that one waits for (open(2)).
+const NO_LINK: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
 
 /// The word after `key=` on the kernel's command line.
 fn kernel_word(cmdline: &Path, key: &str) -> Option<String> {
@@ -62,6 +68,19 @@ fn image_version() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_root_gives_away_is_what_it_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let like = fs::metadata(folder.path()).unwrap();
+        give(&file, &like).unwrap();
+        give(folder.path(), &like).unwrap();
+        // Whoever is not root gives nothing away.
+        assert_eq!(give(&link, &like).is_err(), rustix::process::geteuid().is_root());
+    }
 
     #[test]
     fn words_of_the_command_line() {

@@ -142,22 +142,17 @@ const KNOWN: &[(u32, &str, &str)] = &[
     (0x8000_4004, "E_ABORT", "it was cancelled"),
 ];
 
-/// Whether the server, or the way to it, is lost, so that nothing on this connection will work again.
-pub fn is_gone(hresult: Hresult) -> bool {
+/// Whether the process of the server, or the way to it, is lost, so that nothing on this connection will work again.
+pub fn has_ended(hresult: Hresult) -> bool {
     matches!(
         hresult as u32,
-        0x8007_06BA
-            | 0x8007_06BE
-            | 0x8007_06BF
-            | 0x8001_0108
-            | 0x8001_0105
-            | 0x8001_0007
-            | 0x8001_0012
-            | 0x8004_01FD
-            | 0x8001_011D
-            | 0x8007_06B5
-            | 0x8008_0005
+        0x8007_06BA | 0x8007_06BE | 0x8007_06BF | 0x8001_0108 | 0x8001_0007 | 0x8001_0012 | 0x8004_01FD
     )
+}
+
+/// Whether it is, or a call was answered by what is no server any more.
+pub fn is_gone(hresult: Hresult) -> bool {
+    has_ended(hresult) || matches!(hresult as u32, 0x8001_0105 | 0x8001_011D | 0x8007_06B5 | 0x8008_0005)
 }
 
 /// `OPC_E_RANGE`; without a name, `0xC0041234`.
@@ -215,5 +210,6 @@ mod tests {
         assert_eq!(name(0xC004_0007_u32 as Hresult), "OPC_E_UNKNOWNITEMID");
         assert_eq!(explained(0xC123_4567_u32 as Hresult), "0xC1234567");
         assert!(is_gone(0x8007_06BA_u32 as Hresult) && !is_gone(-1) && !is_gone(1));
+        assert!(has_ended(0x8007_06BA_u32 as Hresult) && !has_ended(0x8001_0105_u32 as Hresult));
     }
 }

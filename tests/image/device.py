@@ -29,6 +29,7 @@ from upstream import GROUP, NODE, Broker, BundleServer, Host
 HERE = Path(__file__).parent
 UBOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 BOOT = 420.0
+USB = ["-device", "qemu-xhci", "-device", "usb-storage,drive=stick", "-drive"]
 # The first partition begins behind 1 MiB.
 BOOT_PARTITION = "@@1M"
 
@@ -125,7 +126,7 @@ class Device:
         self.broker = Broker(folder, PASSWORD)
         self.host = Host(self.broker, PASSWORD)
         self.server = BundleServer()
-        self.ports = {port: free_port() for port in (22, 4840, CLOSED)}
+        self.ports: dict[int, int] = {}
         self.life = 0
         self._process = None
 
@@ -146,18 +147,25 @@ class Device:
         self.put_on_boot_partition("vedette.toml", CONFIG.replace("@BROKER@", str(self.broker.port)).encode())
         self.put_on_boot_partition("client.der", self.bundles.certificate.der.read_bytes())
 
-    def power_on(self, count_instructions: bool = False):
-        """`count_instructions`: the guest's clock goes by what it has executed, 2 ns each, so that times do not depend on this host."""
+    def power_on(self, count_instructions: bool = False, stick: Path | None = None):
+        """`stick` is in its USB socket. `count_instructions`: the guest's clock goes by what it has executed, 2 ns each, so that
+        times do not depend on this host."""
         self.life += 1
         tcg = ["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi"]
+        # Others each time, because meanwhile somebody may have taken one.
+        self.ports = {port: free_port() for port in (22, 4840, CLOSED)}
         self._console = self.folder / f"console-{self.life}"
         forwards = [f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in self.ports.items()]
         with open(self._console, "wb") as console:
             self._process = subprocess.Popen(
-                ["timeout", "--kill-after=5", "1500", "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"]
+                # A reset is a new process: for each page that is written QEMU goes through all that was ever translated of it, which
+                # after a reset in one and the same has made minutes of seconds.
+                ["timeout", "--kill-after=5", "7200", "sh", "-c", 'while "$@"; do :; done', "sh"]
+                + ["qemu-system-aarch64", "-no-reboot", "-M", "virt", "-cpu", "cortex-a72"]
                 + ["-accel", *tcg, "-smp", "2", "-m", "1024", "-nographic", "-monitor", "none"]
                 + ["-serial", "stdio", "-bios", UBOOT, "-device", "i6300esb"]
                 + ["-drive", f"file={self.disk},format=raw,if=virtio"]
+                + (USB + [f"file={stick},format=raw,if=none,id=stick"] if stick else [])
                 + ["-nic", ",".join(["user,model=virtio-net-pci", *forwards])],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -192,14 +200,14 @@ class Device:
         found = re.findall(r"vedette: slot ([AB]) (?:vedette\.trial=(\d))?", self.console())
         return [" ".join(filter(None, start)) for start in found]
 
-    def ssh(self, command: str, timeout: float = 120, stdin=subprocess.DEVNULL) -> str:
+    def ssh(self, command: str, timeout: float = 300, stdin=subprocess.DEVNULL) -> str:
         """What a command says that succeeds."""
         done = self.try_ssh(command, timeout, stdin)
         if done.returncode:
             raise MachineError(f"{command!r} ended with {done.returncode}:\n{done.stdout}\n{self.console()[-2000:]}")
         return done.stdout
 
-    def try_ssh(self, command: str, timeout: float = 120, stdin=subprocess.DEVNULL) -> subprocess.CompletedProcess:
+    def try_ssh(self, command: str, timeout: float = 300, stdin=subprocess.DEVNULL) -> subprocess.CompletedProcess:
         # One connection for all, because each handshake costs the emulated machine seconds.
         options = "StrictHostKeyChecking=no UserKnownHostsFile=/dev/null LogLevel=ERROR ConnectTimeout=30 ControlMaster=auto"
         options += f" ControlPersist=20m ControlPath={self.folder}/ssh-%C ServerAliveInterval=5 ServerAliveCountMax=6 KexAlgorithms=curve25519-sha256"
@@ -215,6 +223,8 @@ class Device:
         """Waits until that slot runs and the gate has spoken."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise MachineError(f"the emulator has ended:\n{self.console()[-2000:]}")
             ask = "grep -o 'rauc.slot=.' /proc/cmdline; systemctl is-active boot-complete.target"
             if self._listens() and self.try_ssh(ask).stdout.split() == [f"rauc.slot={slot}", "active"]:
                 return

@@ -110,6 +110,13 @@ def test_scripts_of_the_device_are_posix(script):
     assert not subprocess.run(["shellcheck", "-s", "sh", path], capture_output=True, text=True).stdout
 
 
+def test_both_images_link_the_configuration_to_where_everybody_looks():
+    # No link in the tree, because bitbake can make no checksum of one that leads nowhere.
+    recipe = ROOT / "yocto/meta-vedette/recipes-vedette/vedette-config/vedette-config_0.1.0.bb"
+    for builder in (ROOT / "scripts/image", recipe):
+        assert re.search(r'ln -s /data/vedette/vedette\.toml \S+/vedette/vedette\.toml', builder.read_text()), builder
+
+
 def test_nothing_secret_lies_in_the_tree():
     for file in DEVICE.rglob("*"):
         if file.is_file() and not file.is_symlink():

@@ -79,6 +79,39 @@ name = "demo"
         process.wait(30)
 
 
+def test_a_device_without_a_server_and_a_broker_that_was_away_before_passes_the_gate(card):
+    (card / "boot/vedette.toml").write_text(
+        f'[cameras]\ndiscover = false\n[mqtt]\nbroker = "mqtt://127.0.0.1:{free_port()}"\n[[simulator]]\nname = "demo"\n'
+    )
+    provision(card)
+    kept = card / "data/vedette/health.json"
+    process = run(card)
+    try:
+        first = health(card, "60s")
+        assert first.returncode == 0 and "nothing is known of before" in first.stdout, first
+        kept.write_text('{"uplink": "connection refused", "sources": {"demo": ""}}')
+        assert health(card, "60s").returncode == 0
+        kept.write_text('{"uplink": ""}')
+        missed = health(card)
+        assert missed.returncode == 1 and "the uplink was connected before and is not now" in missed.stderr, missed
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_file_is_looked_at_without_a_device(tmp_path):
+    file = tmp_path / "vedette.toml"
+    file.write_bytes('[provision]\r\nhost_name = "press-4"\r\n[ua_server]\r\n'.encode("utf-16"))
+    command = [BINARY, "provision", "--check", file]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "host name: press-4" in done.stdout and "[ua_server]" in done.stdout, done
+    assert file.exists() and list(tmp_path.iterdir()) == [file]
+    file.write_text('[provision]\nbroker_password = 12345678\n[ua_server]\nlistn = "x"\n')
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "vedette.toml:2: must be a string, not integer" in done.stderr, done
+    assert "12345678" not in done.stderr
+
+
 def test_a_bad_file_is_told_by_line_and_the_defaults_are_a_configuration_that_runs(card):
     (card / "boot/vedette.toml").write_text('[provision]\nhost_name = "x"\n\n[ua_server]\nlistn = "0.0.0.0:4840"\n')
     said = provision(card)
@@ -90,8 +123,7 @@ def test_a_bad_file_is_told_by_line_and_the_defaults_are_a_configuration_that_ru
     assert check.returncode == 0, check.stderr
 
 
-def test_an_update_needs_slots(card):
-    refused = subprocess.run(
-        [BINARY, "update", "x.raucb", f"--data-dir={card / 'data'}"], capture_output=True, text=True
-    )
+@pytest.mark.parametrize("what", [["x.raucb"], ["--stick", "/"]], ids=["file", "stick"])
+def test_an_update_needs_slots(card, what):
+    refused = subprocess.run([BINARY, "update", *what, f"--data-dir={card / 'data'}"], capture_output=True, text=True)
     assert refused.returncode == 1 and "no update slots" in refused.stderr, refused

@@ -327,7 +327,8 @@ def test_many_clients_share_one_group(relay, client):
 
 
 @pytest.mark.parametrize(
-    "what, why", [("die", "BadNotConnected"), ("garbage", "BadNotConnected"), ("shutdown", "BadNotConnected"), ("freeze", "BadNoCommunication")]
+    "what, why", [("die", "BadNotConnected"), ("garbage", "BadNotConnected"), ("shutdown", "BadNotConnected"), ("freeze", "BadNoCommunication"),
+                  ("lost", "BadNotConnected")]
 )
 def test_a_server_that_fails_comes_back(client, what, why):
     changes = Changes()

@@ -176,6 +176,21 @@ def test_boot_script_and_rauc_know_the_partitions():
         assert block in config and f"{slot}) echo {number} ;;" in tryboot
 
 
+def test_a_stick_is_no_disk_of_ours():
+    """What the rule for USB sticks would mount, of a device that runs from a USB disk, or of another card in a reader."""
+    rule = (ROOT / "config/device/root/usr/lib/udev/rules.d/71-vedette-usb.rules").read_text()
+    kinds = re.search(r'ENV\{ID_FS_TYPE\}=="([^"]+)"', rule)[1].split("|")
+    ours = [label for label, (_, content) in partitions().items() if content in kinds]
+    assert re.search(r'ENV\{ID_PART_ENTRY_NAME\}!="([^"]+)"', rule)[1].split("|") == ours
+    unit = re.search(r'ENV\{SYSTEMD_WANTS\}\+="(\S+)%k(\.service)"', rule)
+    assert (ROOT / "config/device/root/usr/lib/systemd/system" / (unit[1] + unit[2])).exists()
+    script = (ROOT / "config/device/root/usr/lib/vedette/usb").read_text()
+    assert f"for kind in {' '.join(kinds)}; do" in script and "-o ro,nosuid,nodev,noexec" in script
+    fragment = (LAYER / "recipes-kernel/linux/files/vedette.cfg").read_text()
+    quick = (ROOT / "config/quick-image/modules").read_text().split()
+    assert all(f"CONFIG_{kind.upper()}_FS=" in fragment for kind in kinds) and {"fs/fat", "fs/exfat", "drivers/usb/storage"} <= set(quick)
+
+
 def test_grub_chooses_as_u_boot_does():
     """Machines with UEFI firmware: partitions by number, tries as RAUC's system.conf has them for U-Boot."""
     labels = [part["part-name"] for part in wks()]

@@ -28,6 +28,7 @@ pub use rauc::RaucError;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -237,7 +238,8 @@ impl Updates {
         }
         let path = self.folder.join("lock");
         let opened = self.make_folder().and_then(|()| {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(false).write(true).custom_flags(super::NO_LINK).open(&path)?;
             give(&path, &fs::metadata(&self.data_dir)?)?;
             Ok(file)
         });

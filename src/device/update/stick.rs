@@ -8,7 +8,7 @@
 //! wants it once more says so (`vedette update FILE`).
 
 use super::download::{BUFFER, LARGEST, SPARE, free};
-use super::{ATTEMPTS, Lock, Pending, RaucError, UpdateError, Updates, Wanted};
+use super::{ATTEMPTS, Lock, Pending, RaucError, Stage, UpdateError, Updates, Wanted};
 use crate::base::files;
 use crate::device::keys;
 use serde::{Deserialize, Serialize};
@@ -39,10 +39,23 @@ impl Updates {
         folder: &Path,
         tell: &mut (dyn FnMut(String) + Send),
     ) -> Result<Option<Pending>, UpdateError> {
+        // Installed and not started yet, or started and not judged yet.
+        if self.pending().is_some_and(|pending| pending.stage == Stage::Rebooting) {
+            return Err(UpdateError::Busy);
+        }
         let mut fault = None;
         for bundle in bundles(folder).map_err(UpdateError::Stick)? {
-            let name = bundle.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let id = keys::signature(&bundle).map_err(UpdateError::Stick)?;
+            let name = printable(&bundle);
+            let id = match keys::signature(&bundle) {
+                Ok(id) => id,
+                // Another one may be whole.
+                Err(error) => {
+                    let what = format!("{name}: {error}");
+                    tell(what.clone());
+                    fault = Some(UpdateError::Stick(io::Error::other(what)));
+                    continue;
+                }
+            };
             let mut known = self.known();
             let at = known.iter().position(|known| known.id == id);
             let mut this = at.map_or(Known { id, attempts: 0, outcome: None }, |at| known.remove(at));
@@ -71,18 +84,18 @@ impl Updates {
                     if is_final(&error) {
                         self.end_known(known, &why)?;
                     }
+                    self.forget()?;
                     // That it is for another board, or here already, is no fault.
-                    match error {
-                        UpdateError::Runs(_) | UpdateError::Rauc(RaucError::Compatible { .. }) => self.forget()?,
-                        _ => {
-                            self.end(&pending.wanted, Err(why))?;
-                            fault = Some(error);
-                        }
+                    if !matches!(error, UpdateError::Runs(_) | UpdateError::Rauc(RaucError::Compatible { .. })) {
+                        fault = Some(error);
                     }
                 }
             }
         }
-        fault.map_or(Ok(None), Err)
+        let Some(fault) = fault else { return Ok(None) };
+        let wanted = Wanted { is_on_stick: true, ..Wanted::default() };
+        self.end(&wanted, Err(fault.to_string()))?;
+        Err(fault)
     }
 
     fn known(&self) -> Vec<Known> {
@@ -128,6 +141,12 @@ fn bundles(folder: &Path) -> io::Result<Vec<PathBuf>> {
         return Err(io::Error::other(what));
     }
     Ok(found)
+}
+
+/// What is on a stick may be called anything; it goes to the console.
+fn printable(bundle: &Path) -> String {
+    let name = bundle.file_name().unwrap_or_default().to_string_lossy();
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// To where it can be read when the stick is gone. No more than its length: a stick may be no stick.

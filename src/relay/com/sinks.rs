@@ -4,7 +4,7 @@
 //! not block. A sink lives as long as its [`Advice`] or as the server holds it, whichever is longer.
 
 use super::abi::*;
-use super::marshal::{E_NOTIMPL, free_threaded, marshalled_freely};
+use super::marshal::{E_NOTIMPL, aligned, free_threaded, marshalled_freely};
 use super::memory::{slice, text};
 use super::{Failure, Hresult, check, found, query, variant};
 use crate::relay::protocol::{Event, Reading};

@@ -275,6 +275,8 @@ enum Why {
     NotStarted(Failure),
     #[error("the worker ended")]
     Gone,
+    #[error("the DA server's process is lost: {}: {:08X}{}", .0.call, .0.hresult, said(.0.hresult))]
+    Lost(Failure),
     #[error("no answer to {0} for {1:?}")]
     Frozen(&'static str, Duration),
     #[error("the DA server says that it shuts down: {0}")]

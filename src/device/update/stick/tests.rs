@@ -57,6 +57,8 @@ async fn a_bundle_is_copied_installed_and_not_taken_again_when_the_stick_stays()
     );
     assert_eq!(pending.wanted.version.as_deref(), Some("2.0"));
     assert!(said[0] == "taking Vedette-qemu.RAUCB" && said[1].starts_with("WARNING"), "{said:?}");
+    // It is not started yet.
+    assert!(matches!(device.plug(End::Good, "1.0").await.1, Err(UpdateError::Busy)));
     // The new slot did not come up; the stick is still there.
     device.updates().end(&pending.wanted, Err("fell back".into())).unwrap();
     let (said, outcome, installed) = device.plug(End::Good, "1.0").await;
@@ -105,6 +107,11 @@ async fn a_stick_that_is_none_is_said() {
     fs::write(device.stick.path().join("vedette-a.raucb"), "no bundle").unwrap();
     let error = device.plug(End::Good, "1.0").await.1.unwrap_err().to_string();
     assert!(error.contains("is no bundle"), "{error}");
+    assert!(device.updates().last().unwrap().is_from_stick);
+    // The whole one beside it is taken all the same.
+    fs::write(device.stick.path().join("vedette-b.raucb"), bundle("b")).unwrap();
+    assert!(device.plug(End::Good, "1.0").await.1.unwrap().is_some());
+    device.updates().forget().unwrap();
     for number in 0..MOST {
         fs::write(device.stick.path().join(format!("vedette-b{number}.raucb")), bundle("b")).unwrap();
     }

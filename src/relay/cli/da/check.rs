@@ -164,9 +164,13 @@ fn registration(report: &mut Report, class: Class) -> Result<(), Failed> {
     }
     let is_reachable = listed.homes.iter().any(|home| !home.is_inside || home.view == own);
     if !listed.homes.is_empty() && !is_reachable {
-        let other = if own == View::Wide { 32 } else { 64 };
+        let (bits, file) = match own {
+            View::Wide => (32, "vedette-da-relay-i686.exe"),
+            View::Narrow => (64, "vedette-da-relay-x86_64.exe"),
+        };
         report.bad(&format!(
-            "it lives only inside programs of {other} bits: use vedette-da-relay.exe for {other} bits"
+            "it lives only inside programs of {bits} bits: try it out with {file}; a running relay takes that by itself \
+             if it lies beside it"
         ))?;
     }
     Ok(())

@@ -9,6 +9,7 @@
 use super::pipe::{Incoming, Outgoing};
 use super::{Ask, Launch, Listener, Phase, Pieces, Questions, Why};
 use crate::base::Clock;
+use crate::relay::hresults::has_ended;
 use crate::relay::protocol::{Event, FromWorker, Lane, Reply, Request, ToWorker};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -253,6 +254,10 @@ impl<'a> Life<'a> {
         }
         let lane = waiting.lane;
         self.lanes[lane as usize].since = Instant::now();
+        let lost = match &reply {
+            Reply::Failed(failure) if has_ended(failure.hresult) => Some(failure.clone()),
+            _ => None,
+        };
         let (reply, is_last) = match reply {
             Reply::Entries { entries, more } => match &mut waiting.pieces {
                 Some(pieces) => {
@@ -273,7 +278,8 @@ impl<'a> Life<'a> {
             Some(answer) => drop(answer.send(reply)),
             None => self.note(reply),
         }
-        Ok(())
+        // A DA server in a process of its own takes no worker with it.
+        lost.map_or(Ok(()), |failure| Err(Why::Lost(failure)))
     }
 
     /// The answer to a GetStatus.

@@ -128,6 +128,22 @@ async fn answers_find_who_asked_in_any_order_of_lanes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_whose_own_process_ends_is_lost_at_the_next_call() {
+    let failed = |hresult: u32| Reply::Failed(Failure { call: "GetStatus".into(), hresult: hresult as Hresult });
+    let (why, _) = live(|mut fake, worker| async move {
+        running(&worker).await;
+        // What a server may answer, and live.
+        for hresult in [0x8001_0105, 0x8000_4005, 0x8007_06BA] {
+            let next = fake.next().await;
+            assert_eq!(next.request, Request::Status, "{hresult:08X}");
+            fake.reply(next.id, failed(hresult)).await;
+        }
+    })
+    .await;
+    assert!(matches!(why, Why::Lost(Failure { hresult: -2_147_023_174, .. })), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_answer_is_frozen_and_whoever_asked_is_told() {
     let (why, _) = live(|fake, worker| async move {
         running(&worker).await;
