@@ -14,7 +14,7 @@
 //!   `garbage`, or `shutdown`;
 //! - rates in steps of 50 ms.
 //!
-//! A name that ends in `.late` takes a second to come up, one in `.slow` twenty; one in `.absent` never does; one in `.liar` says what nobody asked;
+//! A name that ends in `.late` takes a second to come up; one in `.absent` never does; one in `.liar` says what nobody asked;
 //! one in `.huge` announces more than there may be.
 
 #![allow(clippy::unwrap_used, reason = "a tool for tests")]
@@ -91,9 +91,6 @@ fn worker(name: &str) {
     }
     if name.ends_with(".late") {
         std::thread::sleep(Duration::from_secs(1));
-    }
-    if name.ends_with(".slow") {
-        std::thread::sleep(Duration::from_secs(20));
     }
     if name.ends_with(".absent") {
         event(Event::NotStarted(Failure { call: "CoCreateInstance".into(), hresult: 0x8008_0005_u32 as i32 }));

@@ -148,18 +148,20 @@ class Device:
         self.put_on_boot_partition("client.der", self.bundles.certificate.der.read_bytes())
 
     def power_on(self, count_instructions: bool = False, stick: Path | None = None):
-        """`stick` is in its USB socket. `count_instructions`: the guest's clock goes by what it has executed, 2 ns each, so that times do not depend on this host."""
+        """`stick` is in its USB socket. `count_instructions`: the guest's clock goes by what it has executed, 2 ns each, so that
+        times do not depend on this host."""
         self.life += 1
-        # A small cache of translations: for each page that is written QEMU goes through all that was ever translated of it, which
-        # after a reboot has made minutes of seconds.
-        tcg = ["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi,tb-size=128"]
+        tcg = ["tcg,thread=single", "-icount", "shift=1"] if count_instructions else ["tcg,thread=multi"]
         # Others each time, because meanwhile somebody may have taken one.
         self.ports = {port: free_port() for port in (22, 4840, CLOSED)}
         self._console = self.folder / f"console-{self.life}"
         forwards = [f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in self.ports.items()]
         with open(self._console, "wb") as console:
             self._process = subprocess.Popen(
-                ["timeout", "--kill-after=5", "1500", "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"]
+                # A reset is a new process: for each page that is written QEMU goes through all that was ever translated of it, which
+                # after a reset in one and the same has made minutes of seconds.
+                ["timeout", "--kill-after=5", "7200", "sh", "-c", 'while "$@"; do :; done', "sh"]
+                + ["qemu-system-aarch64", "-no-reboot", "-M", "virt", "-cpu", "cortex-a72"]
                 + ["-accel", *tcg, "-smp", "2", "-m", "1024", "-nographic", "-monitor", "none"]
                 + ["-serial", "stdio", "-bios", UBOOT, "-device", "i6300esb"]
                 + ["-drive", f"file={self.disk},format=raw,if=virtio"]

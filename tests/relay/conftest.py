@@ -28,6 +28,8 @@ def windows():
     while subprocess.run([server, "-p"], env=environment).returncode:
         assert time.monotonic() < deadline, "never: an end of the Wine from before"
         time.sleep(0.5)
+    # Its services begin with the first program, and would keep a pipe that they got from that open for good.
+    subprocess.run([*WINE, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     yield
     subprocess.run([server, "-k"], env=environment)
 

@@ -345,5 +345,6 @@ async fn goodbye(child: Option<Child>, launch: &Launch) {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
