@@ -134,7 +134,7 @@ def test_an_update_that_is_healthy_is_kept(device, first):
     births = len(device.host.births)
     id = device.update("good")
     end = device.host.end(id, UPDATE)
-    assert end["state"] == "done" and "in slot B" in end["result"], end
+    assert end["state"] == "done" and "in slot B" in end["reason"], end
     device.host.wait_for_birth(60, more_than=births)
     device.wait_for_slot("B")
     wait_until(lambda: device.counters().get("BOOT_B_LEFT") == CONFIRMED, 120, "the slot is marked good")
