@@ -1,16 +1,16 @@
 //! What a birth says of its node or device, and the death of a device.
 
-use super::super::command::{CONTROLS, REBIRTH};
-use super::super::data::{alias_of_instance, alias_of_tag};
-use super::super::layout::{NODE_CONTROL, PICTURE, Place};
-use super::super::metric::{self, Item, QualityCode, millis};
-use super::super::{names, template};
 use super::{Current, Session, Tag};
 use crate::model::{TagId, Timestamp};
 use crate::mqtt::line::Message;
 use crate::mqtt::sparkplug::Kind;
 use crate::mqtt::sparkplug::proto::DataType as Type;
 use crate::mqtt::sparkplug::proto::payload::{Metric, metric as wire};
+use crate::sinks::mqtt::sparkplug::command::{CONTROLS, REBIRTH};
+use crate::sinks::mqtt::sparkplug::data::{alias_of_instance, alias_of_tag};
+use crate::sinks::mqtt::sparkplug::layout::{NODE_CONTROL, PICTURE, Place};
+use crate::sinks::mqtt::sparkplug::metric::{self, Item, QualityCode, millis};
+use crate::sinks::mqtt::sparkplug::{names, template};
 use std::collections::BTreeMap;
 
 impl Session {

@@ -1,7 +1,7 @@
 //! What is ours, beyond the specification's letter.
 
-use super::super::super::data::alias_of_instance;
 use super::*;
+use crate::sinks::mqtt::sparkplug::data::alias_of_instance;
 
 #[test]
 fn golden_bytes_of_a_will() {
