@@ -146,13 +146,9 @@ impl<'a> Connection<'a> {
         let channel = self.admit(&open)?;
         let server = timeout_at(deadline, self.dial(&hello)).await.map_err(|_| late("the server is busy"))??;
         write_all(&server, &open).await?;
-        // The answer says that the client had the key of its certificate.
-        timeout_at(deadline, self.carry_first(&server))
+        timeout_at(deadline, self.carry_first(&server, &channel))
             .await
             .map_err(|_| late("the channel did not open in time"))??;
-        if !matches!(channel, Channel::Discovery) {
-            self.shared.doors().opened(self.id);
-        }
 
         tokio::select! {
             end = self.requests(&server, inbox, channel.clone()) => end,
@@ -341,8 +337,14 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The answer to the OpenSecureChannel.
-    async fn carry_first(&self, server: &TcpStream) -> Result<(), End> {
+    /// The answer to the OpenSecureChannel, which says that the client had the key of its certificate. It counts before the client can
+    /// read it, or whoever comes in next might take its place.
+    async fn carry_first(&self, server: &TcpStream, channel: &Channel) -> Result<(), End> {
+        let mut kind = *b"ERR";
+        server.peek(&mut kind).await?;
+        if kind == *b"OPN" && !matches!(channel, Channel::Discovery) {
+            self.shared.doors().opened(self.id);
+        }
         while !self.responses.has_begun() {
             self.carry(server).await?;
         }
