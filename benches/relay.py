@@ -152,18 +152,24 @@ def age(relay: Relay) -> list[str]:
                 ages.extend((now - source) / 1e4 for *_, source, _ in found)
                 latencies.extend((server - source) / 1e4 for *_, source, server in found)
     wire.close()
-    for name, all_of_them in (("latency", latencies), ("age with 20 ms publishing interval", ages)):
+    shown = {"latency": latencies, "age with 20 ms publishing interval": ages}
+    if IS_WINDOWS:
+        # The ramps of the DA server there are stamped by their steps, and its groups call back when it is their time.
+        del shown["latency"]
+    for name, all_of_them in shown.items():
         all_of_them.sort()
         at = lambda part: all_of_them[int(len(all_of_them) * part)]  # noqa: B023, E731
         print(f"{name}: median {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms of {len(all_of_them)} values", flush=True)
-    return ["the latency is more than 5 ms"] if latencies[len(latencies) // 2] > 5 else []
+    return ["the latency is more than 5 ms"] if not IS_WINDOWS and latencies[len(latencies) // 2] > 5 else []
 
 
 def browse(relay: Relay) -> list[str]:
     wire = Wire(relay.url)
 
     def page(request, response_type):
-        (result,) = wire.call(request, response_type).Results
+        response = wire.call(request, response_type)
+        # asyncua has the results of the one in the response itself, those of the other in its parameters.
+        (result,) = getattr(response, "Parameters", response).Results
         result.StatusCode.check()
         return result.References, result.ContinuationPoint
 
@@ -181,6 +187,8 @@ def browse(relay: Relay) -> list[str]:
     seconds, count = time.monotonic() - began, len(references)
     while point:
         request = ua.BrowseNextRequest()
+        # asyncua's default would release it.
+        request.Parameters.ReleaseContinuationPoints = False
         request.Parameters.ContinuationPoints = [point]
         references, point = page(request, ua.BrowseNextResponse)
         count += len(references)
