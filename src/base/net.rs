@@ -1,9 +1,13 @@
 //! Binding a port, and saying who has it when it is taken.
 
+#[cfg(target_os = "linux")]
+use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use tracing::warn;
 
 /// Where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,15 +74,42 @@ impl BindError {
     }
 }
 
-/// Listens on `address`, ready to be handed to tokio.
+/// Listens on `address`, ready to be handed to tokio. On Linux also on one that this machine does not have yet: a cable that is plugged
+/// in later must not cost what needs no network.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
     // std sets SO_REUSEADDR, so a restart does not wait for old connections to die.
-    let bind = || {
+    let bind = || -> io::Result<TcpListener> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    bind().map_err(|source| BindError { address, source, holder: holder(address.port()) })
+    let bound = match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => listen_before(address),
+        bound => bound,
+    };
+    bound.map_err(|source| BindError { address, source, holder: holder(address.port()) })
+}
+
+/// Before the address is there: IP_FREEBIND, ip(7).
+#[cfg(target_os = "linux")]
+fn listen_before(address: SocketAddr) -> io::Result<TcpListener> {
+    /// As std has it.
+    const BACKLOG: i32 = 128;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    warn!(%address, "This machine does not have this address now; whoever wants to connect must wait until it has.");
+    Ok(socket.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn listen_before(_: SocketAddr) -> io::Result<TcpListener> {
+    Err(io::ErrorKind::AddrNotAvailable.into())
 }
 
 /// Who listens on this TCP port: /proc/net/tcp* give the socket's inode, /proc/*/fd the process that has it open.
@@ -134,9 +165,16 @@ mod tests {
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
     }
 
+    /// 192.0.2.1 and 2001:db8::1 are for documentation, so nobody has them.
     #[test]
-    fn an_address_that_is_not_ours_is_said_to_be_so() {
-        let error = listen("192.0.2.1:4840".parse().unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), "192.0.2.1:4840 is not an address of this machine");
+    #[cfg(target_os = "linux")]
+    fn an_address_that_is_not_ours_yet_is_taken_once() {
+        let first = listen("192.0.2.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        assert_eq!(address.ip().to_string(), "192.0.2.1");
+        assert!(listen(address).unwrap_err().to_string().contains("is in use by"));
+        let source = io::ErrorKind::AddrNotAvailable.into();
+        let error = BindError { address, source, holder: None };
+        assert!(error.to_string().ends_with("is not an address of this machine"));
     }
 }
