@@ -23,7 +23,7 @@ pub fn dry_run(path: &Path, check: Check<'_>) -> Result<Vec<String>, Vec<String>
         host_name: "/proc/sys/kernel/hostname".into(),
         root: "/".into(),
     };
-    let provisioning = Provisioning { places: &places, check, said: Vec::new(), faults: Vec::new() };
+    let provisioning = Provisioning { places: &places, check, said: Vec::new(), faults: Vec::new(), data_lost: None };
     let system = System { own_name: "vedette-123456".into(), ..System::default() };
     let (_, configuration) = provisioning.complete(wanted, &system)?;
     let Some(text) = configuration else {

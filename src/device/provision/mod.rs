@@ -12,7 +12,8 @@
 //! - Certificates beside it, `NAME.der`, go to the trust list.
 //! - The power may go between any two steps: what is written is written whole, and the file is still there until all is written.
 //!   `taken` has its hash while it is being erased, so that a file that cannot be erased is not taken again at each start. A file that
-//!   begins with a zero is one whose erasing was cut: no TOML begins so.
+//!   begins with a zero is one whose erasing was cut, if there is a `taken`; else one that never got onto the card.
+//! - Where the data partition is lost and all is in memory, the file is obeyed and stays where it is.
 //! - What the system obeys (network, keys for SSH) is kept outside of the service's own folder, so that the service, if somebody
 //!   took it over, cannot change it.
 //! - Nothing here fails: a device that does not come up cannot even be asked why. What goes wrong is said.
@@ -53,6 +54,8 @@ pub const REFUSED: &str = "refused";
 /// Kept for the next starts.
 const KEPT: &str = "provision";
 const TAKEN: &str = "taken";
+/// Below `run`: of [`super::DATA_LOST`].
+const MARK: &str = "vedette/data-lost";
 
 /// Where everything is; on a device `/boot`, `/data`, `/run`, `/proc/sys/kernel/hostname`, `/`.
 #[derive(Clone, Debug)]
@@ -71,7 +74,8 @@ pub type Check<'a> = &'a dyn Fn(&Path, &str) -> Result<(), Vec<String>>;
 
 /// All of it. What there is to say, for the console.
 pub fn run(places: &Places, check: Check<'_>) -> Vec<String> {
-    let mut provisioning = Provisioning { places, check, said: Vec::new(), faults: Vec::new() };
+    let data_lost = super::lost(&places.run.join(MARK));
+    let mut provisioning = Provisioning { places, check, said: Vec::new(), faults: Vec::new(), data_lost };
     provisioning.all();
     provisioning.said
 }
@@ -93,6 +97,8 @@ struct Provisioning<'a> {
     said: Vec<String>,
     /// What somebody has to correct.
     faults: Vec<String>,
+    /// What is written now is gone with the power: so what it comes from must stay.
+    data_lost: Option<String>,
 }
 
 impl Provisioning<'_> {
@@ -140,10 +146,16 @@ impl Provisioning<'_> {
             Err(error) => return Some(self.refuse(vec![format!("{FILE}: cannot read it ({error})")])),
         };
         let hash = hash(&bytes);
-        let is_taken = fs::read_to_string(self.kept(TAKEN)).is_ok_and(|taken| taken == hash);
-        if is_taken || bytes.first() == Some(&0) || bytes.iter().all(u8::is_ascii_whitespace) {
+        let taken = fs::read_to_string(self.kept(TAKEN)).ok();
+        let is_taken = taken.as_ref() == Some(&hash);
+        let is_zeros = bytes.first() == Some(&0);
+        if is_taken || is_zeros && taken.is_some() || bytes.iter().all(u8::is_ascii_whitespace) {
             self.end_with(&path);
             return is_taken.then(|| format!("taken, SHA-256 {hash}"));
+        }
+        if is_zeros {
+            let what = "there are zeros in it instead of text; write it again, as UTF-8, and eject the card before you pull it";
+            return Some(self.refuse(vec![format!("{FILE}: {what}")]));
         }
         let faults = |faults: Vec<Fault>| faults.into_iter().map(|fault| in_words(&fault)).collect();
         let wanted = file::read(&bytes).map_err(faults).and_then(|wanted| self.complete(wanted, system));
@@ -154,6 +166,11 @@ impl Provisioning<'_> {
         if let Err(what) = self.write(wanted, configuration.as_deref(), system) {
             // Also when it is tried at the next start; so the file stays.
             return Some(self.refuse(vec![what]));
+        }
+        if let Some(why) = self.data_lost.clone() {
+            let what = format!("taken for this start only, and the file stays, because {why}");
+            self.say(what.clone());
+            return Some(what);
         }
         self.say("the file is taken".into());
         if let Err(error) = files::write_whole(&self.kept(TAKEN), 0o600, hash.as_bytes()) {
@@ -184,12 +201,14 @@ impl Provisioning<'_> {
                     format!("{FILE}: [provision] broker_password: there is no [mqtt] in this file that it is for");
                 return Err(vec![what]);
             }
-            return Ok((provision, None));
+            let host_name = provision.host_name.as_ref().map(Spanned::get_ref);
+            let renamed = host_name.and_then(|name| renamed(&self.configuration(), system.name(), name));
+            return Ok((provision, renamed));
         };
         // Before lines move.
         (self.check)(Path::new(FILE), &text)?;
         let host_name = provision.host_name.as_ref().map(Spanned::get_ref);
-        let name = host_name.or(system.host_name.as_ref()).unwrap_or(&system.own_name);
+        let name = host_name.map_or(system.name(), String::as_str);
         let text = with_key(&text, "device", "data_dir", &self.service().display().to_string());
         let mut text = with_key(&text, "device", "name", name);
         if provision.broker_password.is_some() {
@@ -284,7 +303,7 @@ impl Provisioning<'_> {
         self.folder(&owner, "pki")?;
         let place = self.folder(&owner, TRUSTED)?.join(format!("provisioned-{}.der", &hash(&der)[..16]));
         files::write_whole_as(&place, 0o644, Some(&owner), &der)?;
-        files::remove(path)
+        if self.data_lost.is_some() { Ok(()) } else { files::remove(path) }
     }
 
     fn users(&self, wanted: Vec<file::User>) -> Result<(), String> {
@@ -324,7 +343,7 @@ impl Provisioning<'_> {
         if path.exists() {
             return;
         }
-        let name = system.host_name.as_ref().unwrap_or(&system.own_name);
+        let name = system.name();
         let text = format!(
             "# Made at the first start; docs of vedette.toml say what else there is. A vedette.toml on the boot partition replaces it.\n\
              [device]\nname = \"{name}\"\ndata_dir = \"{}\"\n\n[ua_server]\n\n[system]\n",
@@ -453,6 +472,25 @@ fn with_key(text: &str, name: &str, key: &str, value: &str) -> String {
     let end = found.as_ptr() as usize - text.as_ptr() as usize + found.len();
     let newline = if found.ends_with('\n') { "" } else { "\n" };
     format!("{}{newline}{line}{}", &text[..end], &text[end..])
+}
+
+/// The configuration with another `[device] name`, if it has the old one: a name that somebody chose stays.
+fn renamed(text: &str, old: &str, new: &str) -> Option<String> {
+    let name = |text: &str| Some(table(text).get("device")?.get("name")?.as_str()?.to_owned());
+    if name(text).as_deref() != Some(old) || old == new {
+        return None;
+    }
+    // The first line that makes it so; a camera may have the same name.
+    (0..text.lines().count()).find_map(|at| {
+        let line = |(index, line): (usize, &str)| match line.split_once('=') {
+            Some((key, value)) if index == at && key.trim() == "name" => {
+                format!("{key}={}", value.replacen(old, new, 1))
+            }
+            _ => line.to_owned(),
+        };
+        let text: String = text.split_inclusive('\n').enumerate().map(line).collect();
+        (name(&text).as_deref() == Some(new)).then_some(text)
+    })
 }
 
 #[cfg(test)]

@@ -44,6 +44,11 @@ impl System {
         files::write_whole(path, 0o600, &serde_json::to_vec_pretty(self)?)
     }
 
+    /// That of this device: as somebody wants it, or its own.
+    pub(super) fn name(&self) -> &str {
+        self.host_name.as_ref().unwrap_or(&self.own_name)
+    }
+
     /// What went wrong.
     pub(super) fn apply(&self, places: &Places, configuration: &str) -> Vec<String> {
         let mut said = Vec::new();
@@ -52,8 +57,7 @@ impl System {
                 said.push(format!("{what} ({error})"));
             }
         };
-        let name = self.host_name.as_ref().unwrap_or(&self.own_name);
-        tried("the host name cannot be set", fs::write(&places.host_name, name));
+        tried("the host name cannot be set", fs::write(&places.host_name, self.name()));
         tried("the network cannot be written", self.write_network(&places.run.join("systemd/network")));
         let sources: String = self.ntp.iter().map(|server| format!("server {server} iburst\n")).collect();
         let ntp = replace(&places.run.join("vedette/ntp.d"), "provisioned.sources", &sources);
@@ -87,7 +91,7 @@ impl System {
 pub(super) fn write_ports(places: &Places, configuration: &str) -> io::Result<()> {
     // vedette-ssh.socket asks the same; it adds its port by itself, but what is written here replaces all of them.
     let has_ssh = fs::metadata(places.data.join("ssh/authorized_keys")).is_ok_and(|about| about.len() > 0);
-    replace(&places.run.join("vedette/nftables.d"), "ports.nft", &ports(configuration, has_ssh))
+    replace(&places.run.join("vedette/nftables.d"), "ports.nft", &ports(configuration, has_ssh)?)
 }
 
 /// For services that are not root, whatever the umask is.
@@ -98,10 +102,11 @@ fn replace(folder: &Path, name: &str, content: &str) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o644))
 }
 
-/// What config/device/root/etc/nftables.conf includes. A configuration that cannot be read opens nothing: then nobody answers there.
-fn ports(configuration: &str, has_ssh: bool) -> String {
+/// What config/device/root/etc/nftables.conf includes. Of a configuration that cannot be read there is no answer: while the program
+/// runs it goes on with its last one, and so does the firewall.
+fn ports(configuration: &str, has_ssh: bool) -> io::Result<String> {
     let (mut tcp, mut udp) = (has_ssh.then_some(SSH_PORT).into_iter().collect::<Vec<_>>(), Vec::new());
-    let table: toml::Table = toml::from_str(configuration).unwrap_or_default();
+    let table: toml::Table = toml::from_str(configuration).map_err(io::Error::other)?;
     if let Some(server) = table.get("ua_server").and_then(toml::Value::as_table) {
         let listen = server.get("listen").and_then(toml::Value::as_str).and_then(|text| text.parse().ok());
         let listen = listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], UA_PORT)));
@@ -115,7 +120,7 @@ fn ports(configuration: &str, has_ssh: bool) -> String {
         let add = ports.iter().map(|port| format!("add element inet vedette {name} {{ {port} }}\n"));
         format!("flush set inet vedette {name}\n{}", add.collect::<String>())
     };
-    set("tcp_ports", &tcp) + &set("udp_ports", &udp)
+    Ok(set("tcp_ports", &tcp) + &set("udp_ports", &udp))
 }
 
 /// `vedette-` and six digits that stay with the device: of the board's serial number, of the address of its first cable, of what the
@@ -171,8 +176,9 @@ mod tests {
     #[test]
     fn what_is_configured_is_open_and_nothing_else() {
         let none = "flush set inet vedette tcp_ports\nflush set inet vedette udp_ports\n";
+        let ports = |configuration, has_ssh| super::ports(configuration, has_ssh).unwrap();
         assert_eq!(ports("[mqtt]\n", false), none);
-        assert_eq!(ports("not toml", false), none);
+        assert!(super::ports("not toml", false).is_err(), "what is open stays so");
         assert_eq!(ports("[ua_server]\nlisten = \"127.0.0.1:4840\"\n", false), none);
         // Whoever is there by SSH stays there.
         assert!(ports("[ua_server]\n", true).starts_with(

@@ -254,6 +254,58 @@ fn a_cut_while_it_is_erased_takes_nothing_twice() {
     assert_eq!(card.read("data/vedette/vedette.toml"), "[device]\nname = \"mine\"\n");
 }
 
+/// The card was pulled before its PC had written what the name and the length promise.
+#[test]
+fn zeros_that_nobody_here_wrote_are_a_fault_and_stay() {
+    let card = Card::new();
+    fs::write(card.places.boot.join(FILE), [0; 300]).unwrap();
+    assert!(card.start()[0].contains("zeros in it instead of text"));
+    assert!(card.read("boot/vedette-errors.txt").contains("eject the card"));
+    assert!(card.places.boot.join(FILE).exists() && card.read("data/vedette/provisioning").starts_with(REFUSED));
+}
+
+#[test]
+fn a_file_stays_where_what_is_made_of_it_would_not() {
+    let card = Card::new();
+    card.put(GOOD);
+    fs::write(card.places.boot.join("scada.der"), [0x30, 0x03, 1, 2, 3]).unwrap();
+    let mark = card.places.run.join(MARK);
+    fs::create_dir_all(mark.parent().unwrap()).unwrap();
+    fs::write(&mark, "bad superblock").unwrap();
+    let said = card.start();
+    assert!(said[0].starts_with("taken for this start only") && said[0].ends_with("bad superblock"), "{said:?}");
+    assert_eq!(card.read("hostname"), "press-4", "it is obeyed");
+    assert_eq!(card.boot(), ["scada.der", "vedette.toml"]);
+    assert_eq!(card.read("boot/vedette.toml"), GOOD);
+    // Another card, or the same one mended.
+    fs::remove_file(mark).unwrap();
+    fs::remove_dir_all(&card.places.data).unwrap();
+    card.start();
+    card.is_provisioned();
+}
+
+#[test]
+fn a_host_name_renames_what_nobody_had_named() {
+    let card = Card::new();
+    card.start();
+    let rename = |name: &str| {
+        card.put(&format!("[provision]\nhost_name = \"{name}\"\n"));
+        card.start();
+        (
+            card.read("hostname"),
+            table(&card.read("data/vedette/vedette.toml"))["device"]["name"].as_str().map(str::to_owned),
+        )
+    };
+    assert_eq!(rename("press-4"), ("press-4".into(), Some("press-4".into())));
+    assert_eq!(rename("press-5"), ("press-5".into(), Some("press-5".into())));
+    let config = card.places.data.join("vedette/vedette.toml");
+    fs::write(config, "# name\n[device]\nname = \"Press of hall 3\"\n").unwrap();
+    assert_eq!(rename("press-6"), ("press-6".into(), Some("Press of hall 3".into())));
+    let text = "[[camera]]\nname = \"a\"\n[device]\nname = \"a\"\n";
+    assert_eq!(renamed(text, "a", "b").as_deref(), Some("[[camera]]\nname = \"a\"\n[device]\nname = \"b\"\n"));
+    assert_eq!(renamed("device.name = 'a'\n", "a", "b"), None, "what cannot be done by the line is left alone");
+}
+
 /// What a PC makes of the name, and a configuration that is changed later.
 #[test]
 fn a_file_of_windows_is_taken_and_ports_follow_the_configuration() {
