@@ -189,21 +189,28 @@ impl Firmware {
         };
         let outcome = match self.updates.install(&lock, &mut pending, &mut tell).await {
             Ok(()) => {
-                self.keep_what_works();
+                self.keep_what_works().await;
                 self.updates.reboot(&pending, &mut tell).await
             }
             error => error,
         };
-        if let Err(error) = outcome {
-            self.end(&wanted, Err(error.to_string())).await;
+        match outcome {
+            Ok(()) => {}
+            // It starts whenever somebody restarts the machine, and is judged then.
+            Err(error @ UpdateError::Reboot(_)) => {
+                warn!(update = %wanted.name(), %error, "An update waits for a reboot.");
+                self.tell(&wanted, News::Progress(error.to_string()));
+            }
+            Err(error) => self.end(&wanted, Err(error.to_string())).await,
         }
     }
 
     /// In the last moment before the new slot: what is gone by now is not its fault.
-    fn keep_what_works(&self) {
-        if *self.healthy.borrow()
-            && let Err(error) = health::present(&self.hub).save(&self.data_dir)
-        {
+    async fn keep_what_works(&self) {
+        if !*self.healthy.borrow() {
+            return;
+        }
+        if let Err(error) = health::tried(&self.hub).await.save(&self.data_dir) {
             warn!(%error, "Cannot keep what works; the update will be judged by what was kept before.");
         }
     }

@@ -9,9 +9,10 @@ use super::progress::Progress;
 use super::remote::{self, Failure, Interrupt};
 use crate::app;
 use crate::device::health;
-use crate::device::update::{Lock, Pending, UpdateError, Updates, Wanted};
+use crate::device::update::{Lock, Pending, Stage, UpdateError, Updates, Wanted};
 use clap::Args;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 
 #[derive(Args)]
@@ -75,18 +76,28 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
         Some(bundle) => Wanted { sha256, version, no_reboot, ..of(bundle, ca_file, &config)? },
         None => Wanted::default(),
     };
-    let work = async {
-        let pending = match stick {
-            Some(folder) => updates.install_from_stick(&lock, &folder, &mut tell).await?,
-            None => Some(install(&updates, &lock, wanted.clone(), &mut tell).await?),
-        };
-        let Some(pending) = pending else { return Ok(None) };
-        keep_what_works(&data_dir).await;
-        updates.reboot(&pending, &mut tell).await.map(|()| Some(pending.wanted))
-    };
-    let outcome = tokio::select! {
-        outcome = work => outcome.map_err(|error: UpdateError| error.to_string()),
-        () = interrupt.received() => Err("interrupted; what runs is as it was".into()),
+    let outcome = {
+        let mut work = pin!(async {
+            let pending = match stick {
+                Some(folder) => updates.install_from_stick(&lock, &folder, &mut tell).await?,
+                None => Some(install(&updates, &lock, wanted.clone(), &mut tell).await?),
+            };
+            let Some(pending) = pending else { return Ok(None) };
+            keep_what_works(&data_dir).await;
+            updates.reboot(&pending, &mut tell).await.map(|()| Some(pending.wanted))
+        });
+        loop {
+            tokio::select! {
+                outcome = &mut work => break outcome.map_err(Ended::By),
+                () = interrupt.received() => match updates.pending().map(|pending| pending.stage) {
+                    // RAUC is at it, and would go on without us: the next start would take what nobody knows of.
+                    Some(Stage::Installing | Stage::Rebooting) => {
+                        eprintln!("vedette: it is being installed, which goes on to its end");
+                    }
+                    _ => break Err(Ended::Interrupted),
+                },
+            }
+        }
     };
     progress.hide();
     match outcome {
@@ -99,7 +110,10 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
             println!("there is nothing new on this stick");
             Ok(())
         }
+        // How it comes up is found out whenever that is.
+        Err(Ended::By(error @ UpdateError::Reboot(_))) => Err(failed(&error)),
         Err(why) => {
+            let why = why.to_string();
             // The stick's own are written down already.
             if !is_stick {
                 updates.end(&wanted, Err(why.clone())).map_err(|error| failed(&error))?;
@@ -109,6 +123,14 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
             Err(Failure::failed(why))
         }
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    By(UpdateError),
+    #[error("interrupted; what runs is as it was")]
+    Interrupted,
 }
 
 /// What was said on the command line, so that a service in another folder understands it.
