@@ -103,7 +103,7 @@ impl Control {
                 Ok(text) => (DONE, text),
                 Err(text) => (REFUSED, text),
             },
-            Ok(HEALTH) => (DONE, serde_json::to_string(&health::present(hub)).unwrap_or_default()),
+            Ok(HEALTH) => (DONE, serde_json::to_string(&health::tried(hub).await).unwrap_or_default()),
             Ok(PASSED) => {
                 if let Err(error) = note_passed(&self.data_dir) {
                     warn!(%error, "Cannot note that this slot is healthy; after a restart of the program it waits for the next boot.");
@@ -229,7 +229,9 @@ mod tests {
         let (asked, mut healthy) = (path.clone(), gates.healthy.subscribe());
         let ask = move || (ask_for_health(&asked), tell_passed(&asked), tell_failed(&asked));
         let (state, passed, failed) = tokio::task::spawn_blocking(ask).await.unwrap();
-        assert_eq!((state.unwrap(), passed.is_ok(), failed.is_ok()), (State::default(), true, true));
+        let state = state.unwrap();
+        assert_eq!((state.process, passed.is_ok(), failed.is_ok()), (std::process::id(), true, true));
+        assert!(state.network.is_some());
         assert!(*healthy.borrow_and_update());
         gates.failed.notified().await;
         tasks.stop(Duration::from_secs(1)).await;

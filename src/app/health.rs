@@ -1,10 +1,12 @@
 //! What works, asked of the hub; and what worked, kept for the next slot (`device::health`).
 
-use crate::base::Stop;
+use crate::base::{Stop, interfaces};
 use crate::device::health::State;
 use crate::hub::Hub;
 use crate::model::{Sample, Value};
+use futures_util::future::join_all;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -12,6 +14,9 @@ use tracing::{debug, warn};
 
 /// After a start things need so long to find each other.
 const FIRST: Duration = Duration::from_secs(60);
+/// A picture that is younger shows that a camera works; a new one has so long to come.
+const RECENT: Duration = Duration::from_secs(60);
+const PICTURE: Duration = Duration::from_secs(15);
 /// A card wears: no more often than this, and only if it changed.
 const OFTEN: Duration = Duration::from_secs(600);
 
@@ -36,6 +41,7 @@ pub(super) fn present(hub: &Hub) -> State {
         Some((name.to_owned(), fault))
     };
     let fault = |state: &crate::hub::SourceState| match (state.is_lost, &state.last_error) {
+        (false, _) if state.is_untried => "not known yet".into(),
         (false, _) => String::new(),
         (true, error) => error.as_deref().unwrap_or("lost").to_owned(),
     };
@@ -52,7 +58,27 @@ pub(super) fn present(hub: &Hub) -> State {
             "" => "not known yet".into(),
             other => other.to_owned(),
         }),
+        network: Some(network(&interfaces::addresses())),
+        process: 0,
     }
+}
+
+/// The same, and who says so; of each camera that seems to work a picture has been taken.
+pub(super) async fn tried(hub: &Hub) -> State {
+    let mut state = State { process: std::process::id(), ..present(hub) };
+    let cameras = hub.cameras();
+    let seeming = cameras.iter().filter(|camera| state.cameras.get(camera.name()).is_some_and(String::is_empty));
+    let shots = seeming.map(async |camera| (camera.name().to_owned(), camera.snapshot(RECENT, PICTURE).await));
+    for (name, shot) in join_all(shots).await {
+        if let Err(quality) = shot {
+            state.cameras.insert(name, format!("it gives no picture: {quality}"));
+        }
+    }
+    state
+}
+
+fn network(addresses: &[IpAddr]) -> String {
+    if addresses.is_empty() { "no interface has an address".into() } else { String::new() }
 }
 
 /// Keeps what works, once this slot is not on trial any more.
@@ -87,10 +113,11 @@ impl Keeper {
 }
 
 /// Without the words of what does not, which change more often than that it does not.
-fn works(state: &State) -> (Vec<&str>, bool, bool) {
+fn works(state: &State) -> (Vec<&str>, bool, bool, bool) {
     let parts = state.cameras.iter().chain(&state.sources);
     let working = parts.filter(|(_, fault)| fault.is_empty()).map(|(name, _)| name.as_str()).collect();
-    (working, state.uplink.as_deref() == Some(""), state.store.as_deref() == Some(""))
+    let is_well = |part: &Option<String>| part.as_deref() == Some("");
+    (working, is_well(&state.uplink), is_well(&state.store), is_well(&state.network))
 }
 
 #[cfg(test)]
@@ -99,11 +126,18 @@ mod tests {
     use crate::base::{Clock, Tasks};
     use crate::model::{DataType, TagName, TagSpec};
 
+    #[test]
+    fn one_address_is_a_network() {
+        assert_eq!(network(&["10.0.0.5".parse().unwrap()]), "");
+        assert!(network(&[]).contains("no interface"));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_works_is_seen_and_kept_when_the_slot_is_not_on_trial() {
         let folder = tempfile::tempdir().unwrap();
         let hub = Hub::new(Clock::real());
-        assert_eq!(present(&hub), State::default());
+        let network = Some(network(&interfaces::addresses()));
+        assert_eq!(present(&hub), State { network, ..State::default() });
         let names = [
             "cameras/a/State",
             "cameras/b/State",
@@ -118,6 +152,11 @@ mod tests {
         let now = hub.now();
         hub.publish(tags.tags().iter().zip(values).map(|(&tag, value)| Sample::good(tag, value, now)).collect());
         hub.source_lost("plc", "no route to host");
+        let tries = Tasks::new("tries");
+        let _running = hub.source_runs("line", true, &tries.stop_signal());
+        assert_eq!(present(&hub).sources["line"], "not known yet");
+        hub.source_back("line");
+        assert_eq!(present(&hub).sources["line"], "");
         let state = present(&hub);
         assert_eq!((state.cameras["a"].as_str(), state.cameras["b"].as_str()), ("", "no cable: look at it"));
         assert_eq!(state.sources["plc"], "no route to host");

@@ -4,6 +4,7 @@
 //!     device/Configuration/Hash, Applied, Pending, PendingUntil
 //!     device/Provisioning                               what became of vedette.toml on the boot partition
 //!     device/UpdateKeys                                 whose signatures it takes: its own, or development keys
+//!     device/DataLost                                   why nothing is kept, where the data partition could not be mounted
 //!     device/Certificates/UA, MQTT                      when they expire
 //!     device/Sources/<name>/State, LastError            of each source, and of each part of one that can be lost by itself
 //!
@@ -96,6 +97,7 @@ fn specs() -> Result<Vec<TagSpec>, TagNameError> {
         spec("Certificates/MQTT", DateTime, "When the client certificate of the uplink expires")?,
         spec("Provisioning", String, "What became of vedette.toml on the boot partition; empty without one")?,
         spec("UpdateKeys", String, "own, development (whoever built an image may update it), or empty without RAUC")?,
+        spec("DataLost", String, "Why it runs from memory and keeps nothing; empty where all is well")?,
     ])
 }
 
@@ -209,6 +211,7 @@ impl Reporter {
             expiry(facts.mqtt_certificate, "the uplink has no client certificate"),
             Ok(Value::string(provision::outcome(&self.data_dir))),
             Ok(Value::string(keys::kind(Path::new(keys::KEYRING)))),
+            Ok(Value::string(device::data_lost().unwrap_or_default())),
         ]
     }
 }
@@ -339,7 +342,7 @@ mod tests {
         let Device { hub, mut reporter, facts: _facts } = device(folder.path());
         let tasks = Tasks::new("test");
         let (stop, plc) = (tasks.stop_signal(), Tasks::new("plc"));
-        let running = hub.source_runs("plc", &plc.stop_signal());
+        let running = hub.source_runs("plc", false, &plc.stop_signal());
         let (own, seen) = (hub.clone(), hub.clone());
         tokio::select! {
             () = reporter.run(&stop) => {}

@@ -457,13 +457,13 @@ async fn end(sources: &mut HashMap<String, Tasks>, labels: &[String]) {
 /// Registers its tags; it runs when the starter is called.
 fn source(table: &Table, plan: &Plan, hub: &Hub) -> Result<Starter, SourceError> {
     let source = shared(table.register(&plan.place(), hub)?);
-    let (label, name, hub) = (table.label(), table.name().to_owned(), hub.clone());
+    let (label, name, tells, hub) = (table.label(), table.name().to_owned(), table.tells(), hub.clone());
     Ok(Box::new(move || {
         let tasks = Tasks::new(label.clone());
         tasks.spawn(label, move |stop| {
             let (source, hub, name) = (source.clone(), hub.clone(), name.clone());
             async move {
-                let _running = hub.source_runs(&name, &stop);
+                let _running = hub.source_runs(&name, tells, &stop);
                 source.lock().await.run(&stop).await
             }
         });

@@ -30,6 +30,16 @@ pub struct State {
     /// `None`: there is none.
     pub uplink: Option<String>,
     pub store: Option<String>,
+    /// The process that says so; 0 in what is kept. One that was restarted begins its time anew.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub process: u32,
+    /// Whether this machine has an address: without one nobody would ever ask it for anything again. `None`: was never asked.
+    pub network: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl State {
@@ -41,10 +51,11 @@ impl State {
     /// Root may do that for the service.
     pub fn save(&self, data_dir: &Path) -> io::Result<()> {
         let owner = fs::metadata(data_dir)?;
-        files::write_whole_as(&data_dir.join(FILE), 0o640, Some(&owner), &serde_json::to_vec(self)?)
+        let kept = Self { process: 0, ..self.clone() };
+        files::write_whole_as(&data_dir.join(FILE), 0o640, Some(&owner), &serde_json::to_vec(&kept)?)
     }
 
-    /// Whether anything works that the next slot could lose.
+    /// Whether anything is known that the next slot could lose.
     pub fn is_known(&self) -> bool {
         *self != Self::default()
     }
@@ -73,6 +84,11 @@ impl State {
             (_, Some(fault)) if !fault.is_empty() => missed.push(format!("the store cannot be written: {fault}")),
             (Some(""), None) => missed.push("the store was written before and is not there now".into()),
             _ => {}
+        }
+        if let (Some(""), Some(fault)) = (before.network.as_deref(), self.network.as_deref())
+            && !fault.is_empty()
+        {
+            missed.push(format!("there was a network before: {fault}"));
         }
         missed
     }
@@ -132,6 +148,18 @@ mod tests {
         let lost = state(&[("a", ""), ("c", "")], Some("timeout"), None);
         assert!(lost.judge(&state(&[], Some("timeout"), None)).is_empty(), "no worse than before");
         assert_eq!(state(&[("a", ""), ("c", "")], None, None).judge(&before).len(), 2);
+    }
+
+    #[test]
+    fn a_network_is_missed_where_there_was_one() {
+        let network = |fault: Option<&str>| State { network: fault.map(Into::into), ..State::default() };
+        let (with, without, unknown) = (network(Some("")), network(Some("no address")), network(None));
+        assert_eq!(without.judge(&with), ["there was a network before: no address"]);
+        for (now, before) in
+            [(&with, &without), (&without, &without), (&with, &with), (&unknown, &with), (&without, &unknown)]
+        {
+            assert!(now.judge(before).is_empty(), "{now:?} after {before:?}");
+        }
     }
 
     #[test]

@@ -65,9 +65,38 @@ fn image_version() -> Option<String> {
     Some(version.trim_matches('"').to_owned())
 }
 
+/// Where `preinit` says why the data partition is not there (config/device/root/usr/lib/vedette/preinit).
+const DATA_LOST: &str = "/run/vedette/data-lost";
+
+/// Why nothing is kept: the data partition could not be mounted, and the system runs from memory.
+pub fn data_lost() -> Option<String> {
+    lost(Path::new(DATA_LOST))
+}
+
+fn lost(mark: &Path) -> Option<String> {
+    // A mark that cannot be read is still one.
+    let why = mark.exists().then(|| fs::read_to_string(mark).unwrap_or_default())?;
+    let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(if why.is_empty() { "/data cannot be mounted".into() } else { format!("/data cannot be mounted: {why}") })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_is_lost_where_preinit_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("data-lost");
+        assert_eq!(lost(&mark), None);
+        fs::write(&mark, "").unwrap();
+        assert_eq!(lost(&mark).as_deref(), Some("/data cannot be mounted"));
+        fs::write(&mark, "mount: /data: wrong fs type,\n  bad superblock.\n").unwrap();
+        assert_eq!(
+            lost(&mark).as_deref(),
+            Some("/data cannot be mounted: mount: /data: wrong fs type, bad superblock.")
+        );
+    }
 
     #[test]
     fn what_root_gives_away_is_what_it_made() {

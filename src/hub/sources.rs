@@ -20,6 +20,8 @@ pub struct SourceState {
     pub is_lost: bool,
     /// Why it was lost last; stays when it is back.
     pub last_error: Option<Arc<str>>,
+    /// It runs, and has yet to say whether it reaches what it reads.
+    pub is_untried: bool,
     /// It has a task of its own, and is no part of another.
     runs: bool,
 }
@@ -29,6 +31,7 @@ impl Hub {
     pub fn source_lost(&self, source: &str, reason: &str) {
         let was_lost = self.change_source(source, |state| {
             state.last_error = Some(reason.into());
+            state.is_untried = false;
             std::mem::replace(&mut state.is_lost, true)
         });
         if !was_lost {
@@ -38,15 +41,19 @@ impl Hub {
 
     /// It works (again). The first time is no event.
     pub fn source_back(&self, source: &str) {
-        if self.change_source(source, |state| std::mem::take(&mut state.is_lost)) {
+        let was_lost = self.change_source(source, |state| {
+            state.is_untried = false;
+            std::mem::take(&mut state.is_lost)
+        });
+        if was_lost {
             self.raise(EventKind::SourceBack, source, format!("Source {source} is back"));
         }
     }
 
-    /// To be held by the task of a source for as long as it runs.
-    pub fn source_runs(&self, source: &str, stop: &Stop) -> Running {
+    /// To be held by the task of a source for as long as it runs. `tells`: it says itself when it has reached what it reads.
+    pub fn source_runs(&self, source: &str, tells: bool, stop: &Stop) -> Running {
         self.source_back(source);
-        self.change_source(source, |state| state.runs = true);
+        self.change_source(source, |state| (state.runs, state.is_untried) = (true, tells));
         Running { hub: self.clone(), source: source.into(), stop: stop.clone() }
     }
 
@@ -126,7 +133,7 @@ mod tests {
             let hub = inner.clone();
             runs += 1;
             async move {
-                let _running = hub.source_runs("flaky", &stop);
+                let _running = hub.source_runs("flaky", false, &stop);
                 assert!(runs > 2, "fails twice");
                 stop.stopped().await;
             }
@@ -138,6 +145,20 @@ mod tests {
         use EventKind::{SourceBack as Back, SourceLost as Lost};
         assert_eq!(kinds(&hub), [Lost, Back, Lost, Back]);
         assert!(hub.sources().is_empty(), "it is not there any more");
+    }
+
+    #[test]
+    fn one_that_reads_something_afar_is_untried_until_it_has_said_how_that_goes() {
+        let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
+        let stop = tasks.stop_signal();
+        let untried = |hub: &Hub| hub.sources().into_iter().map(|(_, state)| state.is_untried).collect::<Vec<_>>();
+        let _running = (hub.source_runs("a", true, &stop), hub.source_runs("b", false, &stop));
+        assert_eq!(untried(&hub), [true, false]);
+        hub.source_back("a");
+        assert_eq!(untried(&hub), [false, false]);
+        let _again = hub.source_runs("a", true, &stop);
+        hub.source_lost("a", "no route to host");
+        assert_eq!(untried(&hub), [false, false]);
     }
 
     #[test]
@@ -159,7 +180,7 @@ mod tests {
     fn what_ends_takes_its_parts_along_but_not_others_of_such_a_name() {
         let (hub, tasks) = (Hub::new(Clock::real()), Tasks::new("test"));
         let stop = tasks.stop_signal();
-        let (plc, other) = (hub.source_runs("plc", &stop), hub.source_runs("plc/other", &stop));
+        let (plc, other) = (hub.source_runs("plc", false, &stop), hub.source_runs("plc/other", false, &stop));
         hub.source_lost("plc/unit1", "timeout");
         hub.source_back("plc2");
         drop(tasks);

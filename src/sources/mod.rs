@@ -110,6 +110,11 @@ impl std::ops::Deref for Table {
 
 impl Table {
     /// As logs and people call it: `system`, `simulator demo`.
+    /// Whether it says itself when it has reached what it reads, or has lost it ([`Hub::source_back`], [`Hub::source_lost`]).
+    pub fn tells(&self) -> bool {
+        matches!(self, Table::UaClient(_) | Table::Modbus(_) | Table::Gpio(_))
+    }
+
     pub fn label(&self) -> String {
         match (self.table().trim_matches(['[', ']']), self.name()) {
             (kind, name) if kind == name => kind.to_owned(),
