@@ -109,10 +109,11 @@ class Bundles:
         for layer in (HERE / "overlay", HERE / version):
             if layer.is_dir():
                 shutil.copytree(layer, overlay, symlinks=True, dirs_exist_ok=True)
-        binary = os.environ.get("VEDETTE_BINARY")
+        # As it is: scripts/image would have it made anew each time.
+        binary = Path(os.environ.get("VEDETTE_BINARY") or ROOT / "target/dist/vedette-aarch64")
         # Packed quickly instead of small.
         run(ROOT / "scripts/image", "--overlay", overlay, "--ssh-key", f"{self.key}.pub", "--version", version,
-            *(["--binary", binary] if binary else []), "-o", out, env=os.environ | {"VEDETTE_ZSTD": "1"})  # fmt: skip
+            *(["--binary", binary] if binary.exists() else []), "-o", out, env=os.environ | {"VEDETTE_ZSTD": "1"})  # fmt: skip
         return out
 
 

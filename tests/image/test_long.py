@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from device import BOOT, PASSWORD, Device, offset_of, run
+from device import BOOT, PASSWORD, Device, offset_of, partitions, run
 from machine import ROOT, wait_until
 from test_device import CONFIRMED, KEPT, UPDATE, first, identity, is_whole  # noqa: F401 first is a fixture
 
@@ -184,6 +184,22 @@ def test_a_kernel_that_panics_on_trial_is_counted(device, first):
     confirmed(device, new)
 
 
+def test_a_release_whose_start_hangs_is_taken_back(device, first):
+    slot, new = device.slot(), install(device, "stuck")
+    device.reboot()
+    device.wait_for_slot(slot, 5 * BOOT)
+    assert device.starts()[-4:] == [f"{new} 2", f"{new} 1", f"{new} 0", slot], device.starts()
+    assert "this slot is not healthy, rebooting" in device.console()
+    is_whole(device, first)
+
+
+def test_a_release_that_cannot_be_waited_for_is_tried_again_instead_of_asking_for_a_password(device, first):
+    device.ssh("systemctl --no-block start emergency.target")
+    wait_until(lambda: "the system did not come up, rebooting" in device.console(), 120, "it says so")
+    device.wait_for_slot(device.starts()[-1][0], 2 * BOOT)
+    is_whole(device, first)
+
+
 # -- What runs breaks
 
 
@@ -197,6 +213,40 @@ def test_a_confirmed_slot_whose_root_is_destroyed_gives_way_too(device, first):
     # And is mended by the next update.
     device.host.end(device.update("good"), UPDATE)
     confirmed(device, slot)
+
+
+def test_a_confirmed_slot_that_is_damaged_in_its_middle_gives_way_too(device, first):
+    slot = device.slot()
+    device.cut()
+    # Its mount does not notice; and whatever is there, it is read only after the last run was cut.
+    overwrite(device, f"root-{slot.lower()}", random.randbytes(64 << 10), 20 << 20)
+    device.power_on()
+    device.wait_for_slot(OTHER[slot], 2 * BOOT)
+    assert f"the root of slot {slot} is damaged" in device.console()
+    is_whole(device, first)
+    # The only one that is left is started whatever it looks like, because there is nothing better.
+    device.cut()
+    overwrite(device, f"root-{OTHER[slot].lower()}", bytes([0x5A]), 30 << 20)
+    device.power_on()
+    wait_until(lambda: "is damaged, but there is no other" in device.console(), BOOT, "it is started all the same")
+    device.cut()
+    root = device.bundles.image
+    with open(root, "rb") as image:
+        image.seek(offset_of("root-a"))
+        overwrite(device, f"root-{OTHER[slot].lower()}", image.read(partitions()["root-a"][0] << 20))
+    device.power_on()
+    device.wait_for_slot(OTHER[slot])
+    device.host.end(device.update("good"), UPDATE)
+    confirmed(device, slot)
+
+
+def test_an_update_is_taken_by_a_device_without_a_clock(device, first):
+    # As on a board without a battery, in a plant without time servers: years before the bundle was signed.
+    device.ssh("systemctl stop chrony vedette-clock; date -s 2023-01-01")
+    new = install(device)
+    device.reboot()
+    confirmed(device, new)
+    is_whole(device, first)
 
 
 def test_boot_counters_that_are_damaged_start_what_there_is_and_are_made_again(device, first):
