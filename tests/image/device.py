@@ -173,6 +173,10 @@ class Device:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        # What it does not understand, or is not installed, it says at once; nobody has to wait for a device then.
+        time.sleep(1)
+        if self._process.poll() is not None:
+            raise MachineError(f"the emulator has ended:\n{self.console()}")
 
     def cut(self):
         if self._process and self._process.poll() is None:

@@ -23,13 +23,13 @@ def provision(card):
     return done.stderr
 
 
-def health(card, within="1s"):
+def gate(card, *options):
     data = card / "data/vedette"
-    return subprocess.run(
-        [BINARY, "health", f"--config={data / 'vedette.toml'}", f"--data-dir={data}", f"--within={within}"],
-        capture_output=True,
-        text=True,
-    )
+    return [BINARY, "health", f"--config={data / 'vedette.toml'}", f"--data-dir={data}", *options]
+
+
+def health(card, within="1s"):
+    return subprocess.run(gate(card, f"--within={within}"), capture_output=True, text=True)
 
 
 def run(card):
@@ -94,6 +94,49 @@ def test_a_device_without_a_server_and_a_broker_that_was_away_before_passes_the_
         kept.write_text('{"uplink": ""}')
         missed = health(card)
         assert missed.returncode == 1 and "the uplink was connected before and is not now" in missed.stderr, missed
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_gate_believes_only_what_was_tried_and_what_lasts(card):
+    # Cameras and a source that worked before: one gives no picture, one never answers, and one is as it should be.
+    (card / "boot/vedette.toml").write_text(
+        f"""
+[cameras]
+discover = false
+test_pattern = "always"
+[[camera]]
+name = "dark"
+device = "pipe"
+command = ["sleep", "1000"]
+[[ua_client]]
+name = "plc"
+url = "opc.tcp://127.0.0.1:{free_port()}"
+[[ua_client.tag]]
+name = "x"
+node = "i=2258"
+"""
+    )
+    provision(card)
+    kept = card / "data/vedette/health.json"
+    process = run(card)
+    try:
+        kept.write_text('{"cameras": {"dark": "", "Test pattern": ""}, "sources": {"plc": ""}}')
+        missed = health(card, "25s").stderr
+        assert "camera dark worked before and does not now" in missed and "Test pattern" not in missed, missed
+        assert "source plc worked before and does not now" in missed, missed
+
+        kept.write_text('{"cameras": {"Test pattern": ""}, "network": ""}')
+        assert health(card, "30s").returncode == 0
+        with subprocess.Popen(gate(card, "--steady=6s"), stdout=subprocess.PIPE, text=True) as lasting:
+            assert "it has to stay so for 6s" in lasting.stdout.readline()
+            process.kill()
+            process.wait()
+            process = run(card)
+            said = lasting.stdout.read()
+        assert "not yet healthy" in said and said.count("it has to stay so for 6s") == 1 and lasting.returncode == 0, said
+        assert subprocess.run(gate(card, "--kept")).returncode == 0
     finally:
         process.terminate()
         process.wait(30)
