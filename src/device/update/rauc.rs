@@ -6,7 +6,8 @@ use futures_util::StreamExt as _;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::process::Command;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use zbus::{Connection, OwnedVariant, fdo};
 
 /// Writing 200 MiB to a slow card takes minutes.
@@ -14,6 +15,9 @@ const LONGEST: Duration = Duration::from_secs(3600);
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks at which it may be idle before it has begun, or before its last word is here.
 const IDLE: u32 = 5;
+/// What some versions say instead of what is wrong with a bundle, and how long it may take to learn more.
+const NO_WORDS: &str = "rauc info error";
+const WORDS: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RaucError {
@@ -107,9 +111,9 @@ pub async fn inspect(bus: &Connection, bundle: &Path) -> Result<Option<About>, R
                 About { compatible, version }
             }
             Err(error) if is_unknown_method(&error) => return Ok(None),
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(in_words(refused(error), bundle).await),
         },
-        Err(error) => return Err(refused(error)),
+        Err(error) => return Err(in_words(refused(error), bundle).await),
     };
     let own = rauc.compatible().await.map_err(RaucError::Bus)?;
     if own != about.compatible {
@@ -177,6 +181,27 @@ fn refused(error: zbus::Error) -> RaucError {
         },
         other => RaucError::Bus(other),
     }
+}
+
+/// RAUC 1.8 says over D-Bus only that there is an error, and why on its own command line.
+async fn in_words(error: RaucError, bundle: &str) -> RaucError {
+    match &error {
+        RaucError::Refused(text) if text == NO_WORDS => {}
+        _ => return error,
+    }
+    let asked = Command::new("rauc").args(["info", bundle]).kill_on_drop(true).output();
+    match timeout(WORDS, asked).await {
+        Ok(Ok(said)) => last_words(&String::from_utf8_lossy(&said.stderr)).map_or(error, RaucError::Refused),
+        _ => error,
+    }
+}
+
+/// The last line that is none of its log.
+fn last_words(said: &str) -> Option<String> {
+    let is_log =
+        |line: &str| line.contains("rauc-Message:") || line.contains("rauc-WARNING") || line.contains("rauc-DEBUG");
+    let said = said.lines().map(str::trim).rfind(|line| !line.is_empty() && !is_log(line))?;
+    Some(said.to_owned())
 }
 
 fn is_unknown_method(error: &zbus::Error) -> bool {

@@ -225,6 +225,15 @@ async fn a_bundle_says_what_it_is_to_old_and_new_versions_of_rauc() {
     assert!(About::check(None, None).is_ok() && About::check(None, Some("2.0")).is_err());
 }
 
+#[test]
+fn the_reason_is_behind_its_log() {
+    let said = "rauc-Message: 07:06:48.156: Reading bundle: x\nrauc-Message: 07: Verifying bundle signature... \n\
+                signature verification failed: Verify error: unable to get local issuer certificate\n\n";
+    let wanted = "signature verification failed: Verify error: unable to get local issuer certificate";
+    assert_eq!(last_words(said).as_deref(), Some(wanted));
+    assert_eq!(last_words("rauc-Message: x\n"), None);
+}
+
 #[tokio::test]
 async fn a_bus_without_rauc_is_said() {
     let bus = Bus::start();
