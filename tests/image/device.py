@@ -1,9 +1,10 @@
-"""A device with the quick image in QEMU: from U-Boot on as it would be on a table, with a disk that outlives its machine.
+"""A device with the quick image in QEMU: from the boot loader on as it would be on a table, with a disk that outlives its machine.
 
     device.power_on()
     device.ssh("rauc status")
     device.cut()              # the emulator is killed: whatever the guest had not written is gone
 
+What boards have of their own, how they are started and where they count, is a Board: UBOOT, UEFI.
 The root has tests/image/overlay on top, which is nothing but a camera: vivid. All else is as anybody gets it. Broker and bundles are
 on this host (upstream.py), the disk has 2 GB. Deadlines are for a loaded host, where a boot takes two minutes.
 """
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 import pytest
 from appliance import APPLICATION_URI, Certificate, make_certificate, wait_for_server
@@ -27,7 +29,6 @@ from machine import ROOT, MachineError, free_port, wait_until
 from upstream import GROUP, NODE, Broker, BundleServer, Host
 
 HERE = Path(__file__).parent
-UBOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 BOOT = 420.0
 USB = ["-device", "qemu-xhci", "-device", "usb-storage,drive=stick", "-drive"]
 # The first partition begins behind 1 MiB.
@@ -74,6 +75,65 @@ def run(*command, **options) -> subprocess.CompletedProcess:
     return done
 
 
+class Board(NamedTuple):
+    """One of `scripts/image --board`."""
+
+    name: str
+    # On the boot partition, at its top.
+    shipped: set[str]
+    # What that partition's boot script has in it.
+    script: str
+    # The tries that a slot has left which is confirmed, as the counters say it.
+    confirmed: str
+    # QEMU's options for the firmware, with a folder for what that keeps.
+    firmware: Callable[[Path], list[str]]
+    counters: Callable[["Device"], dict[str, str]]
+
+
+def aavmf(folder: Path) -> list[str]:
+    """UEFI, whose variables outlive the machine, too."""
+    variables = folder / "vars.fd"
+    if not variables.exists():
+        shutil.copy("/usr/share/AAVMF/AAVMF_VARS.fd", variables)
+    flash = "if=pflash,format=raw,file="
+    return ["-drive", f"{flash}/usr/share/AAVMF/AAVMF_CODE.fd,readonly=on", "-drive", f"{flash}{variables}"]
+
+
+UBOOT = Board(
+    name="qemu",
+    shipped={"boot.scr", "vedette-example.toml"},
+    script="setenv BOOT_A_LEFT",
+    confirmed="64",
+    firmware=lambda _: ["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"],
+    counters=lambda device: settings(device.ssh("fw_printenv")),
+)
+UEFI = Board(
+    name="generic",
+    shipped={"EFI/", "vedette-example.toml"},
+    script="set BOOT_A_LEFT",
+    confirmed="100",
+    firmware=aavmf,
+    counters=lambda device: settings(device.on_boot_partition("EFI/BOOT/grubenv")),
+)
+
+
+def settings(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+# How a disk is attached, by the name that the system gives it.
+DISKS = {
+    "vda": ["-device", "virtio-blk-pci,drive=disk,bootindex=0"],
+    "nvme0n1": ["-device", "nvme,drive=disk,serial=vedette,bootindex=0"],
+    # AHCI.
+    "sda": ["-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=disk,bootindex=0"],
+    # USB; as a machine without another disk has it.
+    "usb": ["-device", "qemu-xhci", "-device", "usb-storage,drive=disk,bootindex=0"],
+    # A card, in a reader on PCI (SDHCI).
+    "mmcblk0": ["-device", "sdhci-pci", "-device", "sd-card,drive=disk"],
+}
+
+
 def offset_of(label: str) -> int:
     """Where a partition begins, in bytes."""
     sizes = {name: size for name, (size, _) in partitions().items()}
@@ -84,8 +144,10 @@ def offset_of(label: str) -> int:
 class Bundles:
     """The image, and bundles for it; each is made when it is asked for first."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, board: Board = UBOOT):
+        self.folder = folder / board.name
+        self.folder.mkdir(exist_ok=True)
+        self.board = board
         self.key = folder / "id"
         if not self.key.exists():
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
@@ -93,13 +155,13 @@ class Bundles:
 
     @property
     def image(self) -> Path:
-        return self._make("good") / "vedette-qemu.img"
+        return self._make("good") / f"vedette-{self.board.name}.img"
 
     def __getitem__(self, version: str) -> Path:
         """`good` is what the image has; of the others, what is different is in tests/image/VERSION."""
         bundle = self.folder / f"{version}.raucb"
         if not bundle.exists():
-            os.link(self._make(version) / "vedette-qemu.raucb", bundle)
+            os.link(self._make(version) / f"vedette-{self.board.name}.raucb", bundle)
         return bundle
 
     def _make(self, version: str) -> Path:
@@ -112,15 +174,18 @@ class Bundles:
         # As it is: scripts/image would have it made anew each time.
         binary = Path(os.environ.get("VEDETTE_BINARY") or ROOT / "target/dist/vedette-aarch64")
         # Packed quickly instead of small.
-        run(ROOT / "scripts/image", "--overlay", overlay, "--ssh-key", f"{self.key}.pub", "--version", version,
-            *(["--binary", binary] if binary.exists() else []), "-o", out, env=os.environ | {"VEDETTE_ZSTD": "1"})  # fmt: skip
+        run(ROOT / "scripts/image", "--board", self.board.name, "--size", "2G", "--overlay", overlay, "--ssh-key", f"{self.key}.pub",
+            "--version", version, *(["--binary", binary] if binary.exists() else []), "-o", out, env=os.environ | {"VEDETTE_ZSTD": "1"})  # fmt: skip
         return out
 
 
 class Device:
-    def __init__(self, folder: Path, bundles: Bundles):
+    def __init__(self, folder: Path, bundles: Bundles, attached: str = "vda"):
+        """`attached`: its disk, one of DISKS."""
         self.folder = folder
         self.bundles = bundles
+        self.board = bundles.board
+        self.attached = attached
         self.disk = folder / "disk.img"
         # What is not written is not there in the file either.
         run("cp", "--sparse=always", bundles.image, self.disk)
@@ -164,8 +229,8 @@ class Device:
                 ["timeout", "--kill-after=5", "7200", "sh", "-c", 'while "$@"; do :; done', "sh"]
                 + ["qemu-system-aarch64", "-no-reboot", "-M", "virt", "-cpu", "cortex-a72"]
                 + ["-accel", *tcg, "-smp", "2", "-m", "1024", "-nographic", "-monitor", "none"]
-                + ["-serial", "stdio", "-bios", UBOOT, "-device", "i6300esb"]
-                + ["-drive", f"file={self.disk},format=raw,if=virtio"]
+                + ["-serial", "stdio", "-device", "i6300esb", *self.board.firmware(self.folder)]
+                + ["-drive", f"file={self.disk},format=raw,if=none,id=disk", *DISKS[self.attached]]
                 + (USB + [f"file={stick},format=raw,if=none,id=stick"] if stick else [])
                 + ["-nic", ",".join(["user,model=virtio-net-pci", *forwards])],
                 stdin=subprocess.DEVNULL,
@@ -258,7 +323,7 @@ class Device:
         return self.ssh("grep -o 'rauc.slot=.' /proc/cmdline").strip()[-1]
 
     def counters(self) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in self.ssh("fw_printenv").splitlines())
+        return self.board.counters(self)
 
     def update(self, version: str) -> str:
         """Begins an update, as a host does; the command's id."""
@@ -290,8 +355,9 @@ def bundles(tmp_path_factory) -> Bundles:
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory, bundles):
-    device = Device(tmp_path_factory.mktemp("device"), bundles)
+def device(tmp_path_factory, request, bundles):
+    """ATTACHED in a file of tests: how the disk is, if it is not as virtio. Another board's file has its own `bundles`."""
+    device = Device(tmp_path_factory.mktemp("device"), bundles, getattr(request.module, "ATTACHED", "vda"))
     try:
         yield device
     finally:

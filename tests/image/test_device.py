@@ -13,9 +13,7 @@ from upstream import NODE
 KEPT = "/data/vedette/kept"
 # From the command to the last word: fetched, installed, started, found healthy.
 UPDATE = 600 + BOOT
-CONFIRMED = "64"
-# On the boot partition of an image.
-SHIPPED = {"boot.scr", "vedette-example.toml"}
+OTHER = {"A": "B", "B": "A"}
 
 
 def identity(device) -> list[str]:
@@ -51,6 +49,19 @@ def is_whole(device, first: list[str]):
     answers(device)
 
 
+def install(device, version: str = "good") -> str:
+    """By somebody at the device, who chooses the moment of the reboot himself; the slot that is next."""
+    bundle = device.server.offer(device.bundles[version], version)
+    said = device.ssh(f"vedette update {bundle['url']} --sha256 {bundle['sha256']} --version {version} --no-reboot", 900)
+    assert "is installed into the other slot" in said
+    return OTHER[device.slot()]
+
+
+def confirmed(device, slot: str):
+    device.wait_for_slot(slot)
+    wait_until(lambda: device.counters().get(f"BOOT_{slot}_LEFT") == device.board.confirmed, 120, "the slot is marked good")
+
+
 @pytest.fixture(scope="module")
 def first(device):
     """The identity that the device made for itself at its first start."""
@@ -65,7 +76,7 @@ def test_a_file_with_a_fault_is_refused_and_the_device_comes_up(device):
     wait_until(lambda: "vedette.toml:4" in device.console(), 60, "the console says it, too")
     # The power goes, because somebody wants his card back.
     device.cut()
-    assert set(device.boot_partition()) == {*SHIPPED, "vedette.toml", "vedette-errors.txt"}
+    assert set(device.boot_partition()) == {*device.board.shipped, "vedette.toml", "vedette-errors.txt"}
     said = device.on_boot_partition("vedette-errors.txt")
     assert "vedette.toml:4" in said and "brokr" in said, said
 
@@ -81,12 +92,12 @@ def test_a_new_device_answers_and_reports(device, first):
 def test_a_new_device_has_taken_what_was_on_the_boot_partition(device, first):
     assert device.ssh("hostname").strip() == NODE
     assert device.ssh("findmnt -n /boot || true") == "", "not mounted any more"
-    assert set(device.boot_partition()) == SHIPPED
+    assert set(device.boot_partition()) == device.board.shipped
     # Its secrets are erased, and not only its name.
     assert device.ssh("readlink -f /etc/vedette/vedette.toml; stat -c '%U %a' /data/vedette/vedette.toml").split() == [
         "/data/vedette/vedette.toml", "vedette", "600"]  # fmt: skip
     assert device.finds_on_disk("boot", PASSWORD) == 0
-    assert device.finds_on_disk("boot", "setenv BOOT_A_LEFT") > 0, "this looks where files are"
+    assert device.finds_on_disk("boot", device.board.script) > 0, "this looks where files are"
 
 
 def test_a_new_device_uses_the_whole_disk_and_writes_nowhere_else(device, first):
@@ -124,9 +135,9 @@ def test_an_update_that_is_not_healthy_is_taken_back(device, first):
     assert end["state"] == "failed" and "slot A runs again" in end["reason"], end
     assert device.host.said(id, "installing: ") and device.host.said(id, "rebooting"), device.host.of(id)
     device.wait_for_slot("A")
-    # Three tries, and then what was there before; hexadecimal 64 is what a confirmed slot has.
+    # Three tries, and then what was there before.
     assert device.starts()[-4:] == ["B 2", "B 1", "B 0", "A"], device.starts()
-    assert device.counters() == {"BOOT_ORDER": "B A", "BOOT_A_LEFT": CONFIRMED, "BOOT_B_LEFT": "0"}
+    assert device.counters() == {"BOOT_ORDER": "B A", "BOOT_A_LEFT": device.board.confirmed, "BOOT_B_LEFT": "0"}
     is_whole(device, first)
 
 
@@ -137,5 +148,5 @@ def test_an_update_that_is_healthy_is_kept(device, first):
     assert end["state"] == "done" and "in slot B" in end["reason"], end
     device.host.wait_for_birth(60, more_than=births)
     device.wait_for_slot("B")
-    wait_until(lambda: device.counters().get("BOOT_B_LEFT") == CONFIRMED, 120, "the slot is marked good")
+    wait_until(lambda: device.counters().get("BOOT_B_LEFT") == device.board.confirmed, 120, "the slot is marked good")
     is_whole(device, first)

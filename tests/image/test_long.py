@@ -9,11 +9,10 @@ import time
 import pytest
 from device import BOOT, PASSWORD, Device, offset_of, partitions, run
 from machine import ROOT, wait_until
-from test_device import CONFIRMED, KEPT, UPDATE, first, identity, is_whole  # noqa: F401 first is a fixture
+from test_device import KEPT, OTHER, UPDATE, confirmed, first, identity, install, is_whole  # noqa: F401 first is a fixture
 
 pytestmark = pytest.mark.skipif(not os.environ.get("VEDETTE_LONG"), reason="only with VEDETTE_LONG=1")
 CUTS = int(os.environ.get("VEDETTE_CUTS", "3"))
-OTHER = {"A": "B", "B": "A"}
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +33,6 @@ def restart(device, slot: str, timeout: float = BOOT):
     device.cut()
     device.power_on()
     device.wait_for_slot(slot, timeout)
-
-
-def install(device, version: str = "good") -> str:
-    """By somebody at the device, who chooses the moment of the reboot himself; the slot that is next."""
-    bundle = device.server.offer(device.bundles[version], version)
-    said = device.ssh(f"vedette update {bundle['url']} --sha256 {bundle['sha256']} --version {version} --no-reboot", 900)
-    assert "is installed into the other slot" in said
-    return OTHER[device.slot()]
-
-
-def confirmed(device, slot: str):
-    device.wait_for_slot(slot)
-    wait_until(lambda: device.counters().get(f"BOOT_{slot}_LEFT") == CONFIRMED, 120, "the slot is marked good")
 
 
 # -- Updates
@@ -264,7 +250,7 @@ def test_boot_counters_that_are_damaged_start_what_there_is_and_are_made_again(d
     # Without counters A is taken; it is whole.
     device.wait_for_slot("A")
     assert "no valid boot counters" in device.console()
-    assert device.counters()["BOOT_A_LEFT"] == CONFIRMED
+    assert device.counters()["BOOT_A_LEFT"] == device.board.confirmed
     end = device.host.end(device.update("good"), UPDATE)
     assert end["state"] == "done", end
     confirmed(device, "B")

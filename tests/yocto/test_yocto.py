@@ -21,6 +21,7 @@ import yaml
 from layout import LINKS, ROOT, boot_script, partitions, system_conf
 
 YOCTO = ROOT / "yocto"
+GRUBENV = ROOT / "config/device/boot/grubenv"
 LAYER = YOCTO / "meta-vedette"
 METADATA = sorted(
     file for kind in ("recipes-*/**/*.bb", "**/*.bbappend", "**/*.inc", "conf/**/*.conf") for file in LAYER.glob(kind)
@@ -201,22 +202,26 @@ def test_grub_chooses_as_u_boot_does():
     system = system_conf()["system"]
     trial, good = system["boot-attempts-primary"], system["boot-attempts"]
     assert f'if [ "$left" -le {trial} ]; then' in script and f"set BOOT_A_LEFT={good}\n" in script
-    backend = (LAYER / "recipes-vedette/vedette-grubenv/vedette-grubenv/grubenv").read_text()
-    assert f"trial={trial} good={good}\n" in backend
+    assert f"trial={trial} good={good}\n" in GRUBENV.read_text()
     # What the kernel is told is what U-Boot's script tells it; which disk it is, GRUB does not know.
     assert "rauc.slot=$slot $trial panic=10 quiet" in script and '"rauc.slot=${slot} vedette.disk=${devtype} ${trial} panic=10 quiet' in boot_script()
     recipe = (LAYER / "recipes-vedette/vedette-boot/vedette-boot_0.1.0.bb").read_text()
     assert f"BOOT_ORDER=A B\\nBOOT_A_LEFT={good}\\nBOOT_B_LEFT=0" in recipe
-    for name in ("vmlinuz", "initramfs.img"):
-        assert f"/{name}" in script and f"::{name}" in recipe
+    # Sums of both files are looked at, in both images.
+    assert "sha256sum vmlinuz initramfs.img >SHA256SUMS" in recipe and "mcopy -i kernel vmlinuz initramfs.img SHA256SUMS ::" in recipe
+    quick = (ROOT / "scripts/image").read_text()
+    for name in ("vmlinuz", "initramfs.img", "SHA256SUMS"):
+        assert f"($disk,$partition)/{name}" in script and f"::{name}" in quick
 
 
 def test_grub_takes_its_script():
     done = subprocess.run(["grub-script-check", ROOT / "config/device/boot/grub.cfg"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # What it uses is built in.
-    built_in = (LAYER / "recipes-bsp/grub/grub-efi_%.bbappend").read_text()
-    assert all(word in built_in for word in ("echo", "reboot", "regexp", "sleep"))
+    # What it uses is built in: beside openembedded-core's own list, and in the quick image's.
+    ours = set(re.search(r'GRUB_BUILDIN:append:vedette-os = "([^"]+)"', (LAYER / "recipes-bsp/grub/grub-efi_%.bbappend").read_text())[1].split())
+    theirs = set("boot linux ext2 fat serial part_msdos part_gpt normal efi_gop iso9660 configfile search loadenv test".split())
+    quick = set(re.search(r"local modules=\(([^)]+)\)", (ROOT / "scripts/image").read_text())[1].split())
+    assert ours <= quick <= ours | theirs
 
 
 def test_first_counters_are_the_quick_images():
@@ -231,6 +236,14 @@ def test_system_conf_is_filled_in_alike():
     ours = (LAYER / "recipes-core/rauc/rauc-conf.bbappend").read_text()
     for placeholder in set(re.findall(r"@[A-Z]+@", (ROOT / "config/device/root/etc/rauc/system.conf").read_text())):
         assert placeholder in quick and placeholder in ours
+    # Where RAUC does not know the loader.
+    backend = "/usr/lib/vedette/grubenv"
+    for image, folder in ((quick, "/usr/lib"), (ours, "${nonarch_libdir}")):
+        assert "/^boot-attempts/d" in image and f"[handlers]\\nbootloader-custom-backend={folder}/vedette/" in image
+    # It is there, also in the initramfs, which gives up a slot whose root is damaged.
+    init = (ROOT / "config/quick-image/initramfs-init").read_text()
+    assert backend in init and quick.count('"$DEVICE/boot/grubenv"') >= 3
+    assert 'PACKAGE_INSTALL:append:genericarm64 = " vedette-grubenv"' in (LAYER / "recipes-core/images/vedette-initramfs.bb").read_text()
     assert "keyring.pem" in system_conf()["keyring"]["path"] and "${sysconfdir}/rauc/keyring.pem" in ours
 
 
@@ -323,9 +336,8 @@ class Grubenv:
         (folder / "EFI/BOOT").mkdir(parents=True)
 
     def __call__(self, *arguments: str) -> str:
-        script = LAYER / "recipes-vedette/vedette-grubenv/vedette-grubenv/grubenv"
         environment = {**os.environ, "VEDETTE_BOOT": str(self.boot)}
-        return subprocess.run(["sh", script, *arguments], env=environment, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["sh", GRUBENV, *arguments], env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
     def block(self) -> dict[str, str]:
         data = (self.boot / "EFI/BOOT/grubenv").read_bytes()
@@ -351,7 +363,24 @@ def test_grubenv_puts_a_new_slot_on_trial_and_keeps_it_when_it_is_good(tmp_path)
             grubenv(*wrong)
 
 
-@pytest.mark.parametrize("script", sorted(LAYER.glob("recipes-vedette/vedette-*/vedette-*/tryboot")) + sorted(LAYER.glob("recipes-vedette/vedette-*/vedette-*/grubenv")), ids=name)
+def test_grubenv_makes_the_first_counters_and_those_that_are_damaged(tmp_path):
+    grubenv = Grubenv(tmp_path)
+    file = tmp_path / "EFI/BOOT/grubenv"
+    # As scripts/image does, and the recipe.
+    grubenv("set-state", "A", "good")
+    assert grubenv.block() == {"BOOT_ORDER": "A B", "BOOT_A_LEFT": "100", "BOOT_B_LEFT": "0"}
+    recipe = (LAYER / "recipes-vedette/vedette-boot/vedette-boot_0.1.0.bb").read_text()
+    assert repr(file.read_text().rstrip("#"))[1:-1] in recipe
+    # What a power cut leaves of the one that was being written, and what a card leaves that forgets.
+    file.with_name("grubenv.new").write_bytes(b"# GRUB Env")
+    for damaged in (b"", bytes(1024), os.urandom(1024), b"# GRUB Environment Block\nBOOT_ORDER=A"):
+        file.write_bytes(damaged)
+        assert grubenv("get-primary") == "A"
+        grubenv("set-state", "A", "bad")
+        assert grubenv.block()["BOOT_A_LEFT"] == "0" and not file.with_name("grubenv.new").exists()
+
+
+@pytest.mark.parametrize("script", [GRUBENV, *sorted(LAYER.glob("recipes-vedette/vedette-*/vedette-*/tryboot"))], ids=lambda file: file.name)
 def test_backends_are_clean_scripts(script):
     assert script.stat().st_mode & 0o111
     assert not subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True).stdout

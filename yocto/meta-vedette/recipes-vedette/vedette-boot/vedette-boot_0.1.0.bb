@@ -65,10 +65,12 @@ fill_kernel_slot() {
     mcopy -i kernel kernel.fit ::kernel.fit
 }
 
-# GRUB reads the slot, and knows no FIT: nobody looks whether these two are whole.
+# GRUB reads the slot, and knows no FIT: it looks at the sums before it starts anything.
 fill_kernel_slot:genericarm64() {
-    mcopy -i kernel ${DEPLOY_DIR_IMAGE}/Image ::vmlinuz
-    mcopy -i kernel ${VEDETTE_INITRAMFS} ::initramfs.img
+    cp ${DEPLOY_DIR_IMAGE}/Image vmlinuz
+    cp ${VEDETTE_INITRAMFS} initramfs.img
+    sha256sum vmlinuz initramfs.img >SHA256SUMS
+    mcopy -i kernel vmlinuz initramfs.img SHA256SUMS ::
 }
 
 # The Raspberry Pi 5's own loader reads the slot.

@@ -4,7 +4,7 @@ SECTION = "base"
 LICENSE = "Apache-2.0 | MIT"
 LIC_FILES_CHKSUM = "file://LICENSE;md5=49ab4ab0f7a6573eeed6216335b854a8"
 
-FILESEXTRAPATHS:prepend := "${VEDETTE_CHECKOUT}:"
+FILESEXTRAPATHS:prepend := "${VEDETTE_CHECKOUT}/config/device/boot:${VEDETTE_CHECKOUT}:"
 SRC_URI = "file://LICENSE file://grubenv"
 S = "${UNPACKDIR}"
 
@@ -19,3 +19,4 @@ do_install() {
 }
 
 FILES:${PN} = "${nonarch_libdir}/vedette/grubenv"
+RDEPENDS:${PN} = "util-linux-flock"
