@@ -67,7 +67,7 @@ impl Kind {
             Request::Properties { items, .. } => Self::Properties(items.len()),
             Request::Read { items, .. } => Self::Values(items.len()),
             Request::Write { items } => Self::Written(items.len()),
-            Request::AddGroup { .. } | Request::SetGroup { .. } => Self::Group,
+            Request::AddGroup { .. } | Request::SetGroup { .. } | Request::PollGroup { .. } => Self::Group,
             Request::AddItems { items, .. } => Self::Added(items.len()),
             Request::RemoveGroup { .. } | Request::RemoveItems { .. } | Request::Refresh { .. } => Self::Done,
         }
