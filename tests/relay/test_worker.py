@@ -188,6 +188,13 @@ def test_many_items_stream(worker, da):
     assert {len(entry["item_id"]) for piece in pieces for entry in piece} == {len("Many.Item00000")}
 
 
+@pytest.mark.parametrize("more", [{}, {"no_organization": True}])
+def test_a_tree_whose_lists_are_the_same_for_all_kinds_is_no_flat_one(worker, more):
+    server = worker(ignores_kind=True, **more)
+    assert {entry["name"] for entry in server.browse() if entry["is_branch"]} == set(TREE)
+    assert len(server.browse("Ramps")) == 10
+
+
 @pytest.mark.parametrize("keys", [{"no_points": True}, {"one_point": True}])
 def test_a_level_is_whole_whatever_its_continuation_points_are(worker, keys):
     server = worker(da=3, many=3500, **keys)

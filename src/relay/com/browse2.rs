@@ -5,7 +5,7 @@
 //!
 //! Flat spaces have no branches, whatever they answer: for them the specification has the kind of a list ignored, so that a list of
 //! branches is one of all items, and each item could be browsed again without end. A space is flat if the server says so, if its root
-//! has neither branches nor leaves, or if the two lists are the same and nothing else is found below the first branch. Then the
+//! has neither branches nor leaves, or if the two lists are the same and nothing else is found below the first branches. Then the
 //! flat list is taken. Some put branches into that, so only what can be added to a group is taken from it; if that is nothing, the
 //! leaves are. A name that has no ItemID is one, there.
 
@@ -28,6 +28,9 @@ const PIECE: usize = 200;
 
 /// A list that is longer has no end.
 const MOST_NAMES: usize = 2_000_000;
+
+/// So many names of a root whose branches are its leaves are tried for a way down.
+const TRIED: usize = 20;
 
 /// Deeper than anybody's tree.
 const DEEPEST: usize = 256;
@@ -95,13 +98,16 @@ fn is_flat(browse: &IOPCBrowseServerAddressSpace) -> Result<bool, Failure> {
     }
 }
 
-/// Whether what the root calls its branches are its leaves, with the same below them or nothing.
+/// Whether what the root calls its branches are its leaves, with the same below them or nothing. Some that are not flat ignore the kind
+/// of a list, too: there one name may lead down where the first does not.
 fn goes_round(
     connection: &mut Connection,
     browse: &IOPCBrowseServerAddressSpace,
     branches: &[String],
 ) -> Result<bool, Failure> {
-    let Some(first) = branches.first() else { return Ok(false) };
+    if branches.is_empty() {
+        return Ok(false);
+    }
     let is_lost = |failure: &Failure| is_gone(failure.hresult);
     let leaves = match names(browse, OPC_LEAF) {
         Err(failure) if is_lost(&failure) => return Err(failure),
@@ -111,11 +117,17 @@ fn goes_round(
         return Ok(false);
     }
     connection.position = None;
-    let is_round = match change(browse, OPC_BROWSE_DOWN, first).and_then(|()| names(browse, OPC_BRANCH)) {
-        Err(failure) if is_lost(&failure) => return Err(failure),
-        Err(_) => true,
-        Ok(below) => are_same(&below, branches),
-    };
+    let mut is_round = true;
+    for name in branches.iter().take(TRIED) {
+        match change(browse, OPC_BROWSE_DOWN, name).and_then(|()| names(browse, OPC_BRANCH)) {
+            Err(failure) if is_lost(&failure) => return Err(failure),
+            Err(_) => {}
+            Ok(below) => {
+                is_round = are_same(&below, branches);
+                break;
+            }
+        }
+    }
     match go(connection, browse, &Branch::default()) {
         // A flat server has no place to go to.
         Err(failure) if !is_round || is_lost(&failure) => Err(failure),
