@@ -67,7 +67,7 @@ pub struct Group {
     pub to_refresh: bool,
     /// When what was refused is tried again.
     pub retry: Option<Instant>,
-    /// When the DA server took the first of its items.
+    /// When the DA server last took items; one that is still being filled may be too busy to speak.
     pub filled: Option<Instant>,
     /// When it last said something in this life.
     pub heard: Option<Instant>,

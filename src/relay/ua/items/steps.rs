@@ -193,7 +193,7 @@ impl State {
                         continue;
                     };
                     let Some(group) = group else { continue };
-                    if answer.is_ok() && group.added == 0 {
+                    if answer.is_ok() {
                         group.filled = Some(Instant::now());
                     }
                     match answer {
