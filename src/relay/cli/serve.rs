@@ -189,7 +189,6 @@ impl Run {
 }
 
 /// What the registry of this PC says.
-#[derive(Default)]
 struct ThisPc {
     listed: Vec<Listed>,
     /// Of each server of the configuration, if it is known.
