@@ -80,6 +80,7 @@ struct Server {
     count: i32,
     muted: bool,
     lost: bool,
+    frozen: bool,
     storms: bool,
     started: Filetime,
 }
@@ -127,6 +128,12 @@ fn worker(name: &str) {
         }
         let reply = answer(&server, request);
         say(&FromWorker::Reply { id, reply });
+        let held = server.lock().unwrap();
+        if held.frozen {
+            loop {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+        }
     }
 }
 
@@ -364,9 +371,7 @@ fn write(server: &mut Server, item: &str, value: &DaValue) -> Hresult {
         ("Do", DaValue::Text(what)) => {
             match &what[..] {
                 "die" => std::process::abort(),
-                "freeze" => loop {
-                    std::thread::sleep(Duration::from_secs(60));
-                },
+                "freeze" => server.frozen = true,
                 "garbage" => io::stdout().lock().write_all(&[5, 0, 0, 0, 9, 9, 9, 9, 9]).unwrap(),
                 "shutdown" => event(Event::Shutdown { reason: "for maintenance".into() }),
                 "mute" => server.muted = true,
@@ -405,7 +410,7 @@ fn answer(server: &Mutex<Server>, request: Request) -> Reply {
         Request::Write { items } => {
             Reply::Written(items.iter().map(|(item, value)| write(&mut server, item, value)).collect())
         }
-        Request::AddGroup { group, settings } => {
+        Request::AddGroup { group, settings } | Request::PollGroup { group, settings } => {
             let revised_rate = settings.rate.div_ceil(50).max(1) * 50;
             let rate = Duration::from_millis(u64::from(revised_rate));
             server.groups.insert(group, Group { rate, due: Instant::now(), items: HashMap::new() });

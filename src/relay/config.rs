@@ -318,6 +318,14 @@ impl Server {
         title.unwrap_or_default()
     }
 
+    /// Whether it is the one with this CLSID and ProgID. `class`: the CLSID of its own ProgID, if there is one in the registry; a
+    /// server has a ProgID for each version and one for all, and any of them may have been written.
+    pub fn is(&self, class: Option<&str>, clsid: &str, prog_id: &str) -> bool {
+        let own = self.clsid.as_ref().map(ClassId::as_str).or(class);
+        let same_name = self.prog_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(prog_id));
+        own.is_some_and(|id| id.eq_ignore_ascii_case(clsid)) || same_name
+    }
+
     pub fn may_write(&self, item_id: &str) -> bool {
         self.write.iter().any(|pattern| is_like(pattern, item_id))
     }
@@ -405,6 +413,17 @@ mod tests {
         let server = server("prog_id = \"A\"\nwrite = [\"Line1.*\", \"a/?\"]").unwrap();
         assert!(server.may_write("Line1.x.y") && server.may_write("a/b"));
         assert!(!server.may_write("Line2.x") && !server.may_write("xLine1.x") && !server.may_write("a/bc"));
+    }
+
+    #[test]
+    fn a_server_is_known_by_any_of_its_names() {
+        let class = "{F8582CF2-88FB-11D0-B850-00C0F0104305}";
+        let versionless = server("prog_id = \"Vendor.Server\"").unwrap();
+        assert!(versionless.is(Some(&class.to_lowercase()), class, "Vendor.Server.1"));
+        assert!(!versionless.is(None, class, "Vendor.Server.1"));
+        assert!(versionless.is(None, class, "vendor.server"));
+        let by_class = server(&format!("clsid = \"{class}\"")).unwrap();
+        assert!(by_class.is(None, class, "") && !by_class.is(None, "{0}", "Vendor.Server.1"));
     }
 
     #[test]

@@ -139,6 +139,7 @@ const KNOWN: &[(u32, &str, &str)] = &[
     (0x8007_0006, "E_HANDLE", "the server no longer knows this handle"),
     (0x8007_000E, "E_OUTOFMEMORY", "out of memory; a 32-bit server may have reached its 2 GB"),
     (0x8007_0057, "E_INVALIDARG", "the server does not take one of the arguments"),
+    (0x8007_05B4, "ERROR_TIMEOUT", "it took too long; the server lives, its device may be slow or off"),
     (0x8000_4004, "E_ABORT", "it was cancelled"),
 ];
 

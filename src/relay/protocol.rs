@@ -98,6 +98,11 @@ pub enum Request {
     Refresh {
         group: u32,
     },
+    /// As AddGroup, but it is not called back: its cache is polled. In the place of a group of the same number.
+    PollGroup {
+        group: u32,
+        settings: GroupSettings,
+    },
 }
 
 impl Request {

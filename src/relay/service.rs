@@ -5,8 +5,10 @@
 //! see: it starts it again after 5 s, 30 s, and then every minute.
 //!
 //! The data folder holds keys and users, and folders below ProgramData are for all to read. So at the installation it is given to
-//! administrators, the system and the service's account alone; what is made in it later inherits that.
+//! administrators, the system and the service's account alone; what is made in it later inherits that. An account of a person's gets
+//! the right to log on as a service, as the service manager's own window gives it, or the service would not start (1069).
 
+use crate::relay::com;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
@@ -27,19 +29,37 @@ pub const NAME: &str = "vedette-da-relay";
 const TITLE: &str = "Vedette DA relay";
 const ABOUT: &str = "OPC Classic (DA) servers of this PC as if they were OPC UA.";
 
+const ERROR_ACCESS_DENIED: i32 = 5;
+
 /// How long the service may take to stop.
 const STOP: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    #[error("{what}: {source}; do it as an administrator")]
+    #[error("{what}: {}", words(source))]
     Manager { what: &'static str, source: windows_service::Error },
+    #[error(
+        "the service is installed, but {account} could not be given the right to log on as a service: {reason}; do it by hand: \
+         secpol.msc, Local Policies, User Rights Assignment, Log on as a service"
+    )]
+    Right { account: String, reason: std::io::Error },
     #[error("cannot find this program's own file: {0}")]
     Program(std::io::Error),
     #[error("cannot make {folder:?} for the service alone: {reason}")]
     Folder { folder: String, reason: String },
     #[error("the service does not stop")]
     Stop,
+}
+
+/// The crate's own words for most errors are "IO error in winapi call".
+fn words(error: &windows_service::Error) -> String {
+    match error {
+        windows_service::Error::Winapi(error) if error.raw_os_error() == Some(ERROR_ACCESS_DENIED) => {
+            format!("{error}; do it as an administrator")
+        }
+        windows_service::Error::Winapi(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 fn failed(what: &'static str) -> impl FnOnce(windows_service::Error) -> ServiceError {
@@ -54,7 +74,6 @@ pub fn install(
     config: Option<&Path>,
     data_dir: &Path,
 ) -> Result<(), ServiceError> {
-    close(data_dir, account)?;
     let mut launch_arguments: Vec<OsString> = vec!["run".into(), "--service".into()];
     if let Some(config) = config {
         launch_arguments.extend(["--config".into(), config.into()]);
@@ -74,8 +93,13 @@ pub fn install(
     let access = ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE;
     let manager =
         ServiceManager::local_computer(None::<&str>, access).map_err(failed("cannot reach the service manager"))?;
-    let access = ServiceAccess::CHANGE_CONFIG | ServiceAccess::START;
+    let access = ServiceAccess::CHANGE_CONFIG | ServiceAccess::START | ServiceAccess::DELETE;
     let service = manager.create_service(&info, access).map_err(failed("cannot create the service"))?;
+    // Only now: who may not install is not to shut the folder from whoever else runs the relay. And no service with an open one.
+    if let Err(error) = close(data_dir, account) {
+        service.delete().map_err(failed("cannot remove the service again"))?;
+        return Err(error);
+    }
     service.set_description(ABOUT).map_err(failed("cannot describe the service"))?;
     let again =
         |seconds| ServiceAction { action_type: ServiceActionType::Restart, delay: Duration::from_secs(seconds) };
@@ -86,7 +110,27 @@ pub fn install(
         actions: Some([5, 30, 60].map(again).to_vec()),
     };
     service.update_failure_actions(actions).map_err(failed("cannot have the service started again"))?;
-    service.set_failure_actions_on_non_crash_failures(true).map_err(failed("cannot have the service started again"))
+    service.set_failure_actions_on_non_crash_failures(true).map_err(failed("cannot have the service started again"))?;
+    match account.map(|account| account.to_string_lossy()).filter(|account| is_a_persons(account)) {
+        None => Ok(()),
+        Some(account) => com::rights::let_log_on_as_service(&local(&account))
+            .map_err(|reason| ServiceError::Right { account: account.into_owned(), reason }),
+    }
+}
+
+/// The system's own have the right already.
+fn is_a_persons(account: &str) -> bool {
+    let account = account.to_ascii_uppercase();
+    account != "LOCALSYSTEM" && !account.starts_with("NT AUTHORITY\\") && !account.starts_with("NT SERVICE\\")
+}
+
+/// The service manager alone knows that a dot is this PC.
+fn local(account: &str) -> String {
+    match (account.strip_prefix(r".\"), std::env::var("COMPUTERNAME")) {
+        (Some(user), Ok(pc)) => format!(r"{pc}\{user}"),
+        (Some(user), Err(_)) => user.to_owned(),
+        (None, _) => account.to_owned(),
+    }
 }
 
 pub fn start() -> Result<(), ServiceError> {
@@ -130,7 +174,7 @@ fn close(folder: &Path, account: Option<&OsStr>) -> Result<(), ServiceError> {
     let mut tool = Command::new("icacls.exe");
     tool.arg(folder).args(["/inheritance:r", "/grant:r", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F"]);
     if let Some(account) = account {
-        let mut grant = account.to_string_lossy().trim_start_matches(r".\").to_owned();
+        let mut grant = local(&account.to_string_lossy());
         grant.push_str(":(OI)(CI)F");
         tool.arg(grant);
     }

@@ -48,11 +48,11 @@ class Relay:
 
     text = CONFIG
 
-    def __init__(self, folder: Path, servers: dict[str, Path]):
+    def __init__(self, folder: Path, servers: dict[str, Path], text: str | None = None):
         self.port, self.servers = free_port(), servers
         self.config, self.data = folder / "relay.toml", folder / "data"
         self.data.mkdir()
-        self.config.write_text(self.text.format(data=windows(self.data), port=self.port))
+        self.config.write_text((text or self.text).format(data=windows(self.data), port=self.port))
         self.log = folder / "relay.log"
 
     def start(self):
@@ -184,3 +184,90 @@ def test_a_killed_worker_is_bad_values_and_comes_back(relay):
         assert below["Reconnects"].read_value() >= 1
         assert relay.workers() != [worker]
         subscription.delete()
+
+
+def test_a_zero_in_an_item_id_opens_nothing(relay):
+    with relay.client() as client:
+
+        def write(item_id, value):
+            value = ua.DataValue(ua.Variant(value, ua.VariantType.Int32))
+            parameters = ua.WriteParameters([ua.WriteValue(ua.NodeId(item_id, 2), ua.AttributeIds.Value, None, value)])
+            (status,) = client.tloop.post(client.aio_obj.uaclient.write(parameters))
+            return status.name
+
+        # `Many.*` is not on the list; what the whole is like would be.
+        assert write("Many.Item00001\0Special.x", 77) == "BadNodeIdUnknown"
+        assert item(client, "Many.Item00001").read_value() == 1
+        read = item(client, "Types.I4\0x").read_data_value(raise_on_bad_status=False)
+        assert read.StatusCode.name == "BadNodeIdUnknown"
+
+
+def test_a_server_whose_callbacks_never_come_is_polled(tmp_path, script):
+    relay = Relay(tmp_path, {"Vedette.Test.1": script(never_calls=True, no_refresh=True, no_properties=True)})
+    try:
+        with relay.start().client() as client:
+            changes = Changes()
+            subscription = client.create_subscription(100, changes)
+            subscription.subscribe_data_change(item(client, "Ramps.Ramp0"))
+            good = lambda: [value for value, status in changes.seen if status == "Good"]
+            wait_until("values", lambda: len(set(good())) > 3)
+            assert "its cache is polled" in relay.said()
+            # It has no properties, and its items are items all the same.
+            assert item(client, "Types.I4").read_browse_name().Name == "Types.I4"
+            assert item(client, "Types.I4").read_attribute(ua.AttributeIds.DataType).StatusCode.name == "Good"
+    finally:
+        relay.stop()
+
+
+# What no other test has in the registry.
+CLASS = "{3C1A6E0B-7F5D-4B52-8D9E-5A0C4B7E9F21}"
+OF_DA_2 = "{63D5F432-CFE4-11D1-B2C8-0060083BA1FB}"
+KEYS = {
+    "Nobody.Server\\CLSID": CLASS,
+    "Nobody.Server.1\\CLSID": CLASS,
+    f"CLSID\\{CLASS}": "Nobody's server",
+    f"CLSID\\{CLASS}\\ProgID": "Nobody.Server.1",
+    f"CLSID\\{CLASS}\\VersionIndependentProgID": "Nobody.Server",
+    f"CLSID\\{CLASS}\\LocalServer32": "C:\\nobody.exe",
+    f"CLSID\\{CLASS}\\Implemented Categories\\{OF_DA_2}": "",
+}
+REGISTERED = """
+data_dir = '{data}'
+listen = "127.0.0.1:{port}"
+insecure_on_loopback = true
+anonymous = "operator"
+"""
+
+
+@pytest.fixture
+def registered():
+    registry = lambda *arguments: subprocess.run([WINE[0], "reg", *arguments], check=True, capture_output=True)
+    for key, value in KEYS.items():
+        registry("add", f"HKLM\\Software\\Classes\\{key}", "/ve", "/d", value, "/f")
+    yield
+    for key in ("Nobody.Server", "Nobody.Server.1", f"CLSID\\{CLASS}"):
+        registry("delete", f"HKLM\\Software\\Classes\\{key}", "/f")
+
+
+@pytest.mark.parametrize(
+    "table, folders",
+    [
+        ("", {"Nobody.Server.1"}),
+        ("[[server]]\nprog_id = 'Nobody.Server'\n", {"Nobody.Server"}),
+        ("[[server]]\nprog_id = 'Nobody.Server'\nenabled = false\n", set()),
+        (f"[[server]]\nclsid = '{CLASS}'\nname = 'Mine'\n", {"Mine"}),
+        ("worker_32 = 'nowhere.exe'\n[[server]]\nprog_id = 'Nobody.Server'\nworker = '32'\n", {"Nobody.Server"}),
+    ],
+)
+def test_a_registered_server_is_served_once_by_whatever_name(tmp_path, registered, table, folders):
+    relay = Relay(tmp_path, {}, REGISTERED + table.replace("{", "{{").replace("}", "}}"))
+    try:
+        with relay.start().client() as client:
+            below = {node.read_browse_name().Name for node in client.nodes.objects.get_children()}
+            assert {name for name in below if name not in ("Server", "Aliases", "Locations")} == folders
+            if folders:
+                # It cannot be started, and is known all the same.
+                read = item(client, "Line1.Speed").read_data_value(raise_on_bad_status=False)
+                assert read.StatusCode.name in ("BadNotConnected", "BadWaitingForInitialData")
+    finally:
+        relay.stop()

@@ -27,7 +27,7 @@ def test_info_and_check(tool, da):
     (info,) = tool("info", "--json", da=da).json()
     assert info["vendor"] == "Vedette's test server" and info["browse3"] == (da == 3)
     checked = tool("check", da=da)
-    assert checked.code == 0 and "it can call back" in checked.out
+    assert checked.code == 0 and "it takes callbacks on" in checked.out
     assert "poll its cache" in tool("check", da=da, mute=True).out
     assert "no configuration" in tool("check", da=da, state=3).out
 
@@ -77,6 +77,27 @@ def test_write(tool):
     assert refused.code == 1 and "OPC_E_BADRIGHTS" in refused.error
     (refused,) = tool("write", "Types.I2", "70000", "--json").json()
     assert refused["error"] == "DISP_E_OVERFLOW"
+
+
+@pytest.mark.parametrize("da", [2, 3])
+def test_a_broken_branch_hides_no_other(tool, da):
+    for arguments in (["--recursive"], ["*bool"], ["--flat"]):
+        browsed = tool("browse", *arguments, da=da, broken="Arrays")
+        assert browsed.code == 1 and "Types/Arrays: " in browsed.error, arguments
+        assert any("Types.Bool" in line for line in browsed.lines), arguments
+        assert not any("Types.Arrays.Bool" in line for line in browsed.lines), arguments
+    assert "Control  Control" in tool("browse", "--recursive", da=da, broken="Arrays").lines
+    assert tool("browse", "Types/Arrays", da=da, broken="Arrays").lines == []
+    read = tool("read", "Types.Bo*", da=da, broken="Arrays")
+    assert read.code == 1 and len(read.lines) == 1
+
+
+def test_watch_polls_a_server_that_does_not_call_back(tool):
+    watched = tool("watch", "Ramps.Ramp0", "Types.I4", "--rate", "100ms", "--count", "5", mute=True)
+    assert watched.code == 0 and "its cache is polled" in watched.error
+    assert len(watched.lines) == 5 and sum("Types.I4" in line for line in watched.lines) == 1
+    over = tool("watch", "Types.I4", "--for", "1s", mute=True)
+    assert over.code == 0 and len(over.lines) == 1
 
 
 def test_watch(tool):

@@ -6,7 +6,7 @@ import time
 import pytest
 from worker import Error, text, varint
 
-BADRIGHTS, UNKNOWN, BADTYPE, RANGE = 0xC0040006, 0xC0040007, 0xC0040004, 0xC004000B
+BADRIGHTS, UNKNOWN, INVALID, BADTYPE, RANGE = 0xC0040006, 0xC0040007, 0xC0040008, 0xC0040004, 0xC004000B
 CLAMP, UNSUPPORTED_RATE = 0x4000E, 0x4000D
 OVERFLOW, MISMATCH = 0x8002000A, 0x80020005
 
@@ -141,7 +141,35 @@ def test_a_branch_that_is_not_there_fails_alone(worker):
         assert len(server.browse("Types", "Arrays")) == 19
 
 
-@pytest.mark.parametrize("keys", [{"flat": True}, {"only_flat": True}, {"only_flat": True, "flat_lies": True}])
+@pytest.mark.parametrize("da", [2, 3])
+def test_what_ends_earlier_for_the_server_is_no_item(worker, da):
+    server = worker(da=da)
+    item = "Types.I4\0.Setpoint"
+    assert server.read(item, "Types.I4")[0] == Error(INVALID)
+    assert server.read("Types.I4", item)[0]["value"] == ("I4", -2_000_000_000)
+    assert server.write((item, ("I4", 5)), ("Types.I2", ("I2", 7))) == [INVALID, 0]
+    assert server.read("Types.I4", "Types.I2")[0]["value"] == ("I4", -2_000_000_000)
+    assert server.properties([item, "Special.Analog", item])[::2] == [Error(INVALID)] * 2
+    server.group("AddGroup", 1)
+    assert server.add_items(1, {1: item, 2: "Types.I4"})[0] == Error(INVALID)
+    assert set(server.values_until(lambda seen: seen)) == {(1, 2)}
+    failed = server.ask("Browse", server.browse_body("Types\0x", item_id="Types\0x"), "Failed")
+    assert failed["hresult"] == INVALID
+
+
+FLAT = [
+    {"flat": True},
+    {"only_flat": True},
+    {"only_flat": True, "flat_lies": True},
+    {"flat": True, "ignores_kind": True},
+    {"flat": True, "ignores_kind": True, "no_organization": True},
+    {"flat": True, "ignores_kind": True, "no_organization": True, "stays": True},
+    {"flat": True, "ignores_kind": True, "no_item_ids": True},
+    {"flat": True, "no_flat": True, "no_item_ids": True},
+]
+
+
+@pytest.mark.parametrize("keys", FLAT)
 def test_a_flat_space_is_browsed(worker, keys):
     server = worker(many=10, **keys)
     root = server.browse()
@@ -158,6 +186,49 @@ def test_many_items_stream(worker, da):
     pieces = [body["entries"] for _, _, body in replies]
     assert sum(map(len, pieces)) == 50_000 and len(pieces) > 40
     assert {len(entry["item_id"]) for piece in pieces for entry in piece} == {len("Many.Item00000")}
+
+
+@pytest.mark.parametrize("more", [{}, {"no_organization": True}])
+def test_a_tree_whose_lists_are_the_same_for_all_kinds_is_no_flat_one(worker, more):
+    server = worker(ignores_kind=True, **more)
+    assert {entry["name"] for entry in server.browse() if entry["is_branch"]} == set(TREE)
+    assert len(server.browse("Ramps")) == 10
+
+
+@pytest.mark.parametrize("keys", [{"no_points": True}, {"one_point": True}])
+def test_a_level_is_whole_whatever_its_continuation_points_are(worker, keys):
+    server = worker(da=3, many=3500, **keys)
+    names = [entry["name"] for entry in server.browse("Many", item_id="Many")]
+    assert names == [f"Item{n:05}" for n in range(3500)]
+
+
+def test_reads_without_a_group_that_fail_are_made_with_one(worker):
+    server = worker(da=3, item_io_fails=True)
+    assert [reading["value"] for reading in server.read("Types.I4", "Types.R8")] == [("I4", -2_000_000_000), ("R8", 2.25)]
+
+
+def test_one_bad_item_spoils_no_other(worker):
+    server = worker(all_or_none=True, many=1000)
+    server.group("AddGroup", 1)
+    items = {n: f"Many.Item{n:05}" for n in range(1000)} | {77: "Nowhere", 901: "Nowhere too"}
+    added = server.add_items(1, items)
+    assert {n for n, answer in enumerate(added) if isinstance(answer, Error)} == {77, 901}
+    seen = server.values_until(lambda seen: len(seen) == 998)
+    assert seen[1, 999]["value"] == ("I4", 999)
+    # More of them than can be told apart: not for ever, and no other answer than the server's.
+    assert set(server.add_items(1, {n: f"Nowhere {n}" for n in range(5000, 6000)})) == {Error(0x80070057)}
+
+
+def test_items_that_the_server_forgot_are_added_again(worker):
+    server = worker()
+    assert server.read("Types.I4")[0]["value"] == ("I4", -2_000_000_000)
+    for _ in range(2):
+        server.command("forget")
+        time.sleep(0.3)
+        assert server.read("Types.I4", "Nowhere", "Types.R8")[::2][0]["value"] == ("I4", -2_000_000_000)
+        server.command("forget")
+        time.sleep(0.3)
+        assert server.write(("Types.R8", ("R8", 4.5))) == [0]
 
 
 @pytest.mark.parametrize("da", [2, 3])
@@ -230,6 +301,17 @@ def test_a_server_that_cannot_call_back_is_polled(worker):
     assert (1, 2) not in later
     server.ask("Refresh", varint(1), "Done")
     server.values_until(lambda seen: (1, 2) in seen)
+
+
+def test_a_group_is_polled_if_that_is_wanted(worker):
+    server = worker(never_calls=True)
+    server.group("AddGroup", 1, rate=100)
+    server.add_items(1, {1: "Ramps.Ramp0"})
+    assert server.silent_for(2)
+    server.group("PollGroup", 1, rate=100)
+    server.add_items(1, {2: "Ramps.Ramp0"})
+    first = server.values_until(lambda seen: (1, 2) in seen)
+    server.values_until(lambda seen: seen.get((1, 2), first[1, 2])["value"] != first[1, 2]["value"])
 
 
 def test_a_slow_browse_delays_nothing_else(worker):

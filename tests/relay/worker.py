@@ -20,7 +20,7 @@ FLOATS = {"R4": "<f", "R8": "<d", "Date": "<d", "Decimal": "<d"}
 REPLIES = ["Failed", "Done", "Status", "Entries", "Properties", "Values", "Written", "Group", "Added"]
 EVENTS = ["Started", "NotStarted", "Data", "Shutdown", "Said"]
 REQUESTS = ["Status", "Browse", "Properties", "Read", "Write", "AddGroup", "SetGroup", "RemoveGroup", "AddItems", "RemoveItems",
-            "Refresh"]
+            "Refresh", "PollGroup"]
 
 
 def varint(number: int) -> bytes:

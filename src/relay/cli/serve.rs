@@ -3,7 +3,7 @@
 use super::{complain, failed};
 use crate::base::{Clock, Tasks, logs};
 use crate::relay::com::catalog::{self, Listed};
-use crate::relay::com::{Apartment, View};
+use crate::relay::com::{Apartment, Class, View, proxies};
 use crate::relay::config::{self, Bitness, Config, Server};
 use crate::relay::run::{self, Held};
 use crate::relay::service;
@@ -143,52 +143,83 @@ fn serve(config: &Config, held: Vec<Held>, end: impl Future<Output = ()>) -> boo
 impl Run {
     /// The DA servers of the configuration and, if it says so, all others of this PC.
     fn held(&self, config: &Config) -> Vec<Held> {
-        let listed = listed();
+        let pc = ThisPc::look(config);
         let mut held: Vec<Held> = Vec::new();
-        for server in config.servers().filter(|server| server.enabled) {
-            let known = listed.iter().find(|listed| is_same(server, listed));
-            held.extend(hold(config, server.clone(), known));
+        for (server, class) in config.servers().zip(&pc.classes).filter(|(server, _)| server.enabled) {
+            let listed = pc.listed.iter().find(|listed| is_same(server, class, listed)).cloned();
+            // Not all servers say in the registry that they are of DA.
+            let listed = listed.or_else(|| Class::find(class.as_deref()?).ok().map(catalog::of_class));
+            held.extend(hold(config, &pc, server.clone(), listed.as_ref()));
         }
         if config.discover {
-            let is_new = |listed: &&Listed| !config.servers().any(|server| is_same(server, listed));
-            held.extend(listed.iter().filter(is_new).filter_map(|listed| hold(config, of(listed)?, Some(listed))));
+            let is_known =
+                |listed| config.servers().zip(&pc.classes).any(|(server, class)| is_same(server, class, listed));
+            for listed in pc.listed.iter().filter(|listed| !is_known(listed)) {
+                let held_by = of(listed).and_then(|server| hold(config, &pc, server, Some(listed)));
+                // One that is configured is there without its program, too; who asks for it is told why.
+                held.extend(held_by.filter(|held| {
+                    let is_there = held.program.is_file();
+                    if !is_there {
+                        let program = held.program.display();
+                        warn!(server = held.server.title(), %program, "A DA server is left out: the relay of its bitness is not there.");
+                    }
+                    is_there
+                }));
+            }
         }
         #[cfg(feature = "da-test-server")]
-        self.test(config, &mut held);
+        self.test(config, &pc, &mut held);
         held
     }
 
     /// `PROGID=FILE`: that server of the configuration, or another.
     #[cfg(feature = "da-test-server")]
-    fn test(&self, config: &Config, held: &mut Vec<Held>) {
+    fn test(&self, config: &Config, pc: &ThisPc, held: &mut Vec<Held>) {
         for (prog_id, file) in self.test_server.iter().filter_map(|text| text.split_once('=')) {
             held.retain(|held| held.server.prog_id.as_deref() != Some(prog_id));
             let of_config = config.servers().find(|server| server.prog_id.as_deref() == Some(prog_id)).cloned();
             let server = of_config.or_else(|| named(prog_id));
             held.extend(
                 server
-                    .and_then(|server| hold(config, server, None))
+                    .and_then(|server| hold(config, pc, server, None))
                     .map(|held| Held { more: vec!["--test-server".into(), file.into()], ..held }),
             );
         }
     }
 }
 
-fn listed() -> Vec<Listed> {
-    // COM is a thread's; the relay's other threads have none.
-    match Apartment::enter() {
-        Ok(_apartment) => catalog::list().servers,
-        Err(failure) => {
-            warn!(call = failure.call, hresult = failure.hresult, "Cannot look for the DA servers of this PC.");
-            Vec::new()
-        }
+/// What the registry of this PC says.
+struct ThisPc {
+    listed: Vec<Listed>,
+    /// Of each server of the configuration, if it is known.
+    classes: Vec<Option<String>>,
+    /// For which programs there are OPC's proxies, without which one process does not reach another.
+    carried: Vec<View>,
+}
+
+impl ThisPc {
+    fn look(config: &Config) -> Self {
+        // COM is a thread's; the relay's other threads have none.
+        let apartment = Apartment::enter();
+        let class = |server: &Server| {
+            let own = server.clsid.as_ref().map(|id| id.as_str().to_owned());
+            own.or_else(|| catalog::clsid(server.prog_id.as_deref()?))
+        };
+        let listed = match &apartment {
+            Ok(_) => catalog::list().servers,
+            Err(failure) => {
+                warn!(call = failure.call, hresult = failure.hresult, "Cannot look for the DA servers of this PC.");
+                Vec::new()
+            }
+        };
+        let carry = |proxy: &proxies::Proxy| proxy.interface == "IOPCServer" && proxy.library.is_some();
+        let carried = proxies::list().into_iter().filter(carry).map(|proxy| proxy.view).collect();
+        Self { listed, classes: config.servers().map(class).collect(), carried }
     }
 }
 
-fn is_same(server: &Server, listed: &Listed) -> bool {
-    let same_class = server.clsid.as_ref().is_some_and(|id| id.as_str().eq_ignore_ascii_case(&listed.clsid));
-    let same_name = server.prog_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(&listed.prog_id));
-    same_class || same_name
+fn is_same(server: &Server, class: &Option<String>, listed: &Listed) -> bool {
+    server.is(class.as_deref(), &listed.clsid, &listed.prog_id)
 }
 
 /// A server of which nothing is said.
@@ -203,18 +234,9 @@ fn named(name: &str) -> Option<Server> {
     server.inspect_err(|error| warn!(name, %error, "A DA server is left out: its name cannot be written.")).ok()
 }
 
-/// With the program that holds it: a DLL's must have its bitness; for all others any will do, so this one.
-fn hold(config: &Config, server: Server, listed: Option<&Listed>) -> Option<Held> {
-    let inside =
-        |view| listed.is_some_and(|listed| listed.homes.iter().any(|home| home.is_inside && home.view == view));
-    let has_program = listed.is_some_and(|listed| listed.homes.iter().any(|home| !home.is_inside));
-    let own = if cfg!(target_pointer_width = "64") { View::Wide } else { View::Narrow };
-    let wanted = match server.worker {
-        Bitness::Bits32 => View::Narrow,
-        Bitness::Bits64 => View::Wide,
-        Bitness::Auto if has_program || inside(own) => own,
-        Bitness::Auto => View::ALL.into_iter().find(|&view| inside(view)).unwrap_or(own),
-    };
+/// With the program that holds it: a DLL's must have its bitness. For all others any will do that has OPC's proxies, if possible this
+/// one.
+fn hold(config: &Config, pc: &ThisPc, server: Server, listed: Option<&Listed>) -> Option<Held> {
     let name = server.title().to_owned();
     let own_file = match std::env::current_exe() {
         Ok(own_file) => own_file,
@@ -223,14 +245,36 @@ fn hold(config: &Config, server: Server, listed: Option<&Listed>) -> Option<Held
             return None;
         }
     };
-    let program = if wanted == own { own_file } else { beside(&own_file, config, wanted) };
-    if !program.is_file() {
-        warn!(server = name, program = %program.display(), "A DA server is left out: the relay of its bitness is not there.");
-        return None;
-    }
-    let class = server.clsid.as_ref().map_or_else(|| server.prog_id.clone(), |id| Some(id.as_str().to_owned()))?;
+    let inside =
+        |view| listed.is_some_and(|listed| listed.homes.iter().any(|home| home.is_inside && home.view == view));
+    let has_program = listed.is_some_and(|listed| listed.homes.iter().any(|home| !home.is_inside));
+    let (own, other) = match cfg!(target_pointer_width = "64") {
+        true => (View::Wide, View::Narrow),
+        false => (View::Narrow, View::Wide),
+    };
+    let program_of = |view| if view == own { own_file.clone() } else { beside(&own_file, config, view) };
+    let wanted = match server.worker {
+        Bitness::Bits32 => View::Narrow,
+        Bitness::Bits64 => View::Wide,
+        Bitness::Auto if inside(own) => own,
+        Bitness::Auto if has_program => {
+            let is_carried = |view| pc.carried.contains(&view);
+            let is_other = !is_carried(own) && is_carried(other) && program_of(other).is_file();
+            if is_other {
+                info!(
+                    server = name,
+                    bits = other.bits(),
+                    "OPC's proxies are there for the other bitness alone, so it holds this DA server."
+                );
+            }
+            if is_other { other } else { own }
+        }
+        Bitness::Auto => View::ALL.into_iter().find(|&view| inside(view)).unwrap_or(own),
+    };
+    let class = listed.map(|listed| listed.clsid.clone()).or_else(|| Some(server.clsid.as_ref()?.as_str().to_owned()));
+    let class = class.or_else(|| server.prog_id.clone())?;
     let about = listed.map(|listed| listed.description.clone()).unwrap_or_default();
-    Some(Held { server, program, class, about, more: Vec::new() })
+    Some(Held { server, program: program_of(wanted), class, about, more: Vec::new() })
 }
 
 /// The other relay: as the configuration says, or beside this one.

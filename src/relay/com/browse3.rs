@@ -2,10 +2,10 @@
 
 use super::abi::*;
 use super::browse::Pieces;
-use super::memory::{Out, OutText, text, wide};
+use super::memory::{Out, OutText, text, wide, wide_name};
 use super::{Failure, check};
 use crate::relay::protocol::{Branch, Entry, Hresult};
-use std::ptr;
+use std::collections::HashSet;
 
 /// So many elements are asked for at once.
 const PIECE: u32 = 1000;
@@ -41,12 +41,16 @@ fn find(browse: &IOPCBrowse, names: &[String]) -> Result<String, Failure> {
 }
 
 fn each(browse: &IOPCBrowse, item_id: &str, pieces: Pieces<'_>) -> Result<(), Failure> {
-    let (item_id, no_filter) = (wide(item_id), wide(""));
+    let item_id = wide_name(item_id).map_err(|hresult| Failure { call: "Browse".into(), hresult })?;
+    let no_filter = wide("");
+    // Proxies stumble over null, also where it stands for no properties.
+    let no_property = 0_u32;
     // Ours at first, then whatever the server puts there; null is the beginning.
     let mut continuation = OutText::new();
-    let mut seen = 0;
+    // Of a server without continuation points all is asked for at once, in which the first `skip` are known.
+    let (mut seen, mut skip, mut longest) = (0, 0, PIECE);
+    let mut beginnings = HashSet::new();
     loop {
-        let before = continuation.text();
         let (mut more, mut count) = (0, 0);
         let mut elements = Out::<OPCBROWSEELEMENT>::new(0);
         // SAFETY: texts with their zeros; an [in, out] text, which the server frees when it gives another; what comes back is ours.
@@ -54,14 +58,14 @@ fn each(browse: &IOPCBrowse, item_id: &str, pieces: Pieces<'_>) -> Result<(), Fa
             browse.Browse(
                 item_id.as_ptr(),
                 continuation.slot(),
-                PIECE,
+                longest,
                 OPC_BROWSE_FILTER_ALL,
                 no_filter.as_ptr(),
                 no_filter.as_ptr(),
                 0,
                 0,
                 0,
-                ptr::null(),
+                &raw const no_property,
                 &raw mut more,
                 &raw mut count,
                 elements.slot(),
@@ -72,16 +76,23 @@ fn each(browse: &IOPCBrowse, item_id: &str, pieces: Pieces<'_>) -> Result<(), Fa
         continuation.after(result);
         check("Browse", result)?;
         elements.set_count(count);
-        let entries: Vec<Entry> = elements.as_slice().iter().map(entry).collect();
-        seen += entries.len();
-        let is_end = entries.is_empty() || seen > MOST_ELEMENTS;
-        if !entries.is_empty() && !pieces(entries) {
+        let entries: Vec<Entry> = elements.as_slice().iter().skip(skip).map(entry).collect();
+        // A server that goes round in circles gives nothing, or what there was before. The same continuation point says nothing:
+        // some keep the place themselves.
+        let is_new =
+            entries.first().is_some_and(|first| beginnings.insert((first.name.clone(), first.item_id.clone())));
+        if !is_new {
             return Ok(());
         }
-        let next = continuation.text();
-        // A server that goes round in circles gives nothing, or the same place again.
-        if next.is_empty() || is_end || next == before {
+        seen += entries.len();
+        if !pieces(entries) || seen > MOST_ELEMENTS {
             return Ok(());
+        }
+        if continuation.text().is_empty() {
+            if more == 0 || longest == 0 {
+                return Ok(());
+            }
+            (skip, longest) = (seen, 0);
         }
     }
 }

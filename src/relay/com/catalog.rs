@@ -55,6 +55,16 @@ pub fn list() -> Catalog {
     Catalog { servers, opc_enum }
 }
 
+/// The CLSID of a ProgID, also of one that stands for all versions: in either view of the registry, for a server of the other bitness
+/// may be registered in that alone.
+pub fn clsid(prog_id: &str) -> Option<String> {
+    let direct = |prog_id: &str, view| registry::value(&format!("{prog_id}\\CLSID"), "", view);
+    let by_version = |view| registry::value(&format!("{prog_id}\\CurVer"), "", view).and_then(|now| direct(&now, view));
+    let registered = View::ALL.into_iter().find_map(|view| direct(prog_id, view).or_else(|| by_version(view)));
+    let id = registered.or_else(|| Class::find(prog_id).ok().map(|class| class.to_string()))?;
+    Some(id.to_uppercase()).filter(|id| id.starts_with('{'))
+}
+
 /// What the registry says of one class.
 pub fn of_class(class: Class) -> Listed {
     let mut listed = Listed::default();

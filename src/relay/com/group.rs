@@ -2,11 +2,11 @@
 //!
 //! Items are known by the number that the caller gave them; the server's own handles stay in here. A call that fails as a whole
 //! for any other reason than a lost server is each of its items' own failure, because some servers answer so when one of the
-//! items is wrong.
+//! items is wrong; items that are to be added are then tried in ever smaller parts.
 
 use super::abi::*;
 use super::connection::Connection;
-use super::memory::{Out, Variant, wide};
+use super::memory::{Out, Variant, wide, wide_name};
 use super::sinks::{Advice, DataSink, Listener, reading};
 use super::{Failure, Hresult, check, found, query};
 use crate::relay::hresults::is_gone;
@@ -17,6 +17,10 @@ use windows_core::Interface;
 
 /// How often a group without changes is to say that it lives, where the server can (DA 3): as an `Event::Data` without values.
 const KEEP_ALIVE_MS: u32 = 5000;
+
+/// Calls for one chunk of items that is refused as a whole: enough for about five bad ones of a thousand. What is still refused
+/// then is tried again with the next retry, without those that were taken.
+const MOST_CALLS: usize = 100;
 
 pub struct Group {
     server: IOPCServer,
@@ -129,49 +133,77 @@ impl Group {
         Ok(answers)
     }
 
-    /// Not remembered.
+    /// Not remembered. A call that fails as a whole is made again for each half of its items: some servers refuse all for one.
     pub(super) fn add_each(&self, items: &[(u32, &str)]) -> Result<Vec<Result<Added, Hresult>>, Failure> {
-        let mut all = Vec::with_capacity(items.len());
-        for chunk in items.chunks(ITEMS_PER_CALL) {
-            // An empty text, not null: servers forget to look.
-            let no_path = wide("");
-            let names: Vec<Vec<u16>> = chunk.iter().map(|(_, name)| wide(name)).collect();
-            let definitions: Vec<OPCITEMDEF> = chunk
-                .iter()
-                .zip(&names)
-                .map(|(&(client, _), name)| OPCITEMDEF {
-                    access_path: no_path.as_ptr(),
-                    item_id: name.as_ptr(),
-                    active: 1,
-                    client,
-                    blob_size: 0,
-                    blob: ptr::null_mut(),
-                    requested_type: VT_EMPTY,
-                    reserved: 0,
-                })
-                .collect();
-            let mut results = Out::<OPCITEMRESULT>::new(chunk.len());
-            let mut errors = Out::<i32>::new(chunk.len());
-            // SAFETY: as many definitions as are said, whose texts live on; what comes back is ours.
-            let result = unsafe {
-                self.items.AddItems(chunk.len() as u32, definitions.as_ptr(), results.slot(), errors.slot()).0
-            };
-            results.after(result);
-            errors.after(result);
-            if is_gone(result) {
-                return Err(Failure { call: "AddItems".into(), hresult: result });
-            }
-            for index in 0..chunk.len() {
-                all.push(match (results.as_slice().get(index), of_item(&errors, index, result)) {
-                    (Some(item), error) if error >= 0 => Ok(Added {
-                        handle: item.server,
-                        item: AddedItem { canonical_type: item.canonical_type, access_rights: item.access_rights },
-                    }),
-                    (_, error) => Err(if error < 0 { error } else { super::E_POINTER }),
-                });
+        let (mut names, mut answers) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+        for (place, &(client, name)) in items.iter().enumerate() {
+            match wide_name(name) {
+                Ok(name) => {
+                    names.push((place, client, name));
+                    answers.push(Err(super::E_POINTER));
+                }
+                Err(error) => answers.push(Err(error)),
             }
         }
-        Ok(all)
+        for chunk in names.chunks(ITEMS_PER_CALL) {
+            let mut calls = 0;
+            let mut rest = vec![chunk];
+            while let Some(some) = rest.pop() {
+                calls += 1;
+                match self.add_at_once(some)? {
+                    Err(_) if some.len() > 1 && calls < MOST_CALLS => {
+                        let (first, second) = some.split_at(some.len() / 2);
+                        rest.extend([second, first]);
+                    }
+                    Err(error) => some.iter().for_each(|(place, ..)| answers[*place] = Err(error)),
+                    Ok(added) => some.iter().zip(added).for_each(|((place, ..), added)| answers[*place] = added),
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The inner error is the call's own.
+    fn add_at_once(
+        &self,
+        items: &[(usize, u32, Vec<u16>)],
+    ) -> Result<Result<Vec<Result<Added, Hresult>>, Hresult>, Failure> {
+        // An empty text, not null: servers forget to look.
+        let no_path = wide("");
+        let definitions: Vec<OPCITEMDEF> = items
+            .iter()
+            .map(|(_, client, name)| OPCITEMDEF {
+                access_path: no_path.as_ptr(),
+                item_id: name.as_ptr(),
+                active: 1,
+                client: *client,
+                blob_size: 0,
+                blob: ptr::null_mut(),
+                requested_type: VT_EMPTY,
+                reserved: 0,
+            })
+            .collect();
+        let mut results = Out::<OPCITEMRESULT>::new(items.len());
+        let mut errors = Out::<i32>::new(items.len());
+        // SAFETY: as many definitions as are said, whose texts live on; what comes back is ours.
+        let result =
+            unsafe { self.items.AddItems(items.len() as u32, definitions.as_ptr(), results.slot(), errors.slot()).0 };
+        results.after(result);
+        errors.after(result);
+        if is_gone(result) {
+            return Err(Failure { call: "AddItems".into(), hresult: result });
+        }
+        if result < 0 {
+            return Ok(Err(result));
+        }
+        let each = |index| match (results.as_slice().get(index), of_item(&errors, index, result)) {
+            (Some(item), error) if error >= 0 => Ok(Added {
+                handle: item.server,
+                item: AddedItem { canonical_type: item.canonical_type, access_rights: item.access_rights },
+            }),
+            (_, error) => Err(if error < 0 { error } else { super::E_POINTER }),
+        };
+        Ok(Ok((0..items.len()).map(each).collect()))
     }
 
     /// Those that are not in the group are left out.

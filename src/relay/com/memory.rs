@@ -27,6 +27,9 @@ const LONGEST_TEXT: usize = 1 << 22;
 /// Nobody gives so many elements at once: a count beyond it is a lie, and what it counts is neither read nor freed.
 pub(super) const MOST_ELEMENTS: usize = 1 << 22;
 
+/// OPC_E_INVALIDITEMID
+pub(super) const INVALID_ITEM_ID: Hresult = 0xC004_0008_u32 as Hresult;
+
 /// What an element of an `[out]` array owns besides itself.
 pub(super) trait Owning {
     fn free(&mut self) {}
@@ -216,7 +219,12 @@ pub(super) unsafe fn text(pointer: *const u16) -> String {
     String::from_utf16_lossy(unsafe { std::slice::from_raw_parts(pointer, length) })
 }
 
-/// A text for an `[in]` parameter, with its zero.
+/// An ItemID or a name of a client's. One with a zero in it would be another for the server, which reads up to that.
+pub(super) fn wide_name(name: &str) -> Result<Vec<u16>, Hresult> {
+    if name.contains('\0') { Err(INVALID_ITEM_ID) } else { Ok(wide(name)) }
+}
+
+/// A text of our own for an `[in]` parameter, with its zero.
 pub(super) fn wide(text: &str) -> Vec<u16> {
     text.encode_utf16().chain([0]).collect()
 }

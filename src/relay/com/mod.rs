@@ -6,7 +6,7 @@
 //!
 //! - `abi/`: the interfaces, as they lie in memory; `memory.rs`: who frees what; `variant.rs`: values.
 //! - `class.rs`, `connection.rs`, `group.rs`, `io.rs`, `browse*.rs`, `properties.rs`, `sinks.rs`: a DA server, as a client sees it.
-//! - `catalog.rs`, `registry.rs`: which DA servers there are.
+//! - `catalog.rs`, `registry.rs`: which DA servers there are. `rights.rs`: of the account that the service runs as.
 
 #![allow(unsafe_code, reason = "COM; every block says why it holds")]
 
@@ -31,6 +31,7 @@ mod sinks;
 pub mod catalog;
 pub mod proxies;
 mod registry;
+pub mod rights;
 
 #[cfg(feature = "da-test-server")]
 pub mod test_server;

@@ -2,7 +2,7 @@
 
 use super::abi::*;
 use super::connection::Connection;
-use super::memory::{Out, text, wide};
+use super::memory::{Out, text, wide_name};
 use super::{E_NOINTERFACE, Failure, Hresult, check, variant};
 use crate::relay::hresults::is_gone;
 use crate::relay::protocol::{ITEMS_PER_CALL, Property};
@@ -30,18 +30,33 @@ fn at_once(browse: &IOPCBrowse, items: &[String], ids: Option<&[u32]>) -> Result
     let mut all = Vec::with_capacity(items.len());
     let ids = ids.unwrap_or_default();
     for chunk in items.chunks(ITEMS_PER_CALL) {
-        let names: Vec<Vec<u16>> = chunk.iter().map(|name| wide(name)).collect();
-        let pointers: Vec<*const u16> = names.iter().map(Vec::as_ptr).collect();
-        let mut found = Out::<OPCITEMPROPERTIES>::new(chunk.len());
+        let names: Vec<_> = chunk.iter().map(|name| wide_name(name)).collect();
+        let pointers: Vec<*const u16> = names.iter().flatten().map(Vec::as_ptr).collect();
+        let mut found = Out::<OPCITEMPROPERTIES>::new(pointers.len());
         // SAFETY: as many names and ids as are said; what comes back is ours.
         let result = unsafe {
-            browse.GetProperties(chunk.len() as u32, pointers.as_ptr(), 1, ids.len() as u32, ids.as_ptr(), found.slot())
+            browse.GetProperties(
+                pointers.len() as u32,
+                pointers.as_ptr(),
+                1,
+                ids.len() as u32,
+                ids.as_ptr(),
+                found.slot(),
+            )
         }
         .0;
         found.after(result);
         check("GetProperties", result)?;
-        for index in 0..chunk.len() {
-            all.push(match found.as_slice().get(index) {
+        let mut each = found.as_slice().iter();
+        for name in &names {
+            let found = match name {
+                Ok(_) => each.next(),
+                Err(error) => {
+                    all.push(Err(*error));
+                    continue;
+                }
+            };
+            all.push(match found {
                 Some(properties) if properties.error >= 0 => {
                     // SAFETY: as many as the server says, in an [out] array of ours.
                     let list = unsafe { super::memory::slice(properties.properties, properties.count as usize) };
@@ -64,7 +79,10 @@ fn property(property: &OPCITEMPROPERTY) -> Property {
 
 /// Fails only if the server is lost.
 fn one(properties: &IOPCItemProperties, item: &str, wanted: Option<&[u32]>) -> Result<Answer, Failure> {
-    let name = wide(item);
+    let name = match wide_name(item) {
+        Ok(name) => name,
+        Err(error) => return Ok(Err(error)),
+    };
     let mut count = 0;
     let (mut ids, mut descriptions, mut types) = (Out::<u32>::new(0), Out::<Wide>::new(0), Out::<u16>::new(0));
     // SAFETY: a text with its zero; what comes back is ours.

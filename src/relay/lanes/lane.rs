@@ -1,9 +1,9 @@
 //! One thread of the worker: takes requests in their order, asks the DA server, answers.
 
-use super::Output;
+use super::{Output, Polled};
 use crate::relay::com::{Apartment, Class, Connection, Group, Io, Listener};
 use crate::relay::hresults::is_gone;
-use crate::relay::protocol::{Event, Failure, GroupSettings, Hresult, Lane, Reading, Reply, Request};
+use crate::relay::protocol::{Event, Failure, GroupSettings, Hresult, Lane, Reply, Request};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -12,9 +12,6 @@ use std::time::{Duration, Instant};
 pub type Queue = Receiver<(u32, Request)>;
 
 const INVALID_HANDLE: Hresult = 0xC004_0001_u32 as Hresult;
-
-/// How often a group that does not call back is polled, at most.
-const FASTEST_POLL: Duration = Duration::from_millis(50);
 
 /// Until the queue's other end is gone. `started` hears from the Data lane whether there is a server.
 pub fn run(name: Lane, class: Class, queue: Queue, output: &Arc<Output>, started: &SyncSender<Result<(), Failure>>) {
@@ -41,7 +38,9 @@ pub fn run(name: Lane, class: Class, queue: Queue, output: &Arc<Output>, started
         }
     }
     loop {
-        match queue.recv_timeout(desk.until_poll()) {
+        // Also while questions come one after the other.
+        let idle = desk.io.tidy().unwrap_or(desk.until_poll());
+        match queue.recv_timeout(desk.until_poll().min(idle)) {
             Ok((id, request)) => {
                 let reply = desk.answer(id, request).unwrap_or_else(Reply::Failed);
                 if !output.reply(id, reply) {
@@ -67,14 +66,6 @@ struct Watched {
     group: Group,
     /// None if it calls back.
     polled: Option<Polled>,
-}
-
-/// A group of a server that cannot call back, or will not.
-struct Polled {
-    every: Duration,
-    next: Instant,
-    is_active: bool,
-    last: HashMap<u32, Result<Reading, Hresult>>,
 }
 
 impl Desk<'_> {
@@ -112,11 +103,15 @@ impl Desk<'_> {
                 Reply::Written(self.io.write(connection, &items)?)
             }
             Request::AddGroup { group, settings } => self.add_group(group, settings)?,
+            Request::PollGroup { group, settings } => {
+                self.groups.remove(&group);
+                self.add_polled(group, settings)?
+            }
             Request::SetGroup { group, settings } => {
                 let watched = self.watched(group)?;
                 let revised = watched.group.set(settings)?;
                 if let Some(polled) = &mut watched.polled {
-                    *polled = Polled::new(revised.rate, settings.active);
+                    *polled = Polled::new(revised.rate, settings.active, Instant::now());
                 }
                 Reply::Group { revised_rate: revised.rate, result: revised.result }
             }
@@ -132,10 +127,7 @@ impl Desk<'_> {
             Request::Refresh { group } => {
                 let watched = self.watched(group)?;
                 match &mut watched.polled {
-                    Some(polled) => {
-                        polled.last.clear();
-                        polled.next = Instant::now();
-                    }
+                    Some(polled) => polled.refresh(Instant::now()),
                     None => watched.group.refresh()?,
                 }
                 Reply::Done
@@ -149,18 +141,26 @@ impl Desk<'_> {
         // One that takes the place of another of the same number, not beside it.
         self.groups.remove(&number);
         let connection = self.connection()?;
-        let (group, revised, polled) = match Group::add(connection, settings, Some((number, listener))) {
-            Ok((group, revised)) => (group, revised, None),
-            Err(failure) if is_gone(failure.hresult) || failure.call == "AddGroup" => return Err(failure),
+        match Group::add(connection, settings, Some((number, listener))) {
+            Ok((group, revised)) => {
+                self.groups.insert(number, Watched { group, polled: None });
+                Ok(Reply::Group { revised_rate: revised.rate, result: revised.result })
+            }
+            Err(failure) if is_gone(failure.hresult) || failure.call == "AddGroup" => Err(failure),
             Err(failure) => {
-                let (group, revised) = Group::add(connection, settings, None)?;
+                let reply = self.add_polled(number, settings)?;
                 let why = crate::relay::hresults::name(failure.hresult);
                 let text = format!("the DA server does not call back ({}: {why}); its cache is polled", failure.call);
                 self.output.event(Event::Said { text });
-                (group, revised, Some(Polled::new(revised.rate, settings.active)))
+                Ok(reply)
             }
-        };
-        self.groups.insert(number, Watched { group, polled });
+        }
+    }
+
+    fn add_polled(&mut self, number: u32, settings: GroupSettings) -> Result<Reply, Failure> {
+        let (group, revised) = Group::add(self.connection()?, settings, None)?;
+        let polled = Polled::new(revised.rate, settings.active, Instant::now());
+        self.groups.insert(number, Watched { group, polled: Some(polled) });
         Ok(Reply::Group { revised_rate: revised.rate, result: revised.result })
     }
 
@@ -170,16 +170,16 @@ impl Desk<'_> {
     }
 
     fn until_poll(&self) -> Duration {
-        let next = self.groups.values().filter_map(|watched| watched.polled.as_ref()).map(|polled| polled.next).min();
-        next.map_or(Duration::from_secs(3600), |next| next.saturating_duration_since(Instant::now()))
+        let now = Instant::now();
+        let polled = self.groups.values().filter_map(|watched| watched.polled.as_ref());
+        polled.map(|polled| polled.wait(now)).min().unwrap_or(Duration::from_secs(3600))
     }
 
     fn poll(&mut self) {
         let now = Instant::now();
         for (&number, watched) in &mut self.groups {
-            let Some(polled) = watched.polled.as_mut().filter(|polled| polled.next <= now) else { continue };
-            polled.next = now + polled.every;
-            if !polled.is_active {
+            let Some(polled) = watched.polled.as_mut() else { continue };
+            if !polled.is_due(now) {
                 continue;
             }
             match watched.group.poll() {
@@ -191,28 +191,5 @@ impl Desk<'_> {
                 Err(failure) => tracing::warn!(call = failure.call, hresult = failure.hresult, "A poll failed."),
             }
         }
-    }
-}
-
-impl Polled {
-    fn new(rate: u32, is_active: bool) -> Self {
-        let every = Duration::from_millis(rate.into()).max(FASTEST_POLL);
-        Self { every, next: Instant::now(), is_active, last: HashMap::new() }
-    }
-
-    /// Those that are not as they were; of the others, times do not count.
-    fn changed(&mut self, values: Vec<(u32, Result<Reading, Hresult>)>) -> Vec<(u32, Result<Reading, Hresult>)> {
-        let is_same = |old: &Result<Reading, Hresult>, new: &Result<Reading, Hresult>| match (old, new) {
-            (Ok(old), Ok(new)) => old.value == new.value && old.quality == new.quality,
-            (old, new) => old == new,
-        };
-        let mut changed = Vec::new();
-        for (number, value) in values {
-            if !self.last.get(&number).is_some_and(|last| is_same(last, &value)) {
-                self.last.insert(number, value.clone());
-                changed.push((number, value));
-            }
-        }
-        changed
     }
 }

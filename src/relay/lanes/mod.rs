@@ -13,6 +13,7 @@
 //! Logs go to standard error: nothing but frames may appear on standard output.
 
 mod output;
+mod polled;
 
 #[cfg(windows)]
 mod lane;
@@ -20,5 +21,6 @@ mod lane;
 mod run;
 
 pub use output::Output;
+pub use polled::Polled;
 #[cfg(windows)]
 pub use run::run;

@@ -30,6 +30,7 @@ const STATUSES: &[(u32, StatusCode)] = &[
     (0x8007_0005, StatusCode::BadUserAccessDenied),
     (0x8007_000E, StatusCode::BadOutOfMemory),
     (0x8007_0057, StatusCode::BadInvalidArgument),
+    (0x8007_05B4, StatusCode::BadTimeout),
     (0x8002_0005, StatusCode::BadTypeMismatch),
     (0x8002_0008, StatusCode::BadTypeMismatch),
     (0x8002_000A, StatusCode::BadOutOfRange),

@@ -47,6 +47,11 @@ const DESCRIBED_BYTES: usize = 128 << 20;
 /// What a DA server would not tell of an item is not asked for so long: a client reads a dozen attributes, one after the other.
 const REFUSED: Duration = Duration::from_secs(2);
 
+/// Whether a server that was asked for the properties of an item says that there is none: OPC_E_UNKNOWNITEMID, OPC_E_INVALIDITEMID.
+fn is_no_item(hresult: Hresult) -> bool {
+    matches!(hresult as u32, 0xC004_0007 | 0xC004_0008)
+}
+
 impl Da {
     pub fn new(served: Served) -> (Arc<Self>, Questions) {
         let (worker, questions) = Worker::new();
@@ -159,7 +164,8 @@ impl Da {
         if let Some(status) = self.absent() {
             return vec![Err(status); items.len()];
         }
-        if !self.worker.state().capabilities.properties {
+        let can = self.worker.state().capabilities.clone();
+        if !(can.properties || can.browse3) {
             return vec![Ok(Arc::default()); items.len()];
         }
         let mut all = Vec::with_capacity(items.len());
@@ -187,7 +193,12 @@ impl Da {
         let bytes =
             |property: &Property| 200 + property.description.len() + property.value.as_ref().map_or(0, DaValue::bytes);
         let bytes = 500 + answer.iter().flatten().map(bytes).sum::<usize>();
-        let description = answer.map(|properties| Arc::new(map::describe(&properties))).map_err(map::status_of_failure);
+        let description = match answer {
+            Ok(properties) => Ok(Arc::new(map::describe(&properties))),
+            Err(hresult) if is_no_item(hresult) => Err(map::status_of_failure(hresult)),
+            // Many a server has no properties and says so with whatever failure it likes; the item is there all the same.
+            Err(_) => Ok(Arc::default()),
+        };
         let mut kept = self.described();
         if kept.bytes + bytes > DESCRIBED_BYTES {
             *kept = Descriptions::default();
@@ -198,5 +209,38 @@ impl Da {
             kept.bytes -= old.bytes;
         }
         description
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::ua::Writable;
+    use crate::relay::worker::{Launch, Patience};
+
+    #[test]
+    fn what_has_no_properties_is_an_item_all_the_same() {
+        let patience = Patience::default();
+        let launch = Launch { server: "test".into(), program: "none".into(), arguments: Vec::new(), patience };
+        let (da, _questions) = Da::new(Served {
+            launch,
+            uri: "urn:test".into(),
+            text: String::new(),
+            time_offset: 0,
+            writable: Writable::default(),
+            fastest: Duration::ZERO,
+            items: 10,
+            keep: Duration::from_secs(60),
+        });
+        let kept = |item: &str, hresult: u32| {
+            let answer = da.keep(item, Err(hresult as Hresult), true);
+            assert_eq!(da.known(item, true), Some(answer.clone()), "{hresult:08X}");
+            answer
+        };
+        assert_eq!(kept("gone", 0xC004_0007), Err(StatusCode::BadNodeIdUnknown));
+        assert_eq!(kept("wrong", 0xC004_0008), Err(StatusCode::BadNodeIdInvalid));
+        for other in [0x8000_4001, 0x8000_4005, 0x8007_0005, 0xC004_0203] {
+            assert_eq!(kept("there", other), Ok(Arc::default()), "{other:08X}");
+        }
     }
 }

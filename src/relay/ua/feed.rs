@@ -2,11 +2,12 @@
 
 use super::items::{Items, Step};
 use crate::base::Stop;
+use crate::relay::hresults;
 use crate::relay::protocol::Reply;
-use crate::relay::worker::Worker;
+use crate::relay::worker::{AskError, Worker};
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 /// How often it is looked whether a subscription has expired.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -26,7 +27,9 @@ async fn steps(server: &str, items: &Items, worker: &Worker) {
             Ok((life, step)) => match step.request() {
                 Some(request) => {
                     let answer = worker.ask_in(life, request).await;
-                    if let (Step::AddGroup(_, asked), Ok(Reply::Group { revised_rate, .. })) = (&step, &answer)
+                    tell(server, &step, &answer);
+                    if let (Step::AddGroup(_, asked) | Step::PollGroup(_, asked), Ok(Reply::Group { revised_rate, .. })) =
+                        (&step, &answer)
                         && asked.rate != *revised_rate
                     {
                         // No client can be told (`monitor.rs`).
@@ -49,6 +52,25 @@ async fn steps(server: &str, items: &Items, worker: &Worker) {
                 () = tokio::time::sleep_until(until) => {}
             },
         }
+    }
+}
+
+fn tell(server: &str, step: &Step, answer: &Result<Reply, AskError>) {
+    match (step, answer) {
+        (Step::PollGroup(..), Ok(_)) => warn!(
+            server,
+            "The DA server took callbacks on, and none came: its cache is polled. It may lack the right to call this program: in \
+             dcomcnfg, My Computer, COM Security, give the account that it runs as Access Permissions."
+        ),
+        (Step::Refresh(_), Err(AskError::Failed(failure))) => {
+            info!(
+                server,
+                call = failure.call,
+                hresult = hresults::name(failure.hresult).as_ref(),
+                "A group cannot be asked for its values."
+            );
+        }
+        _ => {}
     }
 }
 

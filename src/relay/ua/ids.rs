@@ -10,6 +10,9 @@
 //! All a NodeId stands for is in the NodeId, so each works without any browse before it. ItemIDs may be any text, so no other
 //! node may be a string: branches and properties are opaque. A branch is all names from the root to it, each with the ItemID that
 //! the server gave the branch, so that its parents' NodeIds can be told from it.
+//!
+//! No text here has a zero: COM's texts end at one, so `Valve\0.Setpoint` would be allowed by its whole and be `Valve` to the
+//! DA server. What has one is no address.
 
 use crate::relay::map::Key;
 use crate::relay::protocol::{Branch, Entry};
@@ -55,6 +58,11 @@ impl Path {
         Some(Self(above.to_vec()))
     }
 
+    /// Whether COM can say all of it.
+    fn is_text(&self) -> bool {
+        self.0.iter().all(|(name, id)| is_text(name) && id.as_deref().is_none_or(is_text))
+    }
+
     /// The last name.
     pub(super) fn name(&self) -> &str {
         self.0.last().map_or("", |(name, _)| name)
@@ -78,6 +86,10 @@ impl Path {
     }
 }
 
+fn is_text(text: &str) -> bool {
+    !text.contains('\0')
+}
+
 /// A name as nodes have it.
 pub(super) fn clipped(name: &str) -> &str {
     name.char_indices().nth(LONGEST_NAME).map_or(name, |(end, _)| &name[..end])
@@ -87,7 +99,9 @@ impl Address {
     /// `None` for what can be no node of a DA server.
     pub(super) fn of(id: &NodeId, statuses: usize) -> Option<Self> {
         match &id.identifier {
-            Identifier::String(item) => Some(Self::Item(item.as_ref().to_owned())),
+            Identifier::String(item) => {
+                Some(item.as_ref()).filter(|item| is_text(item)).map(|item| Self::Item(item.into()))
+            }
             Identifier::Numeric(FOLDER) => Some(Self::Folder),
             Identifier::Numeric(number) => {
                 let index = number.checked_sub(STATUS)? as usize;
@@ -103,11 +117,11 @@ impl Address {
         match *kind {
             BRANCH => {
                 let (path, rest): (Path, _) = postcard::take_from_bytes(rest).ok()?;
-                (rest.is_empty() && !path.0.is_empty()).then_some(Self::Branch(path))
+                (rest.is_empty() && !path.0.is_empty() && path.is_text()).then_some(Self::Branch(path))
             }
             PROPERTY => {
                 let (number, item) = rest.split_first_chunk()?;
-                let item = std::str::from_utf8(item).ok()?.to_owned();
+                let item = std::str::from_utf8(item).ok().filter(|item| is_text(item))?.to_owned();
                 Some(Self::Property(item, Key::from_number(u32::from_be_bytes(*number))))
             }
             _ => None,
@@ -136,13 +150,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn address() -> impl Strategy<Value = Address> {
-        let names = proptest::collection::vec((".{0,9}", proptest::option::of(".{0,9}")), 1..5);
+        let text = "[^\u{0}]{0,9}";
+        let names = proptest::collection::vec((text, proptest::option::of(text)), 1..5);
         prop_oneof![
             Just(Address::Folder),
             (0..9_usize).prop_map(Address::Status),
             names.prop_map(|names| Address::Branch(Path(names))),
-            ".{0,40}".prop_map(Address::Item),
-            (".{0,40}", any::<u32>()).prop_map(|(item, key)| Address::Property(item, Key::from_number(key))),
+            "[^\u{0}]{0,40}".prop_map(Address::Item),
+            ("[^\u{0}]{0,40}", any::<u32>()).prop_map(|(item, key)| Address::Property(item, Key::from_number(key))),
         ]
     }
 
@@ -160,6 +175,26 @@ mod tests {
             if let Some(address) = Address::of(&id, 9) {
                 prop_assert_eq!(Address::of(&address.node_id(3), 9), Some(address));
             }
+        }
+    }
+
+    #[test]
+    fn what_has_a_zero_is_no_address() {
+        let item = "Line1.Valve\0.Setpoint";
+        assert_eq!(Address::of(&NodeId::new(2, item), 9), None);
+        let entry = |name: &str, item_id: Option<&str>| Entry {
+            name: name.into(),
+            item_id: item_id.map(str::to_owned),
+            is_branch: true,
+            is_item: false,
+        };
+        let branch = |entry| Address::Branch(Path::default().child(&entry));
+        for address in [
+            Address::Property(item.into(), Key::from_number(5)),
+            branch(entry(item, None)),
+            branch(entry("Line1", Some(item))),
+        ] {
+            assert_eq!(Address::of(&address.node_id(2), 9), None, "{address:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! What lies below a branch: browsed when it is asked for, shown as it comes, and kept for a while.
 //!
 //! A [`Level`] fills up while others already read it. Whoever pages through it holds it, so a page and the next are of the same
-//! browse, however long the client takes. A level that failed is asked for anew by the next who wants it.
+//! browse, however long the client takes. A level that failed is asked for anew by the next who wants it. One is kept for a while from
+//! its end on: large ones take longer to fill than they are kept, and would be browsed again and again, each beside the others.
 //!
 //! Bounds: entries of one level, and of all levels that are kept; what is longer than a NodeId may be. A level that is cut says so.
 
@@ -34,7 +35,6 @@ pub(super) struct Levels {
 }
 
 pub(super) struct Level {
-    began: Instant,
     entries: Mutex<Entries>,
     grown: watch::Sender<()>,
 }
@@ -43,8 +43,9 @@ pub(super) struct Level {
 struct Entries {
     all: Vec<Arc<Entry>>,
     bytes: usize,
-    /// How it ended, if it has.
+    /// How it ended, if it has, and when.
     end: Option<Result<(), StatusCode>>,
+    ended: Option<Instant>,
 }
 
 impl Levels {
@@ -65,14 +66,14 @@ impl Levels {
     pub(super) fn below(&self, path: &Path, worker: &Worker) -> Arc<Level> {
         let now = Instant::now();
         let mut kept = self.lock();
-        kept.retain(|_, level| now.duration_since(level.began) < self.keep && !level.failed());
+        kept.retain(|_, level| !level.is_over(now, self.keep));
         if let Some(level) = kept.get(path) {
             return level.clone();
         }
         if kept.values().map(|level| level.lock().bytes).sum::<usize>() > KEPT_BYTES {
             kept.clear();
         }
-        let level = Arc::new(Level { began: now, entries: Mutex::default(), grown: watch::Sender::new(()) });
+        let level = Arc::new(Level { entries: Mutex::default(), grown: watch::Sender::new(()) });
         kept.insert(path.clone(), level.clone());
         drop(kept);
         self.fill(path, level.clone(), worker.clone());
@@ -135,12 +136,17 @@ impl Level {
     }
 
     fn end(&self, end: Result<(), StatusCode>) {
-        self.lock().end = Some(end);
+        let mut state = self.lock();
+        (state.end, state.ended) = (Some(end), Some(Instant::now()));
+        drop(state);
         self.grown.send_replace(());
     }
 
-    fn failed(&self) -> bool {
-        matches!(self.lock().end, Some(Err(_)))
+    /// Whether the next who wants it gets another one.
+    fn is_over(&self, now: Instant, keep: Duration) -> bool {
+        let state = self.lock();
+        let is_old = state.ended.is_some_and(|ended| now.duration_since(ended) >= keep);
+        is_old || matches!(state.end, Some(Err(_)))
     }
 
     /// Up to `count` entries from `from` on, and whether there may be more: as soon as there are so many or the level is whole;
@@ -213,7 +219,7 @@ mod tests {
     }
 
     fn level() -> Arc<Level> {
-        Arc::new(Level { began: Instant::now(), entries: Mutex::default(), grown: watch::Sender::new(()) })
+        Arc::new(Level { entries: Mutex::default(), grown: watch::Sender::new(()) })
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -243,7 +249,18 @@ mod tests {
         level.end(Err(StatusCode::BadNotConnected));
         assert_eq!(level.page(0, 5, SECOND).await.unwrap(), (vec![entry("a")], true));
         assert_eq!(level.page(1, 5, SECOND).await, Err(StatusCode::BadNotConnected));
-        assert!(level.failed());
+        assert!(level.is_over(Instant::now(), SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_level_is_kept_from_its_end_on() {
+        let level = level();
+        tokio::time::advance(10 * SECOND).await;
+        assert!(!level.is_over(Instant::now(), SECOND), "it still fills up");
+        level.end(Ok(()));
+        assert!(!level.is_over(Instant::now(), SECOND));
+        tokio::time::advance(SECOND).await;
+        assert!(level.is_over(Instant::now(), SECOND));
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,6 +27,7 @@ const NO_INTERVAL: f64 = f64::MIN_POSITIVE;
 
 impl RelayNodes {
     pub(super) async fn create_items(&self, context: &RequestContext, items: &mut [&mut CreateMonitoredItem]) {
+        self.describe_for_deadbands(items).await;
         let room = self.limits.monitored_items.saturating_sub(self.monitored());
         let mut taken = 0;
         // What goes into DA groups, by DA server.
@@ -44,7 +45,7 @@ impl RelayNodes {
                         item.set_status(StatusCode::BadUserAccessDenied);
                     } else if taken >= room || da.items.count() >= da.served.items {
                         item.set_status(StatusCode::BadTooManyMonitoredItems);
-                    } else if let Err(status) = check_filter(&da, &name, item).await {
+                    } else if let Err(status) = check_filter(&da, &name, item) {
                         item.set_status(status);
                     } else {
                         taken += 1;
@@ -79,6 +80,29 @@ impl RelayNodes {
         for (da, item) in joining {
             accept(&da, item);
         }
+    }
+
+    /// A deadband is for numbers only, so what these items are is asked, of all together. What the DA server does not say in time may be
+    /// a number.
+    async fn describe_for_deadbands(&self, items: &[&mut CreateMonitoredItem]) {
+        let of = |wanted: &Arc<Da>| {
+            let with = items.iter().filter(|item| {
+                item.item_to_monitor().attribute_id == AttributeId::Value
+                    && filter::deadband(item.filter()) != Deadband::None
+            });
+            let names = with.filter_map(|item| match self.find(&item.item_to_monitor().node_id) {
+                Some((_, da, Address::Item(name))) if Arc::ptr_eq(da, wanted) => Some(name),
+                _ => None,
+            });
+            names.collect::<Vec<_>>()
+        };
+        let by_da: Vec<_> = self.das().map(|da| (da, of(da))).filter(|(_, names)| !names.is_empty()).collect();
+        join_all(by_da.iter().map(|(da, names)| async move {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            // What has come by then is kept; the rest is not known.
+            let _ = tokio::time::timeout(SETTLE, da.describe(&names, false)).await;
+        }))
+        .await;
     }
 
     pub(super) fn modify_items(&self, context: &RequestContext, items: &[&MonitoredItemUpdateRef]) {
@@ -120,11 +144,11 @@ fn setting(
     Setting::new(interval.max(da.served.fastest), deadband.percent())
 }
 
-async fn check_filter(da: &Da, name: &str, item: &CreateMonitoredItem) -> Result<(), StatusCode> {
+fn check_filter(da: &Da, name: &str, item: &CreateMonitoredItem) -> Result<(), StatusCode> {
     let is_number = match filter::deadband(item.filter()) {
         Deadband::None => true,
         // If nobody knows what it is it may be a number.
-        _ => da.one(name).await.ok().and_then(|known| known.data_type).is_none_or(is_number),
+        _ => da.known(name, false).and_then(Result::ok).and_then(|known| known.data_type).is_none_or(is_number),
     };
     filter::check(item, is_number)
 }

@@ -9,8 +9,9 @@
 //! - A [`Listener`] hears what comes unasked, on the supervisor's own task, so that nothing lies between a worker's pipe and the
 //!   queues of subscriptions. While it is busy the pipe fills up, and the worker is who waits.
 //!
-//! Whatever takes too long is ended with the whole process, because nothing else ends a call that is stuck in COM. So no question
-//! has a time limit of its own; each of the worker's lanes has one, counted from the last answer in it.
+//! Whatever takes too long is ended with the whole process, because nothing else ends a call that is stuck in COM. So each of the
+//! worker's lanes has a time limit, counted from the last answer in it. Beside that only reads and writes have one of their own, for
+//! servers that live and have slow devices: whoever waits is told, and the process goes on (`life.rs`).
 //!
 //! Everything belongs to one life, which has a number: what was asked of an earlier one is never answered by a later one.
 
@@ -44,10 +45,11 @@ pub struct Launch {
 pub struct Patience {
     /// From the start of the process until the DA server is there; some take long to come up.
     pub start: Duration,
-    /// How often GetStatus is asked, and how long it may take.
+    /// How often GetStatus is asked, and how long it may take when nothing else is under way; the first one has `start`.
     pub status_every: Duration,
     pub status: Duration,
-    /// For an answer to anything about groups, reads and writes.
+    /// For an answer to anything about groups, reads and writes. Then reads and writes fail; the worker ends if GetStatus was not
+    /// answered meanwhile, and after four times as long.
     pub data: Duration,
     /// For the next part of a browse, and for the properties of some items.
     pub browse: Duration,

@@ -49,14 +49,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
             shown += 1;
             print(connection, arguments, found, branch.names.len(), pattern.is_some())?;
         }
-        Ok(true)
+        Ok(())
     };
+    let mut is_whole = true;
     if depth == 1 && !arguments.properties {
         // As it comes in: nothing else is asked of the server meanwhile.
         stream(&mut connection, &branch, arguments, &mut shown)?;
         count = shown;
     } else {
-        walk::walk(&mut connection, &branch, depth, &mut see)?;
+        is_whole = walk::walk(&mut connection, &branch, depth, &mut see)?;
     }
     if shown == 0 {
         note(&match pattern {
@@ -64,7 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
             None => "there is nothing here".into(),
         });
     }
-    Ok(())
+    // What is missing was said.
+    if is_whole { Ok(()) } else { Err(Failed::Said) }
 }
 
 fn stream(connection: &mut Connection, branch: &Branch, arguments: &Arguments, shown: &mut u64) -> Result<(), Failed> {

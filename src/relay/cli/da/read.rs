@@ -25,9 +25,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     let mut connection = arguments.target.open()?;
-    let items = walk::items(&mut connection, &arguments.items)?;
+    let (items, mut is_all) = walk::items(&mut connection, &arguments.items)?;
     let from = if arguments.cache { Origin::Cache } else { Origin::Device };
-    let mut is_all = true;
     for (item, reading) in items.iter().zip(Io::default().read(&mut connection, &items, from)?) {
         match reading {
             Ok(reading) if arguments.json => {

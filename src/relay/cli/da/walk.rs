@@ -1,8 +1,11 @@
 //! A walk through a DA server's address space, depth first, and the finding of branches and items by what people write.
+//!
+//! A branch that cannot be browsed is said, and ends the walk only if it is the first or if the server is lost.
 
-use super::output::Failed;
+use super::output::{Failed, note};
 use crate::base::selection::is_like;
 use crate::relay::com::Connection;
+use crate::relay::hresults::{explained, is_gone};
 use crate::relay::protocol::{Branch, Entry};
 
 /// Deeper than anybody's tree: one that goes round in circles.
@@ -31,31 +34,53 @@ impl Found<'_> {
     }
 }
 
-/// Everything below `branch`, `depth` levels of it. `seen` says whether to go on.
-pub fn walk(
+/// What is done with what is found.
+type Seen<'a> = &'a mut dyn FnMut(&mut Connection, &Found<'_>) -> Result<(), Failed>;
+
+/// Everything below `branch`, `depth` levels of it. Whether that is all there is: what could not be browsed was said.
+pub fn walk(connection: &mut Connection, branch: &Branch, depth: usize, seen: Seen<'_>) -> Result<bool, Failed> {
+    let mut walk = Walk { is_first: true, is_whole: true };
+    below(connection, branch, depth, seen, &mut walk)?;
+    Ok(walk.is_whole)
+}
+
+struct Walk {
+    is_first: bool,
+    is_whole: bool,
+}
+
+fn below(
     connection: &mut Connection,
     branch: &Branch,
     depth: usize,
-    seen: &mut dyn FnMut(&mut Connection, &Found<'_>) -> Result<bool, Failed>,
-) -> Result<bool, Failed> {
+    seen: Seen<'_>,
+    walk: &mut Walk,
+) -> Result<(), Failed> {
     if depth == 0 || branch.names.len() >= DEEPEST {
-        return Ok(true);
+        return Ok(());
     }
     let mut entries = Vec::new();
-    connection.browse(branch, &mut |some| {
+    let browsed = connection.browse(branch, &mut |some| {
         entries.extend(some);
         true
-    })?;
+    });
+    match browsed {
+        Err(failure) if !walk.is_first && !is_gone(failure.hresult) => {
+            walk.is_whole = false;
+            note(&format!("{}: {}: {}", branch.names.join("/"), failure.call, explained(failure.hresult)));
+        }
+        other => other?,
+    }
+    walk.is_first = false;
     for entry in entries {
         let names: Vec<String> = branch.names.iter().chain([&entry.name]).cloned().collect();
-        if !seen(connection, &Found { entry: &entry, names: &names })? {
-            return Ok(false);
-        }
-        if entry.is_branch && !walk(connection, &Branch { names, item_id: entry.item_id }, depth - 1, seen)? {
-            return Ok(false);
+        seen(connection, &Found { entry: &entry, names: &names })?;
+        if entry.is_branch {
+            let branch = Branch { names, item_id: entry.item_id };
+            below(connection, &branch, depth - 1, seen, walk)?;
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 pub fn is_pattern(text: &str) -> bool {
@@ -93,24 +118,24 @@ fn after<'a>(path: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// ItemIDs: as they are, and those that fit where there are `*` or `?`. An ItemID may hold those itself, so one that fits nothing
-/// is taken as it is.
-pub fn items(connection: &mut Connection, written: &[String]) -> Result<Vec<String>, Failed> {
-    let mut all = Vec::new();
+/// is taken as it is. And whether all could be looked through.
+pub fn items(connection: &mut Connection, written: &[String]) -> Result<(Vec<String>, bool), Failed> {
+    let (mut all, mut is_whole) = (Vec::new(), true);
     for text in written {
         let before = all.len();
         if is_pattern(text) {
-            walk(connection, &Branch::default(), usize::MAX, &mut |_, found| {
+            is_whole &= walk(connection, &Branch::default(), usize::MAX, &mut |_, found| {
                 if let (true, Some(item_id), true) = (found.entry.is_item, &found.entry.item_id, found.fits(text)) {
                     all.push(item_id.clone());
                 }
-                Ok(true)
+                Ok(())
             })?;
         }
         if all.len() == before {
             all.push(text.clone());
         }
     }
-    Ok(all)
+    Ok((all, is_whole))
 }
 
 #[cfg(test)]

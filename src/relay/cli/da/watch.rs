@@ -1,10 +1,12 @@
-//! `vedette-da-relay watch`: a line for each change, as the server calls back.
+//! `vedette-da-relay watch`: a line for each change, as the server calls back. Where it does not, its cache is polled, as by the relay.
 
 use super::Target;
 use super::output::{Failed, line, note, refuse};
 use super::walk;
 use crate::base::duration;
 use crate::relay::com::{Connection, Group, Listener};
+use crate::relay::hresults;
+use crate::relay::lanes::Polled;
 use crate::relay::protocol::{Event, GroupSettings, NewItem};
 use crate::relay::show;
 use serde_json::json;
@@ -48,36 +50,53 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     });
     let class = arguments.target.server()?.class()?;
     let mut connection = Connection::open(class, Some(Arc::clone(&listener)))?;
-    let items = walk::items(&mut connection, &arguments.items)?;
+    let (items, is_whole) = walk::items(&mut connection, &arguments.items)?;
     let rate = u32::try_from(arguments.rate.as_millis()).unwrap_or(u32::MAX);
     let settings = GroupSettings { rate, deadband: arguments.deadband, active: true };
-    let (mut group, revised) = Group::add(&connection, settings, Some((0, listener)))?;
+    let (mut group, revised, mut polled) = match Group::add(&connection, settings, Some((0, listener))) {
+        Ok((group, revised)) => (group, revised, None),
+        Err(failure) if failure.call == "AddGroup" || hresults::is_gone(failure.hresult) => return Err(failure.into()),
+        Err(failure) => {
+            let why = hresults::explained(failure.hresult);
+            note(&format!("the server does not call back ({}: {why}); its cache is polled", failure.call));
+            let (group, revised) = Group::add(&connection, settings, None)?;
+            (group, revised, Some(Polled::new(revised.rate, true, Instant::now())))
+        }
+    };
     if revised.rate != rate {
         note(&format!("the server updates every {} ms", revised.rate));
     }
     let new: Vec<NewItem> =
         items.iter().zip(0..).map(|(item, handle)| NewItem { handle, item_id: item.clone() }).collect();
-    let mut refused = 0;
+    let mut refused = usize::from(!is_whole);
+    let mut taken = 0;
     for (item, added) in items.iter().zip(group.add_items(&new)?) {
-        if let Err(error) = added {
-            refused += 1;
-            refuse(item, error, arguments.json)?;
+        match added {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                refused += 1;
+                refuse(item, error, arguments.json)?;
+            }
         }
     }
-    if refused == items.len() {
+    if taken == 0 {
         return Err(Failed::Said);
     }
     let end = arguments.time.map(|time| Instant::now() + time);
     let mut lines = 0;
     while arguments.count != Some(lines) {
         let rest = end.map_or(Duration::from_secs(3600), |end| end.saturating_duration_since(Instant::now()));
-        let values = match events.recv_timeout(rest) {
+        let until_poll = polled.as_ref().map_or(rest, |polled| polled.wait(Instant::now()));
+        let values = match events.recv_timeout(rest.min(until_poll)) {
             Ok(Event::Data { values, .. }) => values,
             Ok(Event::Shutdown { reason }) => {
                 return Err(Failed::Failed(format!("the server goes away and says: {reason:?}")));
             }
             Ok(_) => continue,
-            Err(RecvTimeoutError::Timeout) if end.is_none() => continue,
+            Err(RecvTimeoutError::Timeout) if end.is_none_or(|end| Instant::now() < end) => {
+                let Some(polled) = &mut polled else { continue };
+                if polled.is_due(Instant::now()) { polled.changed(group.poll()?) } else { continue }
+            }
             Err(_) => break,
         };
         for (handle, value) in values {

@@ -135,6 +135,8 @@ pub const OPC_DS_DEVICE: u32 = 2;
 pub const OPC_BRANCH: u32 = 1;
 pub const OPC_LEAF: u32 = 2;
 pub const OPC_FLAT: u32 = 3;
+/// OPCNAMESPACETYPE
+pub const OPC_NS_FLAT: u32 = 2;
 
 pub const OPC_BROWSE_UP: u32 = 1;
 pub const OPC_BROWSE_DOWN: u32 = 2;

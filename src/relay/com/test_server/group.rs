@@ -64,6 +64,10 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn forget(&self) {
+        self.lock().items.clear();
+    }
+
     /// Calls back what is due.
     pub fn tick(&self, world: &World) {
         let Some(sink) = held(&self.sink) else { return };
@@ -182,6 +186,12 @@ impl IOPCItemMgt_Impl for Group_Impl {
         let (mut all, mut own) = (Vec::new(), Vec::new());
         let mut inner = self.state.lock();
         // SAFETY: arrays and texts of the caller's.
+        let is_known = |item: &OPCITEMDEF| self.world.by_id.contains_key(&unsafe { text(item.item_id) });
+        // SAFETY: as above.
+        if self.world.script.all_or_none && !unsafe { slice(items, count as usize) }.iter().all(is_known) {
+            return E_INVALIDARG;
+        }
+        // SAFETY: as above.
         for definition in unsafe { slice(items, count as usize) } {
             let empty = OPCITEMRESULT {
                 server: 0,
@@ -425,6 +435,9 @@ impl IOPCAsyncIO2_Impl for Group_Impl {
 
     unsafe fn Refresh2(&self, _: u32, _: u32, cancel: *mut u32) -> HRESULT {
         self.world.gate();
+        if self.world.script.no_refresh {
+            return E_NOTIMPL;
+        }
         let mut inner = self.state.lock();
         if !inner.is_active {
             return E_FAIL;

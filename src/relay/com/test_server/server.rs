@@ -26,6 +26,8 @@ pub struct Core {
     /// Held until RemoveGroup.
     groups: Mutex<HashMap<u32, Arc<State>>>,
     next: Mutex<u32>,
+    /// Where a browse of DA 3 is.
+    place: Mutex<usize>,
 }
 
 #[implement(
@@ -58,7 +60,14 @@ impl Core {
     fn new(world: Arc<World>) -> Self {
         let goodbye = Place::default();
         world.goodbyes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&goodbye));
-        Self { world, position: Mutex::default(), goodbye, groups: Mutex::default(), next: Mutex::new(1) }
+        Self {
+            world,
+            position: Mutex::default(),
+            goodbye,
+            groups: Mutex::default(),
+            next: Mutex::new(1),
+            place: Mutex::default(),
+        }
     }
 
     fn names(&self, kind: u32) -> Vec<String> {
@@ -71,6 +80,8 @@ impl Core {
             names.cloned().collect()
         };
         match kind {
+            _ if script.ignores_kind => node.names.clone(),
+            OPC_FLAT if script.no_flat => Vec::new(),
             OPC_FLAT => {
                 let branches = if script.flat_lies { node.names.clone() } else { Vec::new() };
                 let items = self.world.items.iter().map(|item| item.id.clone());
@@ -214,6 +225,9 @@ macro_rules! of_all_versions {
         impl IOPCBrowseServerAddressSpace_Impl for $server {
             unsafe fn QueryOrganization(&self, organization: *mut u32) -> HRESULT {
                 let script = &self.core.world.script;
+                if script.no_organization {
+                    return E_NOTIMPL;
+                }
                 // SAFETY: the caller's place.
                 unsafe { *organization = if script.flat || script.only_flat { 2 } else { 1 } };
                 S_OK
@@ -223,6 +237,12 @@ macro_rules! of_all_versions {
                 self.core.world.gate();
                 // SAFETY: a text of the caller's.
                 let name = unsafe { text(name) };
+                if self.core.world.script.is_broken(&name) {
+                    return HRESULT(0x8000_4005_u32 as i32);
+                }
+                if self.core.world.script.stays && direction == OPC_BROWSE_DOWN {
+                    return S_OK;
+                }
                 let mut position = self.core.position.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut next = position.clone();
                 match direction {
@@ -257,6 +277,9 @@ macro_rules! of_all_versions {
                 self.core.world.gate();
                 // SAFETY: a text of the caller's.
                 let name = unsafe { text(name) };
+                if self.core.world.script.no_item_ids {
+                    return HRESULT(0x8000_4005_u32 as i32);
+                }
                 let position = self.core.position.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let node = self.core.world.node(&position).and_then(|node| node.children.get(&name));
                 let id = match node.and_then(|node| node.item) {
@@ -284,6 +307,9 @@ macro_rules! of_all_versions {
                 types: *mut *mut u16,
             ) -> HRESULT {
                 self.core.world.gate();
+                if self.core.world.script.no_properties {
+                    return E_NOTIMPL;
+                }
                 // SAFETY: a text of the caller's.
                 let Some(&index) = self.core.world.by_id.get(&unsafe { text(item) }) else { return UNKNOWN };
                 let all = self.core.world.properties(index);
@@ -408,7 +434,7 @@ impl IOPCBrowse_Impl for Server3_Impl {
         _: Bool32,
         _: Bool32,
         _: u32,
-        _: *const u32,
+        property_ids: *const u32,
         more: *mut Bool32,
         count: *mut u32,
         place: *mut *mut OPCBROWSEELEMENT,
@@ -418,7 +444,15 @@ impl IOPCBrowse_Impl for Server3_Impl {
         let (id, from) = unsafe { (text(item_id), text(*continuation)) };
         let path: Vec<String> = if id.is_empty() { Vec::new() } else { id.split('.').map(str::to_owned).collect() };
         let Some(node) = self.core.world.node(&path) else { return UNKNOWN };
-        let from: usize = from.parse().unwrap_or_default();
+        if property_ids.is_null() || self.core.world.script.is_broken(&id) {
+            return E_INVALIDARG;
+        }
+        let script = &self.core.world.script;
+        let mut place_kept = self.core.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let from: usize = match script.one_point && !from.is_empty() {
+            true => *place_kept,
+            false => from.parse().unwrap_or_default(),
+        };
         let longest = if longest == 0 { usize::MAX } else { longest as usize };
         let names: Vec<&String> = node.names.iter().skip(from).take(longest).collect();
         let next = from + names.len();
@@ -437,11 +471,17 @@ impl IOPCBrowse_Impl for Server3_Impl {
         });
         let elements: Vec<OPCBROWSEELEMENT> = elements.collect();
         let is_more = next < node.names.len();
+        *place_kept = next;
+        let point = match (is_more, script.one_point) {
+            (true, true) => "on".into(),
+            (true, false) if !script.no_points => next.to_string(),
+            _ => String::new(),
+        };
         // SAFETY: the caller's places; the old text is freed here, as the caller does not.
         unsafe {
             give::taken(*continuation);
-            *continuation = if is_more { give::text(&next.to_string()) } else { give::text("") };
-            *more = 0;
+            *continuation = give::text(&point);
+            *more = (is_more && script.no_points).into();
             *count = elements.len() as u32;
             give::array(place, elements);
         }
@@ -462,6 +502,9 @@ impl IOPCItemIO_Impl for Server3_Impl {
     ) -> HRESULT {
         self.core.world.gate();
         let world = &self.core.world;
+        if world.script.item_io_fails {
+            return E_INVALIDARG;
+        }
         // SAFETY: an array of the caller's.
         let items = unsafe { slice(item_ids, count as usize) };
         let (mut all, mut own, mut stamps, mut results) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

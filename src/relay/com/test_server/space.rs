@@ -1,7 +1,8 @@
 //! What the test server has: items, their values in time, and what a write does to them.
 //!
 //! Writing to the item `Control` is how a test commands it: `freeze` (no call returns any more), `silence` (no callback comes any
-//! more), `die` (the process ends), `shutdown` (a goodbye), `slow 200` (each call takes so many milliseconds), `fast`.
+//! more), `die` (the process ends), `shutdown` (a goodbye), `slow 200` (each call takes so many milliseconds), `fast`,
+//! `forget` (no group knows its items any more).
 
 use super::group::State;
 use super::points::{Place, held};
@@ -44,6 +45,39 @@ pub struct Script {
     pub hostile: bool,
     /// Looking for a group's connection point ends the process.
     pub dies_in_advise: bool,
+    /// Lists are the same whatever kind is asked for, as the specification has it for flat spaces.
+    pub ignores_kind: bool,
+    /// It does not say whether it is flat.
+    pub no_organization: bool,
+    /// Going down a branch answers S_OK and leads nowhere.
+    pub stays: bool,
+    /// OPC_FLAT gives nothing.
+    pub no_flat: bool,
+    /// GetItemID fails.
+    pub no_item_ids: bool,
+    /// Of DA 3: "more" without a continuation point, and at most so many elements unless all are asked for.
+    pub no_points: bool,
+    /// Of DA 3: one continuation point for all pieces; the server keeps the place.
+    pub one_point: bool,
+    /// Of DA 3: IOPCItemIO fails as a whole.
+    pub item_io_fails: bool,
+    /// AddItems fails as a whole if one item is unknown.
+    pub all_or_none: bool,
+    /// Callbacks are taken on, and never come.
+    pub never_calls: bool,
+    /// Refresh2 is not implemented.
+    pub no_refresh: bool,
+    /// QueryAvailableProperties is not implemented.
+    pub no_properties: bool,
+    /// The branch of this name cannot be browsed.
+    pub broken: String,
+}
+
+impl Script {
+    /// `branch`: a name or an ItemID.
+    pub fn is_broken(&self, branch: &str) -> bool {
+        !self.broken.is_empty() && branch.rsplit('.').next() == Some(&self.broken)
+    }
 }
 
 impl Default for Script {
@@ -61,6 +95,19 @@ impl Default for Script {
             state: 1,
             hostile: false,
             dies_in_advise: false,
+            ignores_kind: false,
+            no_organization: false,
+            stays: false,
+            no_flat: false,
+            no_item_ids: false,
+            no_points: false,
+            one_point: false,
+            item_io_fails: false,
+            all_or_none: false,
+            never_calls: false,
+            no_refresh: false,
+            no_properties: false,
+            broken: String::new(),
         }
     }
 }
@@ -107,6 +154,7 @@ pub struct World {
     is_frozen: AtomicBool,
     is_silent: AtomicBool,
     is_ending: AtomicBool,
+    is_forgetting: AtomicBool,
     slow: AtomicU32,
     clock: Clock,
 }
@@ -143,6 +191,7 @@ impl World {
             is_frozen: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
+            is_forgetting: AtomicBool::new(false),
             slow: AtomicU32::new(0),
             clock: Clock::real(),
             script,
@@ -319,6 +368,7 @@ impl World {
             "shutdown" => self.is_ending.store(true, Ordering::SeqCst),
             "slow" => self.slow.store(number.parse().unwrap_or(100), Ordering::SeqCst),
             "fast" => self.slow.store(0, Ordering::SeqCst),
+            "forget" => self.is_forgetting.store(true, Ordering::SeqCst),
             _ => {}
         }
     }
@@ -338,16 +388,21 @@ impl World {
             if self.is_ending.swap(false, Ordering::SeqCst) {
                 self.say_goodbye();
             }
-            if self.is_silent.load(Ordering::SeqCst) {
+            // Not in the write that says so, which holds a group.
+            if self.is_forgetting.swap(false, Ordering::SeqCst) {
+                self.living().iter().for_each(|group| group.forget());
+            }
+            if self.script.never_calls || self.is_silent.load(Ordering::SeqCst) {
                 continue;
             }
-            let groups: Vec<Arc<State>> = {
-                let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-                groups.retain(|group| group.strong_count() > 0);
-                groups.iter().filter_map(Weak::upgrade).collect()
-            };
-            groups.iter().for_each(|group| group.tick(self));
+            self.living().iter().for_each(|group| group.tick(self));
         }
+    }
+
+    fn living(&self) -> Vec<Arc<State>> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|group| group.strong_count() > 0);
+        groups.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// A ramp's value is told by its time, whoever looks: how many steps of [`RAMP`] there have been, of 1000.

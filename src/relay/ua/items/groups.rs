@@ -67,9 +67,28 @@ pub struct Group {
     pub to_refresh: bool,
     /// When what was refused is tried again.
     pub retry: Option<Instant>,
-    /// When it last said something in this life; without that silence means nothing.
+    /// When the DA server last took items; one that is still being filled may be too busy to speak.
+    pub filled: Option<Instant>,
+    /// When it last said something in this life.
     pub heard: Option<Instant>,
-    pub asked_to_speak: Option<Instant>,
+    pub probe: Probe,
+    /// It could not be asked, and was made anew for that.
+    pub is_renewed: bool,
+    /// It cannot be asked at all: its silence says nothing.
+    pub is_unjudged: bool,
+    /// Its callbacks never came, so the worker reads its cache.
+    pub is_polled: bool,
+}
+
+/// Whether a group that says nothing was asked for its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Probe {
+    #[default]
+    No,
+    /// The question is on its way since then.
+    Asked(Instant),
+    /// It was answered then, so values have to come.
+    Answered(Instant),
 }
 
 impl State {
@@ -103,8 +122,12 @@ impl State {
             added: 0,
             to_refresh: false,
             retry: None,
+            filled: None,
             heard: None,
-            asked_to_speak: None,
+            probe: Probe::No,
+            is_renewed: false,
+            is_unjudged: false,
+            is_polled: false,
         };
         self.groups.insert(self.last_group, group);
         self.last_group
@@ -180,7 +203,10 @@ impl State {
 
     pub fn heard(&mut self, group: u32, now: Instant) {
         if let Some(group) = self.groups.get_mut(&group) {
-            (group.heard, group.asked_to_speak) = (Some(now), None);
+            group.heard = Some(now);
+            if matches!(group.probe, Probe::Answered(_)) {
+                group.probe = Probe::No;
+            }
         }
     }
 
@@ -190,14 +216,10 @@ impl State {
         self.dead.clear();
         let Self { groups, members, .. } = self;
         for group in groups.values_mut() {
-            (group.is_there, group.added, group.to_refresh) = (false, 0, is_again);
-            (group.retry, group.heard, group.asked_to_speak) = (None, None, None);
-            group.to_remove.clear();
-            group.to_add = group.by_item.values().copied().filter(|handle| members[handle].is_wanted()).collect();
-            // In the order in which they were asked for.
-            group.to_add.sort_unstable();
+            group.begin(members);
+            group.to_refresh = is_again;
+            (group.is_renewed, group.is_unjudged, group.is_polled) = (false, false, false);
         }
-        members.values_mut().for_each(|member| member.standing = Standing::Waiting);
     }
 
     /// Who is to be told so.
@@ -208,6 +230,21 @@ impl State {
 }
 
 impl Group {
+    /// Nothing of it is in the DA server.
+    pub fn begin(&mut self, members: &mut HashMap<u32, Member>) {
+        (self.is_there, self.added, self.to_refresh) = (false, 0, false);
+        (self.retry, self.filled, self.heard, self.probe) = (None, None, None, Probe::No);
+        self.to_remove.clear();
+        self.to_add = self.by_item.values().copied().filter(|handle| members[handle].is_wanted()).collect();
+        // In the order in which they were asked for.
+        self.to_add.sort_unstable();
+        for handle in self.by_item.values() {
+            if let Some(member) = members.get_mut(handle) {
+                member.standing = Standing::Waiting;
+            }
+        }
+    }
+
     /// A member that nobody wants any more.
     pub fn give_up(&mut self, handle: u32, member: &mut Member) {
         if matches!(member.standing, Standing::There(_)) {

@@ -1,6 +1,14 @@
 //! What the DA server is to be asked next, so that there is in it what is wanted; and what came of that.
+//!
+//! A group that says nothing for long is asked for its values (Refresh2), and then
+//!
+//! - values come: it lives;
+//! - none come, though some had before: the DA server is silent, and its worker is ended;
+//! - none come, and none ever did: it cannot call back, whatever it said. The group is made anew, to be polled;
+//! - the question fails: the server may have lost the group, which is made anew, once. If it fails again, the server has no Refresh2,
+//!   and the silence of this group says nothing for this life.
 
-use super::groups::{Group, State};
+use super::groups::{Group, Probe, State};
 use super::member::Standing;
 use crate::relay::map;
 use crate::relay::protocol::{GroupSettings, ITEMS_PER_CALL, NewItem, Reply, Request};
@@ -14,6 +22,8 @@ use tokio::time::Instant;
 pub const RETRY: Duration = Duration::from_secs(30);
 /// So long a group may say nothing, or ten times its rate, before it is asked whether it still lives.
 pub const QUIET: Duration = Duration::from_secs(30);
+/// So long one that is new, or three times its rate: the first values come by themselves.
+pub const FIRST: Duration = Duration::from_secs(3);
 /// And so long it may take to say something then.
 pub const PROBE: Duration = Duration::from_secs(10);
 
@@ -21,6 +31,8 @@ pub const PROBE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     AddGroup(u32, GroupSettings),
+    /// The same for one that does not call back.
+    PollGroup(u32, GroupSettings),
     AddItems(u32, Vec<NewItem>),
     RemoveItems(u32, Vec<u32>),
     RemoveGroup(u32),
@@ -34,6 +46,7 @@ impl Step {
     pub fn request(&self) -> Option<Request> {
         Some(match self.clone() {
             Self::AddGroup(group, settings) => Request::AddGroup { group, settings },
+            Self::PollGroup(group, settings) => Request::PollGroup { group, settings },
             Self::AddItems(group, items) => Request::AddItems { group, items },
             Self::RemoveItems(group, handles) => Request::RemoveItems { group, handles },
             Self::RemoveGroup(group) => Request::RemoveGroup { group },
@@ -44,9 +57,21 @@ impl Step {
 }
 
 impl Group {
-    fn quiet(&self) -> Duration {
+    /// When it is to be asked whether it lives. `None`: never.
+    fn is_quiet_at(&self) -> Option<Instant> {
         let rate = u64::from(self.revised.unwrap_or(self.setting.rate));
-        QUIET.max(Duration::from_millis(rate.saturating_mul(10)))
+        let times = |count| Duration::from_millis(rate.saturating_mul(count));
+        match self.heard {
+            _ if self.added == 0 || self.is_unjudged => None,
+            Some(heard) => Some(heard + QUIET.max(times(10))),
+            None if self.is_polled => None,
+            None => Some(self.filled? + FIRST.max(times(3))),
+        }
+    }
+
+    fn step_to_add(&self, id: u32) -> Step {
+        let settings = self.setting.for_da();
+        if self.is_polled { Step::PollGroup(id, settings) } else { Step::AddGroup(id, settings) }
     }
 }
 
@@ -82,7 +107,7 @@ impl State {
                 if group.to_add.is_empty() {
                     continue;
                 }
-                return Ok((self.life, Step::AddGroup(*id, group.setting.for_da())));
+                return Ok((self.life, group.step_to_add(*id)));
             }
             if !group.to_remove.is_empty() {
                 let some = group.to_remove.len().min(ITEMS_PER_CALL);
@@ -104,15 +129,22 @@ impl State {
             if std::mem::take(&mut group.to_refresh) && group.added > 0 {
                 return Ok((self.life, Step::Refresh(*id)));
             }
-            let Some(heard) = group.heard.filter(|_| group.added > 0) else { continue };
-            match group.asked_to_speak {
-                None if now >= heard + group.quiet() => {
-                    group.asked_to_speak = Some(now);
+            let Some(quiet) = group.is_quiet_at() else { continue };
+            match group.probe {
+                Probe::No if now >= quiet => {
+                    group.probe = Probe::Asked(now);
                     return Ok((self.life, Step::Refresh(*id)));
                 }
-                None => wait = wait.min(heard + group.quiet()),
-                Some(asked) if now >= asked + PROBE => return Ok((self.life, Step::Silent)),
-                Some(asked) => wait = wait.min(asked + PROBE),
+                Probe::No => wait = wait.min(quiet),
+                // Steps are done one after the other.
+                Probe::Asked(_) => {}
+                Probe::Answered(at) if now < at + PROBE => wait = wait.min(at + PROBE),
+                Probe::Answered(_) if group.heard.is_some() => return Ok((self.life, Step::Silent)),
+                Probe::Answered(_) => {
+                    group.begin(members);
+                    group.is_polled = true;
+                    return Ok((self.life, group.step_to_add(*id)));
+                }
             }
         }
         Err(wait)
@@ -123,14 +155,14 @@ impl State {
         let Self { groups, members, .. } = self;
         let mut bad = Vec::new();
         match (step, answer) {
-            (Step::AddGroup(id, _), Ok(Reply::Group { revised_rate, .. })) => {
+            (Step::AddGroup(id, _) | Step::PollGroup(id, _), Ok(Reply::Group { revised_rate, .. })) => {
                 if let Some(group) = groups.get_mut(&id) {
                     (group.is_there, group.revised) = (true, Some(revised_rate));
                 } else {
                     self.dead.push(id);
                 }
             }
-            (Step::AddGroup(id, _), Err(error)) => {
+            (Step::AddGroup(id, _) | Step::PollGroup(id, _), Err(error)) => {
                 let status = status_of_ask(&error);
                 let Some(group) = groups.get_mut(&id) else { return bad };
                 group.retry = Some(Instant::now() + RETRY);
@@ -161,6 +193,9 @@ impl State {
                         continue;
                     };
                     let Some(group) = group else { continue };
+                    if answer.is_ok() {
+                        group.filled = Some(Instant::now());
+                    }
                     match answer {
                         Ok(added) if !member.is_wanted() => {
                             member.standing = Standing::There(added);
@@ -179,7 +214,25 @@ impl State {
                     }
                 }
             }
-            // What could not be removed or refreshed does no harm; if the server is gone that is heard elsewhere.
+            (Step::Refresh(id), answer) => {
+                let Some(group) = groups.get_mut(&id) else { return bad };
+                // What is sent again after a reconnect would come by itself as well.
+                let Probe::Asked(asked) = group.probe else { return bad };
+                group.probe = Probe::No;
+                let has_spoken = group.heard.is_some_and(|heard| heard >= asked);
+                match answer {
+                    _ if has_spoken => {}
+                    Err(AskError::Failed(_)) if group.heard.is_some() && !group.is_renewed => {
+                        group.begin(members);
+                        group.is_renewed = true;
+                    }
+                    Err(AskError::Failed(_)) if group.heard.is_some() => group.is_unjudged = true,
+                    Ok(_) | Err(AskError::Failed(_)) => group.probe = Probe::Answered(Instant::now()),
+                    // It ends.
+                    Err(_) => {}
+                }
+            }
+            // What could not be removed does no harm; if the server is gone that is heard elsewhere.
             _ => {}
         }
         bad

@@ -1,9 +1,9 @@
 //! Items and groups, and the steps that bring them into a DA server, without one.
 
 use super::groups::GROUPS;
-use super::steps::{PROBE, QUIET, RETRY};
+use super::steps::{FIRST, PROBE, QUIET, RETRY};
 use super::*;
-use crate::relay::protocol::AddedItem;
+use crate::relay::protocol::{AddedItem, Failure};
 use ::opcua::types::NumericRange;
 
 const RATE: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ fn names(step: &Step) -> Vec<&str> {
 fn accept(items: &Items, step: Step) {
     let added = Ok(AddedItem { canonical_type: 3, access_rights: 1 });
     let answer = match &step {
-        Step::AddGroup(..) => Reply::Group { revised_rate: 150, result: 0 },
+        Step::AddGroup(..) | Step::PollGroup(..) => Reply::Group { revised_rate: 150, result: 0 },
         Step::AddItems(_, new) => {
             Reply::Added(new.iter().map(|item| if item.item_id == "unknown" { Err(UNKNOWN) } else { added }).collect())
         }
@@ -118,8 +118,6 @@ async fn a_group_that_falls_silent_is_asked_and_then_given_up() {
     items.up(1);
     join(&items, 1, "a", RATE);
     settle(&items);
-    tokio::time::advance(2 * QUIET).await;
-    assert!(items.next_step().is_err(), "it never said anything");
     items.data(1, vec![]);
     tokio::time::advance(QUIET).await;
     assert_eq!(settle(&items), [Step::Refresh(1)]);
@@ -130,6 +128,74 @@ async fn a_group_that_falls_silent_is_asked_and_then_given_up() {
     assert_eq!(settle(&items), [Step::Refresh(1)]);
     tokio::time::advance(PROBE).await;
     assert_eq!(step(&items), Step::Silent);
+}
+
+fn fail(items: &Items, step: Step) {
+    let failure = Failure { call: "Refresh2".into(), hresult: 0x8000_4001_u32 as Hresult };
+    let life = items.lock().life;
+    items.done(life, step, Err(AskError::Failed(failure)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_cannot_be_asked_is_made_anew_once_and_then_left_alone() {
+    let items = items();
+    items.up(1);
+    join(&items, 1, "a", RATE);
+    settle(&items);
+    for is_first in [true, false] {
+        items.data(1, vec![]);
+        tokio::time::advance(QUIET).await;
+        let refresh = step(&items);
+        assert_eq!(refresh, Step::Refresh(1));
+        fail(&items, refresh);
+        let steps = settle(&items);
+        match is_first {
+            true => assert!(matches!(steps[..], [Step::AddGroup(1, _), Step::AddItems(1, _)]), "{steps:?}"),
+            false => assert_eq!(steps, []),
+        }
+    }
+    tokio::time::advance(20 * QUIET).await;
+    assert!(items.next_step().is_err(), "its silence says nothing");
+    items.down(Phase::Waiting);
+    items.up(2);
+    settle(&items);
+    items.data(1, vec![]);
+    tokio::time::advance(QUIET).await;
+    assert_eq!(step(&items), Step::Refresh(1), "another life, another server");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_the_answer_counts() {
+    let items = items();
+    items.up(1);
+    join(&items, 1, "a", RATE);
+    settle(&items);
+    items.data(1, vec![]);
+    tokio::time::advance(QUIET).await;
+    let refresh = step(&items);
+    items.data(1, vec![]);
+    accept(&items, refresh);
+    tokio::time::advance(PROBE).await;
+    assert!(items.next_step().is_err(), "it spoke");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_whose_callbacks_never_come_is_polled() {
+    let items = items();
+    items.up(1);
+    join(&items, 1, "a", RATE);
+    settle(&items);
+    assert_eq!(items.next_step().unwrap_err(), Instant::now() + FIRST, "sooner than anything else");
+    tokio::time::advance(FIRST).await;
+    assert_eq!(settle(&items), [Step::Refresh(1)]);
+    tokio::time::advance(PROBE).await;
+    let steps = settle(&items);
+    assert!(matches!(steps[..], [Step::PollGroup(1, _), Step::AddItems(1, _)]), "{steps:?}");
+    tokio::time::advance(20 * QUIET).await;
+    assert!(items.next_step().is_err(), "once");
+    items.data(1, vec![]);
+    tokio::time::advance(QUIET).await;
+    assert_eq!(step(&items), Step::Refresh(1), "one that is polled speaks at each poll");
 }
 
 #[tokio::test(start_paused = true)]

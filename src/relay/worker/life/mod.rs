@@ -5,12 +5,23 @@
 //!
 //! A lane is stuck if something was asked in it and nothing has come since, for longer than the lane's patience: the worker
 //! answers in order, so all that wait in it wait for the same call.
+//!
+//! Two things are not a frozen server, though they look like one from a single lane:
+//!
+//! - Most old DA servers have one thread for all their clients, so one slow call of ours (AddItems of a thousand, a read of a device that
+//!   is off, a long list of names) holds GetStatus back. GetStatus is judged only when no other lane has a call under way within
+//!   its own patience, and its time begins anew with each answer in any lane ([`Life::status_ends`]). The price: a server that
+//!   freezes in such a call, or just before one, is found out when that call's patience ends and not that of GetStatus.
+//! - A read or write of a slow device may take longer than its patience while GetStatus answers. Whoever waits for it is told
+//!   BadTimeout; the worker goes on, until [`STUCK`] times the patience have passed.
+//!
+//! The first GetStatus makes a connection of its own, for which the server may need as long as for its start.
 
 use super::pipe::{Incoming, Outgoing};
 use super::{Ask, Launch, Listener, Phase, Pieces, Questions, Why};
 use crate::base::Clock;
 use crate::relay::hresults::has_ended;
-use crate::relay::protocol::{Event, FromWorker, Lane, Reply, Request, ToWorker};
+use crate::relay::protocol::{Event, Failure, FromWorker, Hresult, Lane, Reply, Request, ToWorker};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,6 +35,11 @@ const UNANSWERED: usize = 1024;
 const WORDS: u32 = 20;
 /// The longest text of a worker that is repeated in logs and states.
 const LONGEST_TEXT: usize = 1000;
+/// So many times its patience a call of the Data lane may take, while the server says that it lives.
+const STUCK: u32 = 4;
+
+/// ERROR_TIMEOUT: what is told to who does not wait any longer.
+const TIMEOUT: Hresult = 0x8007_05B4_u32 as Hresult;
 
 pub(super) struct Life<'a> {
     launch: &'a Launch,
@@ -36,12 +52,17 @@ pub(super) struct Life<'a> {
     running: bool,
     words: u32,
     status_due: Instant,
+    /// When GetStatus was last answered in this life.
+    status_at: Option<Instant>,
+    /// When anything was last answered, in any lane.
+    heard: Instant,
 }
 
 struct Waiting {
     lane: Lane,
     kind: Kind,
-    /// Nobody is there for the answer to a GetStatus: it goes into the state.
+    asked: Instant,
+    /// Nobody is there for the answer to a GetStatus, which goes into the state, nor for one that came too late.
     answer: Option<oneshot::Sender<Reply>>,
     pieces: Option<Pieces>,
 }
@@ -67,7 +88,7 @@ impl Kind {
             Request::Properties { items, .. } => Self::Properties(items.len()),
             Request::Read { items, .. } => Self::Values(items.len()),
             Request::Write { items } => Self::Written(items.len()),
-            Request::AddGroup { .. } | Request::SetGroup { .. } => Self::Group,
+            Request::AddGroup { .. } | Request::SetGroup { .. } | Request::PollGroup { .. } => Self::Group,
             Request::AddItems { items, .. } => Self::Added(items.len()),
             Request::RemoveGroup { .. } | Request::RemoveItems { .. } | Request::Refresh { .. } => Self::Done,
         }
@@ -126,6 +147,8 @@ impl<'a> Life<'a> {
             running: false,
             words: 0,
             status_due: now,
+            status_at: None,
+            heard: now,
         }
     }
 
@@ -187,24 +210,93 @@ impl<'a> Life<'a> {
         if !self.running {
             return began + patience.start;
         }
-        let busy = LANES.iter().zip(&self.lanes).filter(|(_, state)| state.waiting > 0);
-        let late = busy.map(|(lane, state)| state.since + patience.of(*lane));
+        let late = self.busy().map(|(lane, state)| match lane {
+            Lane::Status => self.status_ends(state.since),
+            Lane::Data if self.is_slow(state) => self.next_to_give_up().min(state.since + patience.data * STUCK),
+            lane => state.since + patience.of(lane),
+        });
         // A status that is due and finds no room is tried again soon.
         late.chain([self.status_due.max(Instant::now() + Duration::from_millis(10))]).min().expect("there is one")
     }
 
-    fn look(&self, began: Instant) -> Result<(), Why> {
+    fn look(&mut self, began: Instant) -> Result<(), Why> {
         let patience = &self.launch.patience;
         if !self.running {
             let is_late = began.elapsed() >= patience.start;
             return if is_late { Err(Why::Frozen("its start", patience.start)) } else { Ok(()) };
         }
-        for (lane, state) in LANES.iter().zip(&self.lanes) {
-            if state.waiting > 0 && state.since.elapsed() >= patience.of(*lane) {
-                return Err(Why::Frozen(name(*lane), patience.of(*lane)));
+        let now = Instant::now();
+        let mut is_slow = false;
+        for (lane, state) in self.busy() {
+            let (ends, limit) = match lane {
+                Lane::Status => {
+                    let ends = self.status_ends(state.since);
+                    // In whole milliseconds, for people.
+                    (ends, Duration::from_millis((ends - state.since).as_millis() as u64))
+                }
+                Lane::Data if self.is_slow(state) => {
+                    is_slow = true;
+                    (state.since + patience.data * STUCK, patience.data * STUCK)
+                }
+                lane => (state.since + patience.of(lane), patience.of(lane)),
+            };
+            if now >= ends {
+                return Err(Why::Frozen(name(lane), limit));
             }
         }
+        if is_slow {
+            self.give_up(now);
+        }
         Ok(())
+    }
+
+    fn busy(&self) -> impl Iterator<Item = (Lane, &LaneState)> {
+        LANES.into_iter().zip(&self.lanes).filter(|(_, state)| state.waiting > 0)
+    }
+
+    /// When a GetStatus that was asked at `asked` is late.
+    fn status_ends(&self, asked: Instant) -> Instant {
+        let (patience, now) = (&self.launch.patience, Instant::now());
+        let own = if self.status_at.is_some() { patience.status } else { patience.start };
+        let others = self.busy().filter(|(lane, _)| *lane != Lane::Status);
+        let held_back_until = others.map(|(lane, state)| state.since + patience.of(lane)).filter(|until| *until > now);
+        let until = held_back_until.max().unwrap_or(asked).max(asked.max(self.heard) + own);
+        // A server that answers everything but this is none to rely on.
+        until.min(asked + own + patience.data.max(patience.browse))
+    }
+
+    /// Whether the call of the Data lane takes long and the server lives all the same.
+    fn is_slow(&self, data: &LaneState) -> bool {
+        data.since.elapsed() >= self.launch.patience.data && self.status_at.is_some_and(|at| at > data.since)
+    }
+
+    /// Reads and writes that somebody waits for. What brings groups into the server is not given up: it may be done yet.
+    fn may_be_given_up(waiting: &Waiting) -> bool {
+        waiting.answer.is_some() && matches!(waiting.kind, Kind::Values(_) | Kind::Written(_))
+    }
+
+    fn next_to_give_up(&self) -> Instant {
+        let data = self.launch.patience.data;
+        let waiting = self.waiting.values().filter(|waiting| Self::may_be_given_up(waiting));
+        waiting.map(|waiting| waiting.asked + data).min().unwrap_or(Instant::now() + data)
+    }
+
+    fn give_up(&mut self, now: Instant) {
+        let data = self.launch.patience.data;
+        let mut count = 0;
+        for waiting in self.waiting.values_mut().filter(|waiting| Self::may_be_given_up(waiting)) {
+            if now >= waiting.asked + data
+                && let Some(answer) = waiting.answer.take()
+            {
+                count += 1;
+                let failure = Failure { call: "(it takes too long)".into(), hresult: TIMEOUT };
+                // Whoever asked may have gone.
+                drop(answer.send(Reply::Failed(failure)));
+            }
+        }
+        if count > 0 {
+            warn!(server = %self.launch.server, count, after = ?data, "The DA server is slow; reads and writes were given up.");
+        }
     }
 
     fn send(&mut self, ask: Ask, outgoing: &mut Outgoing<impl AsyncWrite + Unpin>) {
@@ -235,7 +327,7 @@ impl<'a> Life<'a> {
             state.since = Instant::now();
         }
         state.waiting += 1;
-        self.waiting.insert(id, Waiting { lane, kind, answer, pieces });
+        self.waiting.insert(id, Waiting { lane, kind, asked: Instant::now(), answer, pieces });
     }
 
     fn take(&mut self, message: FromWorker) -> Result<(), Why> {
@@ -252,8 +344,11 @@ impl<'a> Life<'a> {
         if !waiting.kind.is_answered_by(&reply) {
             return Err(Why::Broken(format!("another answer than question {id} wants")));
         }
-        let lane = waiting.lane;
-        self.lanes[lane as usize].since = Instant::now();
+        let (lane, now) = (waiting.lane, Instant::now());
+        (self.lanes[lane as usize].since, self.heard) = (now, now);
+        if lane == Lane::Status {
+            self.status_at = Some(now);
+        }
         let lost = match &reply {
             Reply::Failed(failure) if has_ended(failure.hresult) => Some(failure.clone()),
             _ => None,
@@ -276,7 +371,9 @@ impl<'a> Life<'a> {
         match waiting.answer {
             // Whoever asked may have gone.
             Some(answer) => drop(answer.send(reply)),
-            None => self.note(reply),
+            None if lane == Lane::Status => self.note(reply),
+            // It came too late.
+            None => {}
         }
         // A DA server in a process of its own takes no worker with it.
         lost.map_or(Ok(()), |failure| Err(Why::Lost(failure)))
