@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -183,6 +184,8 @@ class Device:
     def __init__(self, folder: Path, bundles: Bundles, attached: str = "vda"):
         """`attached`: its disk, one of DISKS."""
         self.folder = folder
+        # Of SSH's connection: the whole name of a socket has at most 107 bytes (unix(7)), and that of a test's folder may have 70.
+        self.sockets = Path(tempfile.mkdtemp(prefix="vedette-"))
         self.bundles = bundles
         self.board = bundles.board
         self.attached = attached
@@ -260,6 +263,7 @@ class Device:
         self.host.close()
         self.server.close()
         self.broker.stop()
+        shutil.rmtree(self.sockets)
         self.disk.unlink()
 
     def console(self) -> str:
@@ -280,7 +284,7 @@ class Device:
     def try_ssh(self, command: str, timeout: float = 300, stdin=subprocess.DEVNULL) -> subprocess.CompletedProcess:
         # One connection for all, because each handshake costs the emulated machine seconds.
         options = "StrictHostKeyChecking=no UserKnownHostsFile=/dev/null LogLevel=ERROR ConnectTimeout=30 ControlMaster=auto"
-        options += f" ControlPersist=20m ControlPath={self.folder}/ssh-%C ServerAliveInterval=5 ServerAliveCountMax=6 KexAlgorithms=curve25519-sha256"
+        options += f" ControlPersist=20m ControlPath={self.sockets}/%C ServerAliveInterval=5 ServerAliveCountMax=6 KexAlgorithms=curve25519-sha256"
         command = ["ssh", "-F", "none", "-i", str(self.bundles.key), "-p", str(self.ports[22]), "root@127.0.0.1", command]
         command[1:1] = [word for option in options.split() for word in ("-o", option)]
         try:
