@@ -35,6 +35,14 @@ def restart(device, slot: str, timeout: float = BOOT):
     device.wait_for_slot(slot, timeout)
 
 
+def both_slots_are_good(device):
+    """What runs is in one, and the other can be gone back to."""
+    if device.counters().get(f"BOOT_{OTHER[device.slot()]}_LEFT", "0") == "0":
+        new = install(device)
+        device.reboot()
+        confirmed(device, new)
+
+
 # -- Updates
 
 
@@ -196,6 +204,7 @@ def test_a_release_that_cannot_be_waited_for_is_tried_again_instead_of_asking_fo
 
 
 def test_a_confirmed_slot_whose_root_is_destroyed_gives_way_too(device, first):
+    both_slots_are_good(device)
     slot = device.slot()
     device.cut()
     overwrite(device, f"root-{slot.lower()}", bytes(4 << 20))
@@ -208,6 +217,7 @@ def test_a_confirmed_slot_whose_root_is_destroyed_gives_way_too(device, first):
 
 
 def test_a_confirmed_slot_that_is_damaged_in_its_middle_gives_way_too(device, first):
+    both_slots_are_good(device)
     slot = device.slot()
     device.cut()
     # Its mount does not notice; and whatever is there, it is read only after the last run was cut.
