@@ -153,7 +153,8 @@ async fn what_is_wrong_is_refused_with_its_lines_and_touches_nothing() {
     let hidden = device.apply("2", "[device]\nname = \"<hidden>\"\n").await.unwrap_err();
     assert!(hidden.contains("vedette.toml:2: [device]: it was hidden"), "{hidden}");
     // What only shows when it is put to use is undone at once.
-    let other = format!("{OLD}[ua_server]\nlisten = \"203.0.113.1:4840\"\n");
+    // A link-local address means nothing without its interface.
+    let other = format!("{OLD}[ua_server]\nlisten = \"[fe80::1]:4840\"\n");
     device.apply("3", &other).await.unwrap();
     let News::Failed(why) = device.report("3").await else { panic!("failed") };
     assert!(why.contains("vedette.toml:8: [ua_server] listen"), "{why}");
