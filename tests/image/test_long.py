@@ -1,6 +1,7 @@
 """Faults that take their time: run by `scripts/test --long image` (VEDETTE_LONG=1). First what breaks a new slot, then what breaks
 what runs, then the power, at any moment."""
 
+import contextlib
 import os
 import random
 import re
@@ -8,7 +9,7 @@ import time
 
 import pytest
 from device import BOOT, PASSWORD, Device, offset_of, partitions, run
-from machine import ROOT, wait_until
+from machine import ROOT, MachineError, wait_until
 from test_device import KEPT, OTHER, UPDATE, confirmed, first, identity, install, is_whole  # noqa: F401 first is a fixture
 
 pytestmark = pytest.mark.skipif(not os.environ.get("VEDETTE_LONG"), reason="only with VEDETTE_LONG=1")
@@ -33,6 +34,12 @@ def restart(device, slot: str, timeout: float = BOOT):
     device.cut()
     device.power_on()
     device.wait_for_slot(slot, timeout)
+
+
+def last_words(device, command: str):
+    """After which there may be nobody who answers."""
+    with contextlib.suppress(MachineError):
+        device.try_ssh(command, 20)
 
 
 def both_slots_are_good(device):
@@ -175,7 +182,7 @@ def test_a_kernel_that_panics_on_trial_is_counted(device, first):
     def is_counted():
         # Before the gate has spoken, which wants to see it well for a minute.
         if device.starts()[-1] == f"{new} 2":
-            device.try_ssh("echo c >/proc/sysrq-trigger", 20)
+            last_words(device, "echo c >/proc/sysrq-trigger")
         return device.starts()[-2:] == [f"{new} 2", f"{new} 1"]
 
     wait_until(is_counted, BOOT, "the kernel panics and is started again", 2)
@@ -194,7 +201,7 @@ def test_a_release_whose_start_hangs_is_taken_back(device, first):
 
 def test_a_release_that_cannot_be_waited_for_is_tried_again_instead_of_asking_for_a_password(device, first):
     # As systemd does when what everything waits for has failed; whoever says so is cut off.
-    device.try_ssh("systemctl --no-block isolate emergency.target", 60)
+    last_words(device, "systemctl --no-block isolate emergency.target")
     wait_until(lambda: "the system did not come up, rebooting" in device.console(), 120, "it says so")
     device.wait_for_slot(device.starts()[-1][0], 2 * BOOT)
     is_whole(device, first)
@@ -320,7 +327,7 @@ def test_a_system_that_hangs_is_reset_by_the_hardware(device, first):
     slot = device.slot()
     starts = len(device.starts())
     # systemd freezes when it crashes, and kicks nobody any more.
-    device.try_ssh("kill -SEGV 1", 20)
+    last_words(device, "kill -SEGV 1")
     wait_until(lambda: len(device.starts()) > starts, 240, "the watchdog resets the machine", 1)
     device.wait_for_slot(slot)
     is_whole(device, first)
