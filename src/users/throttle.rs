@@ -1,8 +1,8 @@
 //! How long a login has to wait after others have failed.
 //!
 //! Each failure doubles the wait for its name, up to half a minute, and many of them make everybody wait a little. Waits
-//! delay, and refuse only while others wait for the same name: a right password still comes in later, and what was counted is forgotten with time, so nobody is locked out for
-//! good. Names that do not exist are counted like those that do.
+//! delay, and refuse only while others wait for the same name: a right password still comes in later, and what was counted is
+//! forgotten with time, so nobody is locked out for good. Names that do not exist are counted like those that do.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -94,8 +94,12 @@ def start(script, tmp_path):
         return started[-1]
 
     yield begin
-    for worker in started:
+    for number, worker in enumerate(started):
+        code = worker.process.poll()
         worker.kill()
+        # Seen only when the test failed.
+        print(f"worker {number}: {'ran' if code is None else f'ended with {code}'}, its log:")
+        print((tmp_path / f"worker{number}.log").read_text(errors="replace")[-4000:])
 
 
 @pytest.fixture
