@@ -410,15 +410,18 @@ def hasty(make):
 
 
 def test_the_slow_and_the_silent_are_sent_away(hasty):
-    def lasts(wire: Wire) -> tuple[str, float]:
-        began = time.monotonic()
-        return said(wire), time.monotonic() - began
+    def is_sent_away(wire: Wire, began: float, configured: float, default: float):
+        """Not before what is configured, and before what would hold without that."""
+        assert said(wire) == "BadTimeout"
+        assert configured <= time.monotonic() - began + 0.05 < default
 
+    began = time.monotonic()
     with Wire(hasty.port) as silent:
-        assert lasts(silent) == ("BadTimeout", pytest.approx(1, abs=0.8))
+        is_sent_away(silent, began, 1, 5)
+    began = time.monotonic()
     with Wire(hasty.port) as greeted:
         greeted.greet()
-        assert lasts(greeted) == ("BadTimeout", pytest.approx(2, abs=0.8))
+        is_sent_away(greeted, began, 2, 15)
     # A byte now and then is not progress.
     with Wire(hasty.port) as loris:
         began = time.monotonic()
@@ -426,16 +429,19 @@ def test_the_slow_and_the_silent_are_sent_away(hasty):
             for byte in hello(hasty.port):
                 loris.socket.sendall(bytes([byte]))
                 time.sleep(0.1)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 5
     with Wire(hasty.port).session() as wire:
         message = wire.message(wire.encode(read_request(TIME)))
+        began = time.monotonic()
         wire.send(message[:-1])
-        assert lasts(wire) == ("BadTimeout", pytest.approx(1, abs=0.8))
+        is_sent_away(wire, began, 1, 30)
     with Wire(hasty.port).session() as wire:
+        began = time.monotonic()
         wire.send(wire.message(wire.encode(read_request(TIME)), chunk=b"C"))
-        assert lasts(wire) == ("BadTimeout", pytest.approx(1, abs=0.8))
+        is_sent_away(wire, began, 1, 30)
+    began = time.monotonic()
     with Wire(hasty.port).session() as idle:
-        assert lasts(idle) == ("BadTimeout", pytest.approx(3, abs=0.8))
+        is_sent_away(idle, began, 3, 600)
     Watch(hasty).check()
 
 
@@ -556,9 +562,8 @@ def test_sessions_that_are_never_activated_do_not_last(make):
         except ua.UaStatusCodeError:
             return False
 
-    began = time.monotonic()
+    # Without that they would last for as long as was asked for when they were created.
     wait_until("a session can be had", answers, patience=15)
-    assert time.monotonic() - began < 8
 
 
 def test_each_limit_has_its_status_code(make):
