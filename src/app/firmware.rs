@@ -3,7 +3,8 @@
 //!     Demand::Update ──► Counter::ask ──► Firmware, one at a time ──► reports to who asked, an event at the end
 //!     a start ──────────────────────────────┘ goes on with what was cut; tells what became of what was started
 //!
-//! Whoever asked hears `done` when the new slot has been found healthy, over the reboot, and `failed` at any time. What was begun
+//! Whoever asked hears `done` when the new slot has been found healthy, over the reboot, and `failed` at any time. That is on the
+//! disk until it has arrived at the broker, so a loss of power or of the line in between costs no answer. What was begun
 //! at the shell or by a stick is told as an event; whoever stands there with a stick sees it by the LED.
 
 use super::control::Gates;
@@ -23,6 +24,8 @@ const SOURCE: &str = "system";
 /// How long the LED blinks when the bundle of a stick is installed and healthy, and when it is not.
 const GOOD: Duration = Duration::from_secs(10);
 const BAD: Duration = Duration::from_secs(120);
+/// Before the last word is said again, when it was lost on its way.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Takes orders.
 #[derive(Clone)]
@@ -43,13 +46,15 @@ pub(super) struct Firmware {
     healthy: watch::Receiver<bool>,
     /// One that was begun at the shell.
     failed: Arc<Notify>,
+    /// One that somebody is to be told of.
+    ended: Arc<Notify>,
 }
 
 pub(super) fn open(hub: &Hub, data_dir: PathBuf, updates: Updates, gates: &Gates) -> (Counter, Firmware) {
     let (sender, orders) = mpsc::channel(1);
     let (healthy, failed) = (gates.healthy.subscribe(), gates.failed.clone());
     let counter = Counter { hub: hub.clone(), updates: updates.clone(), orders: sender, healthy: healthy.clone() };
-    (counter, Firmware { hub: hub.clone(), updates, data_dir, orders, healthy, failed })
+    (counter, Firmware { hub: hub.clone(), updates, data_dir, orders, healthy, failed, ended: Arc::default() })
 }
 
 impl Counter {
@@ -98,8 +103,10 @@ impl Counter {
 impl Firmware {
     /// Until the stop.
     pub(super) async fn run(&mut self, stop: &Stop) {
+        let telling = tell_how_they_end(self.hub.clone(), self.updates.clone(), self.ended.clone());
         tokio::select! {
             () = self.work() => {}
+            () = telling => {}
             // What is cut here goes on at the next start.
             () = stop.stopped() => {}
         }
@@ -226,10 +233,13 @@ impl Firmware {
                 self.hub.raise(EventKind::UpdateFailed, SOURCE, format!("Update to {} failed: {why}", wanted.name()));
             }
         }
-        self.tell(wanted, news(&outcome));
         let lasts = if outcome.is_ok() { GOOD } else { BAD };
-        if let Err(error) = self.updates.end(wanted, outcome) {
-            error!(%error, "How the update ended cannot be kept.");
+        match self.updates.end(wanted, outcome.clone()) {
+            Ok(()) => self.ended.notify_one(),
+            Err(error) => {
+                error!(%error, "How the update ended cannot be kept.");
+                self.tell(wanted, news(&outcome));
+            }
         }
         if wanted.is_on_stick {
             self.blink(lasts).await;
@@ -240,6 +250,23 @@ impl Firmware {
         if let Some(address) = &wanted.address {
             self.hub.report(address.as_str(), news);
         }
+    }
+}
+
+/// How the last one ended, until that has arrived; then the next.
+async fn tell_how_they_end(hub: Hub, updates: Updates, ended: Arc<Notify>) {
+    loop {
+        while let Some(last) = updates.last()
+            && let Some(address) = &last.untold
+        {
+            if !hub.report_until_arrived(address.as_str(), news(&last.outcome)).await {
+                tokio::time::sleep(AGAIN).await;
+            } else if let Err(error) = updates.told(last) {
+                warn!(%error, "That an update's end was told cannot be kept; it will be told again.");
+                break;
+            }
+        }
+        ended.notified().await;
     }
 }
 
@@ -324,6 +351,40 @@ mod tests {
         };
         assert_eq!(counter.ask(update, None), Ok(String::new()));
         assert_eq!(device.hub.next_report().await.news, News::Done(text));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_it_ended_is_told_at_each_start_until_it_has_arrived() {
+        let device = Device::new();
+        device.rebooting();
+        device.gates.healthy.send_replace(true);
+        let tasks = Tasks::new("test");
+        let stop = tasks.stop_signal();
+        // The power goes before the broker has it; then the line, on which it was; then it arrives.
+        for arrives in [false, true] {
+            let (_counter, mut firmware) = device.open("B", "2");
+            let heard = async {
+                let first = device.hub.next_report().await;
+                assert!(matches!(first.news, News::Done(_)) && first.address == "to");
+                if arrives {
+                    drop(first.arrived);
+                    let again = device.hub.next_report().await;
+                    again.arrived.unwrap().send(()).unwrap();
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                }
+            };
+            tokio::select! {
+                () = firmware.run(&stop) => unreachable!("it waits for orders"),
+                () = heard => {}
+            }
+        }
+        let (_counter, mut firmware) = device.open("B", "2");
+        tokio::select! {
+            () = firmware.run(&stop) => unreachable!("it waits for orders"),
+            _ = device.hub.next_report() => panic!("it was told already"),
+            () = tokio::time::sleep(Duration::from_secs(60)) => {}
+        }
+        assert!(device.open("B", "2").1.updates.last().unwrap().outcome.is_ok(), "who asks again is told again");
     }
 
     #[tokio::test(start_paused = true)]

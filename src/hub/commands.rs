@@ -84,10 +84,12 @@ pub struct DeviceRequest {
 }
 
 /// How a trial or an update goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Report {
     pub address: String,
     pub news: News,
+    /// For who has to know that it has arrived. Dropped when it has not, and never will.
+    pub arrived: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,11 +139,23 @@ impl Hub {
 
     /// Says how a trial goes on.
     pub fn report(&self, address: impl Into<String>, news: News) {
+        self.push_report(Report { address: address.into(), news, arrived: None });
+    }
+
+    /// Says how something ended. `true` when that has arrived at the broker, which may take until there is one; `false` when it has
+    /// been lost on the way, with the connection that had taken it.
+    pub async fn report_until_arrived(&self, address: impl Into<String>, news: News) -> bool {
+        let (arrived, receipt) = oneshot::channel();
+        self.push_report(Report { address: address.into(), news, arrived: Some(arrived) });
+        receipt.await.is_ok()
+    }
+
+    fn push_report(&self, report: Report) {
         let mut reports = lock(&self.0.desk.reports);
         if reports.len() == REPORTS {
             reports.pop_front();
         }
-        reports.push_back(Report { address: address.into(), news });
+        reports.push_back(report);
         drop(reports);
         self.0.desk.is_news.notify_one();
     }

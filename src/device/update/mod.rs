@@ -154,6 +154,9 @@ impl Pending {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
     pub id: Option<String>,
+    /// Where that is to be told; none once it has arrived there.
+    #[serde(default)]
+    pub untold: Option<String>,
     /// What was done, or why not.
     pub outcome: Result<String, String>,
     /// Nobody sits at the device; it is to be seen there how it ended.
@@ -336,9 +339,22 @@ impl Updates {
 
     /// It is over: what was for it goes, how it ended stays.
     pub fn end(&self, wanted: &Wanted, outcome: Result<String, String>) -> Result<(), UpdateError> {
-        let last = Last { id: wanted.id.clone(), outcome, is_from_stick: wanted.is_on_stick };
-        self.write(LAST, &serde_json::to_vec(&last).expect("texts are JSON"))?;
+        let (id, untold) = (wanted.id.clone(), wanted.address.clone());
+        self.keep_last(&Last { id, untold, outcome, is_from_stick: wanted.is_on_stick })?;
         self.forget()
+    }
+
+    /// Whoever asked for this one has heard how it ended.
+    pub fn told(&self, last: Last) -> Result<(), UpdateError> {
+        // Another one may have ended meanwhile.
+        if self.last().as_ref() != Some(&last) {
+            return Ok(());
+        }
+        self.keep_last(&Last { untold: None, ..last })
+    }
+
+    fn keep_last(&self, last: &Last) -> Result<(), UpdateError> {
+        self.write(LAST, &serde_json::to_vec(last).expect("texts are JSON"))
     }
 
     /// What was for an update goes.

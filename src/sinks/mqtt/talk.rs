@@ -187,7 +187,7 @@ impl<'a> Talk<'a> {
         };
         while let Some(out) = self.commands.try_next() {
             if let Out::Send(answer) = out {
-                last.push(answer);
+                last.push(answer.message);
             }
         }
         last.extend(self.dialect.death(self.hub.now()));
@@ -336,10 +336,11 @@ impl<'a> Talk<'a> {
                 let _ = self.ask(ask);
                 Ok(())
             }
-            Out::Send(message) => {
-                let outcome = say(client, vec![message.clone()]).await;
-                if outcome.is_err() {
-                    self.commands.give_back(message);
+            Out::Send(letter) => {
+                let outcome = say(client, vec![letter.message.clone()]).await;
+                match outcome {
+                    Ok(()) => letter.has_arrived(),
+                    Err(_) => self.commands.give_back(letter),
                 }
                 outcome
             }

@@ -19,8 +19,8 @@
 //!   not done again, because at QoS 1 it may come twice. It is the same one if id, role, command and arguments are: else
 //!   whoever sends the id of somebody else would get what that one may see.
 //! - An answer is no request (it has keys that none may have), and no answer goes to where devices take commands or
-//!   Sparkplug talks, or where another role hears its answers, whatever the response topic says: else somebody who may only look could have this device say things
-//!   in its own name.
+//!   Sparkplug talks, or where another role hears its answers, whatever the response topic says: else somebody who may only look
+//!   could have this device say things in its own name.
 
 mod act;
 mod answer;
@@ -44,6 +44,7 @@ use request::Request;
 use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -75,10 +76,26 @@ pub(in crate::sinks::mqtt) struct Snapshot {
 }
 
 /// What the uplink is to do next.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(in crate::sinks::mqtt) enum Out {
-    Send(Message),
+    Send(Letter),
     Ask(Ask),
+}
+
+/// A message, and who has to know that it has arrived.
+#[derive(Debug)]
+pub(in crate::sinks::mqtt) struct Letter {
+    pub(in crate::sinks::mqtt) message: Message,
+    arrived: Option<oneshot::Sender<()>>,
+}
+
+impl Letter {
+    pub(in crate::sinks::mqtt) fn has_arrived(self) {
+        if let Some(arrived) = self.arrived {
+            // Whoever wanted to know may have ended.
+            let _ = arrived.send(());
+        }
+    }
 }
 
 pub(in crate::sinks::mqtt) struct Commands {
@@ -150,8 +167,8 @@ impl Commands {
     }
 
     /// A message from here that did not get through. It comes again before all others.
-    pub(in crate::sinks::mqtt) fn give_back(&mut self, message: Message) {
-        self.waiting.push_front(Out::Send(message));
+    pub(in crate::sinks::mqtt) fn give_back(&mut self, letter: Letter) {
+        self.waiting.push_front(Out::Send(letter));
     }
 
     /// A command of Sparkplug's `Node Control/`: `Identify`. It gets no answer.
@@ -308,15 +325,23 @@ impl Commands {
         }
     }
 
-    fn reported(&mut self, Report { address, news }: Report) {
+    fn reported(&mut self, Report { address, news, arrived }: Report) {
         let Some(address) = Address::from_text(&address) else {
-            return warn!("The answer to a command has no address any more.");
+            warn!("The answer to a command has no address any more.");
+            // Nor will it ever have one, so nobody needs to try again.
+            if let Some(arrived) = arrived {
+                let _ = arrived.send(());
+            }
+            return;
         };
-        match news {
-            News::Progress(text) => self.say(&address, State::Progress, Some(text), None),
-            News::Done(text) => self.say(&address, State::Done, Some(text), None),
-            News::Failed(text) => self.say(&address, State::Failed, Some(text), None),
-        }
+        let (state, text) = match news {
+            News::Progress(text) => (State::Progress, text),
+            News::Done(text) => (State::Done, text),
+            News::Failed(text) => (State::Failed, text),
+        };
+        let answer = Answer::new(&address, state, self.hub.now(), Some(text), None);
+        self.waiting.push_back(Out::Send(Letter { message: address.message(&answer), arrived }));
+        self.memory.keep(answer);
     }
 
     fn say(&mut self, address: &Address, state: State, reason: Option<String>, result: Option<Json>) {
@@ -326,13 +351,13 @@ impl Commands {
     }
 
     fn send(&mut self, message: Message) {
-        self.waiting.push_back(Out::Send(message));
+        self.waiting.push_back(Out::Send(Letter { message, arrived: None }));
     }
 
     fn is_full(&self, role: Role) -> bool {
         let times = if role == Role::Admin { 2 } else { 1 };
         let bytes = |out: &Out| match out {
-            Out::Send(message) => message.payload.len(),
+            Out::Send(letter) => letter.message.payload.len(),
             Out::Ask(_) => 0,
         };
         self.waiting.len() >= times * WAITING || self.waiting.iter().map(bytes).sum::<usize>() >= times * WAITING_BYTES

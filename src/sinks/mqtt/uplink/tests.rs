@@ -311,11 +311,11 @@ impl Client for KeptLine {
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
         self.check()?;
         for message in messages {
-            let payload = Payload::decode(message.payload.as_ref()).unwrap();
             let levels: Vec<_> = message.topic.split('/').collect();
             if !levels[2].ends_with("DATA") {
                 continue;
             }
+            let payload = Payload::decode(message.payload.as_ref()).unwrap();
             let device = levels.get(4).map(|&device| device.to_owned());
             let told = payload.metrics.iter().filter_map(|metric| match metric.value {
                 Some(metric::Value::IntValue(value)) => Some(Told {
@@ -469,6 +469,24 @@ async fn an_hour_without_a_network_is_made_up_for() {
     let old: Vec<_> = told.iter().filter(|told| told.is_historical && (30..3630).contains(&told.value)).collect();
     assert!(old.len() > 3000 && old.is_sorted_by_key(|told| told.time), "in the order of their times");
     outage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_to_know_learns_when_the_last_word_has_arrived() {
+    let plant = Outage::start("");
+    let hub = plant.hub.clone();
+    plant.keeper.is_there.send_replace(false);
+    let address = r#"{"id":"1","command":"update","asked":{"role":"admin","hash":1},"topic":"hosts/7/update","correlation":null}"#;
+    let report = hub.report_until_arrived(address, crate::hub::News::Done("installed".into()));
+    tokio::pin!(report);
+    let waited = tokio::time::timeout(Duration::from_secs(600), &mut report).await;
+    assert!(waited.is_err(), "nobody has it yet");
+    plant.keeper.is_there.send_replace(true);
+    assert!(tokio::time::timeout(Duration::from_secs(600), report).await.unwrap());
+    // What can never be told is not waited for.
+    let nowhere = hub.report_until_arrived("nowhere", crate::hub::News::Done("installed".into()));
+    assert!(tokio::time::timeout(Duration::from_secs(60), nowhere).await.unwrap());
+    plant.end().await;
 }
 
 #[tokio::test(start_paused = true)]
