@@ -86,6 +86,8 @@ def test_a_new_device_answers_and_reports(device, first):
     assert device.host.wait_for_device("load", 60)["counter"] > 0
     # There is no time server in here, and that is not hidden.
     assert birth["Properties/Clock"] == "not set" and birth["Properties/Slot"] == "A", sorted(birth)
+    # Our service can read whose signatures are taken, and says that whoever built this image may sign.
+    assert birth["Properties/UpdateKeys"] == "development"
     answers(device)
 
 
