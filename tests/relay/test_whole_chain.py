@@ -23,6 +23,7 @@ from appliance import peers
 from asyncua import ua
 from conftest import RELAY, WINE
 from test_chain import Relay, free_port, wait_until, windows
+from worker import program
 
 SERVERS = ("Vedette.Test.1", "Vedette.Test.2")
 
@@ -101,7 +102,7 @@ class Chain:
         (folder / "box").mkdir()
         self.appliance = peers.Vedette(folder / "box", text)
         self.lock, self.heard, self.seen = threading.Lock(), [], []
-        self.client = None
+        self.client, self.is_listening = None, threading.Event()
 
     def tool(self, *arguments, say=""):
         """The relay's own command line, on its data folder."""
@@ -125,6 +126,7 @@ class Chain:
         self.mqtt = paho.Client("end")
         self.mqtt.on_message = self.hear
         self.mqtt.on_connect = lambda client, *_: client.subscribe("vedette/Plant/box/da/#", 1)
+        self.mqtt.on_subscribe = lambda *_: self.is_listening.set()
         self.mqtt.reconnect_delay_set(1, 1)
         self.mqtt.connect("127.0.0.1", self.broker.port)
         self.mqtt.loop_start()
@@ -292,11 +294,12 @@ def test_a_relay_that_is_gone_is_bad_everywhere_and_comes_back(chain, end):
     marks = chain.marks()
     before = chain.status("reconnects")
     workers = chain.relay.workers()
-    os.kill(chain.relay.process.pid, end)
+    relay = program(chain.relay.process)
+    os.kill(relay, end)
     chain.goes_bad("ramp", "still", "uncertain", "other", marks=marks)
     marks = chain.marks()
     if end == signal.SIGSTOP:
-        os.kill(chain.relay.process.pid, signal.SIGCONT)
+        os.kill(relay, signal.SIGCONT)
     else:
         wait_until("no worker is left behind", lambda: not set(chain.relay.workers()) & set(workers))
         chain.relay.start()
@@ -333,7 +336,12 @@ def test_a_broker_that_is_away_loses_nothing(chain, end):
         os.kill(chain.broker.process.pid, signal.SIGCONT)
     else:
         chain.broker.process.wait()
+        # The new broker knows no subscription: what comes before that is nobody's. So the appliance comes last.
+        os.kill(chain.appliance.process.pid, signal.SIGSTOP)
+        chain.is_listening.clear()
         chain.broker.start()
+        wait_until("somebody listens", chain.is_listening.is_set)
+        os.kill(chain.appliance.process.pid, signal.SIGCONT)
     late = {one[3] for one in seen[5:-5] if one[0]}
     heard = lambda: {one[3] for one in chain.since(marks, "ramp")[0]}
     chain.flows("ramp", marks=chain.marks())

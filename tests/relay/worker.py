@@ -3,11 +3,13 @@
 Messages are postcard (a public format: varints, zigzag, enums by number). Values are Python's: ("R8", 1.5), ("Array", [2, 3], "I4", [...]).
 """
 
+import os
 import queue
 import struct
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 PATIENCE = 60.0
 
@@ -209,6 +211,30 @@ class Error(int):
         return f"Error(0x{self:08X})"
 
 
+def words_of(pid) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def program(process: subprocess.Popen) -> int:
+    """The process of this machine that runs the program. One of 32 bits is nobody's child: what was started is a start.exe that waits
+    for it. Of several with the same arguments it is the newest."""
+    if b"start.exe" not in words_of(process.pid)[0]:
+        return process.pid
+    # The first two are Wine and the program, and start.exe does not show all of them.
+    arguments = [os.fsencode(word) for word in process.args[2:]]
+    began = lambda pid: int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+    others = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if words_of(folder.name)[1 : 1 + len(arguments)] == arguments
+    ]
+    assert others, f"nobody runs {arguments}"
+    return max(others, key=began)
+
+
 class Worker:
     """The process, and what it said."""
 
@@ -324,12 +350,12 @@ class Worker:
 
     def memory(self) -> int:
         """Bytes that belong to this process alone."""
-        with open(f"/proc/{self.process.pid}/smaps_rollup") as rollup:
+        with open(f"/proc/{program(self.process)}/smaps_rollup") as rollup:
             lines = {line.split(":")[0]: line.split()[1] for line in list(rollup)[1:]}
         return 1024 * (int(lines["Private_Dirty"]) + int(lines["Private_Clean"]))
 
     def cpu(self) -> float:
-        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
+        fields = open(f"/proc/{program(self.process)}/stat").read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
     def close(self, patience: float = PATIENCE) -> int:
