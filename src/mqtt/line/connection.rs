@@ -1,11 +1,11 @@
 //! One connection with `rumqttc` inside: the pump, who waits while it runs, and why it ended in words.
 
-use super::inbox::{Inbound, Inbox};
+use super::inbox::{Inbound, Inbox, Limits};
 use super::socket::{self, Meter, Socket};
 use super::tls::Tls;
 use super::{
-    Access, BrokerUrl, CONNECT_TIMEOUT, Client, ClientError, Connect, Dial, INCOMING, Message, OLD_BROKER, Protocol,
-    Received, Rumqtt, UNACKNOWLEDGED, files, v4, v5,
+    Access, BrokerUrl, CONNECT_TIMEOUT, Client, ClientError, Connect, Dial, FILTERS, INCOMING, Message, NO_QOS,
+    NO_RETAIN, OLD_BROKER, Protocol, QoS, Received, Rumqtt, UNACKNOWLEDGED, files, v4, v5,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -32,8 +32,9 @@ pub struct Connection {
     pub(super) inbox_bytes: Arc<AtomicUsize>,
     /// After CONNACK.
     is_connected: bool,
-    /// The largest packet that the broker takes, if it says one.
-    largest: Option<u32>,
+    limits: Limits,
+    /// What was subscribed to first.
+    first_filter: Option<String>,
     /// Why the pump ended. It must not be polled again.
     ended: Option<End>,
     patience: Duration,
@@ -88,10 +89,11 @@ impl Wire {
         }
     }
 
-    async fn probe(&self) -> Result<(), String> {
+    /// Asks for a filter again, or without one for nothing.
+    async fn probe(&self, filter: Option<String>) -> Result<(), String> {
         match self {
-            Wire::V5(wire) => wire.probe().await,
-            Wire::V311(wire) => wire.probe().await,
+            Wire::V5(wire) => wire.probe(filter).await,
+            Wire::V311(wire) => wire.probe(filter).await,
         }
     }
 
@@ -108,13 +110,20 @@ impl Dial for Rumqtt {
 
     async fn dial(&mut self, connect: Connect) -> Result<Connection, ClientError> {
         let broker = connect.access.broker.clone();
-        let timeout = ClientError::Timeout { broker, what: "CONNECT", limit: CONNECT_TIMEOUT };
+        // What speaks only older versions may as well say nothing to a CONNECT that it does not know.
+        let what = match connect.access.protocol {
+            Protocol::V5 => r#"CONNECT (if it does not speak MQTT 5, set protocol = "3.1.1")"#,
+            Protocol::V311 => "CONNECT",
+        };
+        let timeout = ClientError::Timeout { broker, what, limit: CONNECT_TIMEOUT };
         tokio::time::timeout(CONNECT_TIMEOUT, dial(*self, connect)).await.unwrap_or(Err(timeout))
     }
 }
 
 async fn dial(room: Rumqtt, connect: Connect) -> Result<Connection, ClientError> {
     let access = connect.access.clone();
+    let (has_qos, has_retain) =
+        connect.will.as_ref().map_or((false, false), |will| (will.qos != QoS::AtMostOnce, will.retain));
     let files = move || {
         let password = access.password_file.as_deref().map(files::password).transpose()?;
         let tls = access.broker.tls().then(|| Tls::new(&access)).transpose()?;
@@ -148,16 +157,23 @@ async fn dial(room: Rumqtt, connect: Connect) -> Result<Connection, ClientError>
         inbox,
         inbox_bytes: bytes,
         is_connected: false,
-        largest: None,
+        limits: Limits::default(),
+        first_filter: None,
         ended: None,
         patience,
     };
     while !connection.is_connected {
-        if let Inbound::Connected { largest } = connection.inbound().await? {
-            (connection.is_connected, connection.largest) = (true, largest);
+        if let Inbound::Connected(limits) = connection.inbound().await? {
+            (connection.is_connected, connection.limits) = (true, limits);
         }
     }
-    Ok(connection)
+    // A broker has to refuse such a will (OASIS MQTT 5.0, 3.2.2.3.4); mqttools 0.50 takes it, and ends the connection later.
+    let reason = match connection.limits {
+        Limits { is_without_qos: true, .. } if has_qos => NO_QOS,
+        Limits { is_without_retain: true, .. } if has_retain => NO_RETAIN,
+        _ => return Ok(connection),
+    };
+    Err(ClientError::Refused { broker: connection.broker, reason: reason.into() })
 }
 
 pub(super) fn patience(access: &Access) -> Duration {
@@ -298,6 +314,10 @@ impl Connection {
 }
 
 impl Client for Connection {
+    fn largest(&self) -> Option<usize> {
+        self.limits.largest.map(|bytes| bytes as usize)
+    }
+
     async fn next(&mut self) -> Result<Received, ClientError> {
         loop {
             if let Inbound::Message(received) = self.inbound().await? {
@@ -307,20 +327,21 @@ impl Client for Connection {
     }
 
     async fn subscribe(&mut self, filters: Vec<String>) -> Result<(), ClientError> {
-        if filters.is_empty() {
-            return Ok(());
+        for some in filters.chunks(FILTERS) {
+            let (wire, some) = (self.wire.clone(), some.to_vec());
+            let first = some.first().cloned();
+            let outcome = self.drive("SUBSCRIBE", async move { wire.subscribe(some).await }).await?;
+            if let Some((filter, reason)) = outcome.map_err(|reason| self.lost(reason))?.into_iter().next() {
+                return Err(ClientError::Subscribe { broker: self.broker.clone(), filter, reason });
+            }
+            self.first_filter = self.first_filter.take().or(first);
         }
-        let wire = self.wire.clone();
-        let outcome = self.drive("SUBSCRIBE", async move { wire.subscribe(filters).await }).await?;
-        match outcome.map_err(|reason| self.lost(reason))?.into_iter().next() {
-            Some((filter, reason)) => Err(ClientError::Subscribe { broker: self.broker.clone(), filter, reason }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     async fn probe(&mut self) -> Result<(), ClientError> {
-        let wire = self.wire.clone();
-        self.drive("a probe", async move { wire.probe().await }).await?.map_err(|reason| self.lost(reason))
+        let (wire, filter) = (self.wire.clone(), self.first_filter.clone());
+        self.drive("a probe", async move { wire.probe(filter).await }).await?.map_err(|reason| self.lost(reason))
     }
 
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
@@ -333,7 +354,7 @@ impl Client for Connection {
                 && let Some(message) = messages.next()
             {
                 let (topic, size) = (message.topic.clone(), message.size());
-                if let Some(largest) = self.largest.filter(|&largest| size > largest as usize) {
+                if let Some(largest) = self.largest().filter(|&largest| size > largest) {
                     // The event loop would end the connection.
                     let reason = format!("it has {size} bytes, and the broker takes {largest}");
                     refused.get_or_insert((topic, Refusal { reason, is_for_now: false }));

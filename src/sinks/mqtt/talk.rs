@@ -57,6 +57,8 @@ pub(super) struct Talk<'a> {
     feed: Feed,
     writes: Writes,
     subscribed: BTreeSet<String>,
+    /// What was said last of a command that cannot be done: some come again and again, as what is retained does.
+    refused: Option<String>,
     birth: Birth,
 }
 
@@ -92,6 +94,7 @@ impl<'a> Talk<'a> {
             unshown: Vec::new(),
             writes: Writes::default(),
             subscribed: BTreeSet::new(),
+            refused: None,
             setup,
             hub,
             tags,
@@ -323,7 +326,11 @@ impl<'a> Talk<'a> {
                 }
             }
             Ask::Control(name) => self.commands.control(&name),
-            Ask::Refused(what) => warn!("Ignored a command: {what}."),
+            Ask::Refused(what) if self.refused.as_ref() == Some(&what) => debug!("Ignored a command: {what}."),
+            Ask::Refused(what) => {
+                warn!("Ignored a command: {what}.");
+                self.refused = Some(what);
+            }
             Ask::Leave(reason) => return Some(reason),
         }
         None

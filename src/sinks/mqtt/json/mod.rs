@@ -219,11 +219,13 @@ impl Dialect for Json {
     }
 
     fn filters(&self, tags: &[(TagId, Arc<TagSpec>)]) -> Vec<String> {
-        let mut filters: Vec<String> = self.announcer.iter().map(Announcer::filter).collect();
+        let mut filters = Vec::new();
         if self.takes_writes {
             let writable = tags.iter().map(|(_, spec)| &**spec).filter(|spec| spec.writable);
             filters.extend(self.topics.filters(writable));
         }
+        // Last, because the line may ask for the first one again, and much is retained here.
+        filters.extend(self.announcer.iter().map(Announcer::filter));
         filters
     }
 

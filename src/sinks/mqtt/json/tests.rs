@@ -249,7 +249,7 @@ fn what_home_assistant_was_told_before_a_restart_is_taken_away() {
     let mut dialect = dialect(HOME);
     dialect.connecting(0, NOW);
     let filters = dialect.filters(&speed().tags);
-    assert_eq!(filters, ["homeassistant/+/vedette-G-N/+/config", "vedette/G/N/+/+/set"]);
+    assert_eq!(filters, ["vedette/G/N/+/+/set", "homeassistant/+/vedette-G-N/+/config"]);
     let config = |component: &str, device: &str, object: &str| Received {
         topic: format!("homeassistant/{component}/{device}/{object}/config"),
         payload: "{}".into(),
