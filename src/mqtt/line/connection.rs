@@ -20,6 +20,9 @@ use tokio::sync::mpsc;
 /// A broker that takes in less than this while it is waited for takes in nothing: pings alone are no progress.
 const PROGRESS: u64 = 1024;
 
+/// A message that a broker may find too large: rumqttd's own default, the least that is known, is 20 KiB.
+const LARGE: usize = 20 * 1024;
+
 pub struct Connection {
     broker: BrokerUrl,
     protocol: Protocol,
@@ -33,6 +36,8 @@ pub struct Connection {
     /// After CONNACK.
     is_connected: bool,
     limits: Limits,
+    /// The largest message since the broker answered last.
+    unanswered: usize,
     /// What was subscribed to first.
     first_filter: Option<String>,
     /// Why the pump ended. It must not be polled again.
@@ -158,6 +163,7 @@ async fn dial(room: Rumqtt, connect: Connect) -> Result<Connection, ClientError>
         inbox_bytes: bytes,
         is_connected: false,
         limits: Limits::default(),
+        unanswered: 0,
         first_filter: None,
         ended: None,
         patience,
@@ -284,6 +290,9 @@ impl Connection {
     /// closes (OASIS MQTT 3.1.1, 3.1.2.2).
     fn without_a_word(&self, first_words: &[u8], what: &str) -> String {
         match first_words {
+            _ if self.is_connected && self.unanswered >= LARGE => {
+                format!("{what} after a message of {} bytes; perhaps it takes none so large", self.unanswered)
+            }
             _ if self.is_connected => what.to_owned(),
             [0x15, 0x03, ..] => "the broker speaks TLS on this port: write mqtts://".into(),
             [0x20, 2, ..] if self.protocol == Protocol::V5 => OLD_BROKER.into(),
@@ -341,7 +350,10 @@ impl Client for Connection {
 
     async fn probe(&mut self) -> Result<(), ClientError> {
         let (wire, filter) = (self.wire.clone(), self.first_filter.clone());
-        self.drive("a probe", async move { wire.probe(filter).await }).await?.map_err(|reason| self.lost(reason))
+        let outcome = self.drive("a probe", async move { wire.probe(filter).await }).await?;
+        outcome.map_err(|reason| self.lost(reason))?;
+        self.unanswered = 0;
+        Ok(())
     }
 
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
@@ -360,6 +372,7 @@ impl Client for Connection {
                     refused.get_or_insert((topic, Refusal { reason, is_for_now: false }));
                     continue;
                 }
+                self.unanswered = self.unanswered.max(size);
                 let notice = self.drive("PUBLISH", wire.publish(message)).await?.map_err(|reason| self.lost(reason))?;
                 waiting.push_back((topic, notice));
             } else if let Some((topic, notice)) = waiting.pop_front()

@@ -121,6 +121,9 @@ pub enum ClientError {
     /// The connection is still there.
     #[error("{broker} does not take a message to {topic}: {reason}")]
     Publish { broker: BrokerUrl, topic: String, reason: String },
+    /// The same of what everything else needs; so there is nothing to do at this broker.
+    #[error("{broker} does not take the birth, {topic}: {reason}; let [mqtt] tags name fewer tags")]
+    Birth { broker: BrokerUrl, topic: String, reason: String },
     #[error("{broker}: {reason}")]
     Connection { broker: BrokerUrl, reason: String },
     #[error("{broker} did not answer {what} within {limit:?}")]
@@ -183,7 +186,7 @@ impl Default for Rumqtt {
 
 impl Message {
     /// Of the packet, at most (OASIS MQTT 5.0, 3.3).
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         let Properties { content_type, response_topic, correlation_data, user } = &self.properties;
         let texts = content_type.iter().chain(response_topic).map(|text| 3 + text.len()).sum::<usize>();
         let correlation = correlation_data.as_ref().map_or(0, |data| 3 + data.len());

@@ -285,6 +285,21 @@ async fn what_a_broker_says_that_it_does_not_take_is_not_sent_to_it() {
 }
 
 #[tokio::test]
+async fn an_end_after_a_large_message_says_how_large_it_was() {
+    for (size, is_told) in [(30_000, true), (300, false)] {
+        let script = async |mut peer: Peer| {
+            peer.accept(CONNACK).await;
+            peer.read().await;
+        };
+        let mut line = meet("", script).await.unwrap();
+        let large = Message { payload: vec![0; size].into(), ..message("t", QoS::AtMostOnce) };
+        line.publish(vec![large]).await.unwrap();
+        let error = soon(line.next()).await.unwrap_err().to_string();
+        assert_eq!(error.contains("after a message of 30014 bytes; perhaps"), is_told, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn refusals_are_in_words() {
     for (answer, words) in [
         (&[0x20, 3, 0, 0x86, 0][..], "bad user name or password"),

@@ -117,6 +117,7 @@ impl<'a> Talk<'a> {
         for interval in [&mut tick, &mut backlog, &mut probe] {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
+        self.dialect.connected(client.largest());
         let (_, view) = self.view();
         self.subscribe(client, &view).await?;
         self.subscribe_to_commands(client).await?;
@@ -254,7 +255,13 @@ impl<'a> Talk<'a> {
         };
         self.unshown.drain(..).for_each(|id| self.pictures.release(id));
         self.feed.unpark();
-        say(client, messages).await
+        match client.publish(messages).await {
+            // Refused for good: another broker may take it.
+            Err(ClientError::Publish { topic, broker, reason }) if self.dialect.is_vital(&topic) => {
+                Err(ClientError::Birth { broker, topic, reason })
+            }
+            outcome => unless_refused(outcome),
+        }
     }
 
     /// Sources and cameras that are lost now, by the folder of their tags.
@@ -449,7 +456,11 @@ impl<'a> Talk<'a> {
 
 /// A message that the broker does not take ends nothing, as it would be refused the next time, too: all others have arrived.
 async fn say(client: &mut impl Client, messages: Vec<Message>) -> Result<(), ClientError> {
-    match client.publish(messages).await {
+    unless_refused(client.publish(messages).await)
+}
+
+fn unless_refused(outcome: Result<(), ClientError>) -> Result<(), ClientError> {
+    match outcome {
         Err(error @ ClientError::Publish { .. }) => {
             warn!(%error, "A message was refused and is not sent again.");
             Ok(())
