@@ -34,13 +34,23 @@ pub(super) const DEBOUNCE: Duration = Duration::from_millis(200);
 /// How often a piece of the backlog goes, so that its rate is even.
 const BACKLOG: Duration = Duration::from_millis(250);
 
-/// How long to wait for the primary host at this broker while there are others.
+/// How long to wait for the primary host at this broker: then it is another's turn, or people are told.
 const HOST: Duration = Duration::from_secs(30);
+
+const NO_HOST: &str = "the primary host is not there";
 
 pub(super) enum Why {
     Stopped,
     /// On purpose, for this reason.
     Left(String),
+}
+
+/// What a connection has come to.
+pub(super) enum Stage {
+    /// The first birth was said.
+    Born,
+    /// Nothing may be said yet, and this is why.
+    Waiting(&'static str),
 }
 
 pub(super) struct Talk<'a> {
@@ -105,8 +115,12 @@ impl<'a> Talk<'a> {
     }
 
     /// Until the connection ends. May be dropped at any await: the client is left usable, at worst with its last messages on
-    /// the way. `born` is called after the first birth.
-    pub(super) async fn hold(&mut self, client: &mut impl Client, mut born: impl FnMut()) -> Result<Why, ClientError> {
+    /// the way.
+    pub(super) async fn hold(
+        &mut self,
+        client: &mut impl Client,
+        mut reached: impl FnMut(Stage),
+    ) -> Result<Why, ClientError> {
         let hub = self.hub.clone();
         let mut structure = hub.structure();
         let mut events = hub.events();
@@ -124,11 +138,12 @@ impl<'a> Talk<'a> {
         let patience = tokio::time::sleep(HOST);
         tokio::pin!(patience);
         let has_others = self.setup.config.brokers().len() > 1;
+        let mut is_told = false;
         loop {
             if !self.dialect.is_born() && self.dialect.may_be_born() {
                 structure.mark_unchanged();
                 self.be_born(client).await?;
-                born();
+                reached(Stage::Born);
             }
             let is_born = self.dialect.is_born();
             tokio::select! {
@@ -143,8 +158,12 @@ impl<'a> Talk<'a> {
                         self.say_again(client).await?;
                     }
                 }
-                () = &mut patience, if !is_born && has_others => {
-                    return Ok(Why::Left("the primary host is not there".into()));
+                () = &mut patience, if !is_born && !is_told => {
+                    if has_others {
+                        return Ok(Why::Left(NO_HOST.into()));
+                    }
+                    reached(Stage::Waiting(NO_HOST));
+                    is_told = true;
                 }
                 () = tokio::time::sleep_until(self.birth.due.unwrap_or(self.birth.at)), if is_born && self.birth.due.is_some() => {
                     structure.mark_unchanged();
