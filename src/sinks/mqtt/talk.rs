@@ -37,6 +37,10 @@ const BACKLOG: Duration = Duration::from_millis(250);
 /// How long to wait for the primary host at this broker: then it is another's turn, or people are told.
 const HOST: Duration = Duration::from_secs(30);
 
+/// Lines in the log of commands that cannot be done, in each minute of them.
+const REFUSALS: usize = 20;
+const MINUTE: Duration = Duration::from_secs(60);
+
 const NO_HOST: &str = "the primary host is not there";
 
 pub(super) enum Why {
@@ -67,9 +71,25 @@ pub(super) struct Talk<'a> {
     feed: Feed,
     writes: Writes,
     subscribed: BTreeSet<String>,
-    /// What was said last of a command that cannot be done: some come again and again, as what is retained does.
-    refused: Option<String>,
+    refused: Refused,
     birth: Birth,
+}
+
+/// What was said in this minute of commands that cannot be done. Some come again and again, as what is retained does, and some
+/// in floods.
+#[derive(Default)]
+struct Refused {
+    since: Option<Instant>,
+    said: BTreeSet<String>,
+}
+
+impl Refused {
+    fn is_new(&mut self, what: &str) -> bool {
+        if self.since.is_none_or(|since| since.elapsed() >= MINUTE) {
+            (self.since, self.said) = (Some(Instant::now()), BTreeSet::new());
+        }
+        self.said.len() < REFUSALS && self.said.insert(what.to_owned())
+    }
 }
 
 /// The last one.
@@ -104,7 +124,7 @@ impl<'a> Talk<'a> {
             unshown: Vec::new(),
             writes: Writes::default(),
             subscribed: BTreeSet::new(),
-            refused: None,
+            refused: Refused::default(),
             setup,
             hub,
             tags,
@@ -352,11 +372,8 @@ impl<'a> Talk<'a> {
                 }
             }
             Ask::Control(name) => self.commands.control(&name),
-            Ask::Refused(what) if self.refused.as_ref() == Some(&what) => debug!("Ignored a command: {what}."),
-            Ask::Refused(what) => {
-                warn!("Ignored a command: {what}.");
-                self.refused = Some(what);
-            }
+            Ask::Refused(what) if self.refused.is_new(&what) => warn!("Ignored a command: {what}."),
+            Ask::Refused(what) => debug!("Ignored a command: {what}."),
             Ask::Leave(reason) => return Some(reason),
         }
         None
@@ -485,5 +502,20 @@ fn unless_refused(outcome: Result<(), ClientError>) -> Result<(), ClientError> {
             Ok(())
         }
         outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_again_and_again_is_said_once_a_minute_and_no_flood_fills_the_log() {
+        let mut refused = Refused::default();
+        assert_eq!([refused.is_new("a"), refused.is_new("a"), refused.is_new("b")], [true, false, true]);
+        let flood = (0..1000).filter(|number| refused.is_new(&format!("{number}"))).count();
+        assert_eq!(flood, REFUSALS - 2);
+        tokio::time::advance(MINUTE).await;
+        assert!(refused.is_new("a"));
     }
 }
