@@ -277,6 +277,10 @@ impl<C: Client> Client for Counted<C> {
         self.client.next().await
     }
 
+    fn largest(&self) -> Option<usize> {
+        self.client.largest()
+    }
+
     async fn subscribe(&mut self, filters: Vec<String>) -> Result<(), ClientError> {
         self.client.subscribe(filters).await
     }

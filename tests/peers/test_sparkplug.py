@@ -182,3 +182,21 @@ def test_tck_id_operational_behavior_primary_application_state_with_multiple_ser
     assert one.connections[0][1] is not None and one.connections[0][1] <= two.connections[0][0] + 0.5
     one.close()
     two.close()
+
+
+def test_a_birth_that_the_broker_finds_too_large_keeps_no_other_from_being_born(make, broker, host):
+    broker.kill()
+    broker.config.write_text(broker.config.read_text() + "max_packet_size 20000\n")
+    broker.start()
+    load = '[[simulator]]\nname = "load"\nwaves = 1000\n'
+    vedette = make(DEMO + load + MQTT.format(broker=broker.port)).start()
+    host.born(MessageType.DBIRTH, "demo")
+    wait_until("data", lambda: len(host.of(MessageType.DDATA, "demo")) >= 3)
+    assert not host.of(MessageType.DBIRTH, "load") and not host.of(MessageType.DDATA, "load")
+    assert vedette.says("so this device is not born; let [mqtt] tags name fewer tags")
+
+    # Where it is the node's own birth there is nothing to do, which is said.
+    broker.kill()
+    broker.config.write_text(broker.config.read_text().replace("20000", "2000"))
+    broker.start()
+    wait_until("said", lambda: vedette.says("does not take the birth, spBv1.0/Plant/NBIRTH/line1: it has "))

@@ -131,10 +131,13 @@ pub(super) fn explain(error: &ClientError) -> String {
             };
             return format!("{option} {}: {reason}", path.display());
         }
+        _ if has("set protocol = \"3.1.1\"") => {
+            "for this tool that is --protocol 3.1.1; mqtts:// is with TLS, mqtt:// without"
+        }
         ClientError::SystemRoots(_) => "--ca FILE names one",
         ClientError::Refused { .. } => {
             "the broker does not take this login: is the name spelled right, the password? --user NAME and --password-file FILE, \
-             or --cert and --key; a broker that knows no MQTT 5 wants --protocol 3.1.1"
+             or --cert and --key"
         }
         ClientError::Subscribe { .. } => {
             "the broker's access list keeps this from this user: it has to allow reading spBv1.0/#, and for commands \
@@ -163,6 +166,14 @@ pub(super) fn explain(error: &ClientError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_broker_is_said_with_the_option_that_helps() {
+        let broker = url("plant").unwrap();
+        let reason = "the broker does not speak MQTT 5; set protocol = \"3.1.1\"".to_owned();
+        let said = explain(&ClientError::Refused { broker, reason });
+        assert!(said.contains("--protocol 3.1.1") && !said.contains("password"), "{said}");
+    }
 
     #[test]
     fn a_broker_may_be_short() {

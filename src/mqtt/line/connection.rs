@@ -1,11 +1,11 @@
 //! One connection with `rumqttc` inside: the pump, who waits while it runs, and why it ended in words.
 
-use super::inbox::{Inbound, Inbox};
+use super::inbox::{Inbound, Inbox, Limits};
 use super::socket::{self, Meter, Socket};
 use super::tls::Tls;
 use super::{
-    Access, BrokerUrl, CONNECT_TIMEOUT, Client, ClientError, Connect, Dial, INCOMING, Message, OLD_BROKER, Protocol,
-    Received, Rumqtt, UNACKNOWLEDGED, files, v4, v5,
+    Access, BrokerUrl, CONNECT_TIMEOUT, Client, ClientError, Connect, Dial, FILTERS, INCOMING, Message, NO_QOS,
+    NO_RETAIN, OLD_BROKER, Protocol, QoS, Received, Rumqtt, UNACKNOWLEDGED, files, v4, v5,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -20,6 +20,9 @@ use tokio::sync::mpsc;
 /// A broker that takes in less than this while it is waited for takes in nothing: pings alone are no progress.
 const PROGRESS: u64 = 1024;
 
+/// A message that a broker may find too large: rumqttd's own default, the least that is known, is 20 KiB.
+const LARGE: usize = 20 * 1024;
+
 pub struct Connection {
     broker: BrokerUrl,
     protocol: Protocol,
@@ -32,8 +35,11 @@ pub struct Connection {
     pub(super) inbox_bytes: Arc<AtomicUsize>,
     /// After CONNACK.
     is_connected: bool,
-    /// The largest packet that the broker takes, if it says one.
-    largest: Option<u32>,
+    limits: Limits,
+    /// The largest message since the broker answered last.
+    unanswered: usize,
+    /// What was subscribed to first.
+    first_filter: Option<String>,
     /// Why the pump ended. It must not be polled again.
     ended: Option<End>,
     patience: Duration,
@@ -88,10 +94,11 @@ impl Wire {
         }
     }
 
-    async fn probe(&self) -> Result<(), String> {
+    /// Asks for a filter again, or without one for nothing.
+    async fn probe(&self, filter: Option<String>) -> Result<(), String> {
         match self {
-            Wire::V5(wire) => wire.probe().await,
-            Wire::V311(wire) => wire.probe().await,
+            Wire::V5(wire) => wire.probe(filter).await,
+            Wire::V311(wire) => wire.probe(filter).await,
         }
     }
 
@@ -108,13 +115,20 @@ impl Dial for Rumqtt {
 
     async fn dial(&mut self, connect: Connect) -> Result<Connection, ClientError> {
         let broker = connect.access.broker.clone();
-        let timeout = ClientError::Timeout { broker, what: "CONNECT", limit: CONNECT_TIMEOUT };
+        // What speaks only older versions may as well say nothing to a CONNECT that it does not know.
+        let what = match connect.access.protocol {
+            Protocol::V5 => r#"CONNECT (if it does not speak MQTT 5, set protocol = "3.1.1")"#,
+            Protocol::V311 => "CONNECT",
+        };
+        let timeout = ClientError::Timeout { broker, what, limit: CONNECT_TIMEOUT };
         tokio::time::timeout(CONNECT_TIMEOUT, dial(*self, connect)).await.unwrap_or(Err(timeout))
     }
 }
 
 async fn dial(room: Rumqtt, connect: Connect) -> Result<Connection, ClientError> {
     let access = connect.access.clone();
+    let (has_qos, has_retain) =
+        connect.will.as_ref().map_or((false, false), |will| (will.qos != QoS::AtMostOnce, will.retain));
     let files = move || {
         let password = access.password_file.as_deref().map(files::password).transpose()?;
         let tls = access.broker.tls().then(|| Tls::new(&access)).transpose()?;
@@ -148,16 +162,24 @@ async fn dial(room: Rumqtt, connect: Connect) -> Result<Connection, ClientError>
         inbox,
         inbox_bytes: bytes,
         is_connected: false,
-        largest: None,
+        limits: Limits::default(),
+        unanswered: 0,
+        first_filter: None,
         ended: None,
         patience,
     };
     while !connection.is_connected {
-        if let Inbound::Connected { largest } = connection.inbound().await? {
-            (connection.is_connected, connection.largest) = (true, largest);
+        if let Inbound::Connected(limits) = connection.inbound().await? {
+            (connection.is_connected, connection.limits) = (true, limits);
         }
     }
-    Ok(connection)
+    // A broker has to refuse such a will (OASIS MQTT 5.0, 3.2.2.3.4); mqttools 0.50 takes it, and ends the connection later.
+    let reason = match connection.limits {
+        Limits { is_without_qos: true, .. } if has_qos => NO_QOS,
+        Limits { is_without_retain: true, .. } if has_retain => NO_RETAIN,
+        _ => return Ok(connection),
+    };
+    Err(ClientError::Refused { broker: connection.broker, reason: reason.into() })
 }
 
 pub(super) fn patience(access: &Access) -> Duration {
@@ -268,6 +290,9 @@ impl Connection {
     /// closes (OASIS MQTT 3.1.1, 3.1.2.2).
     fn without_a_word(&self, first_words: &[u8], what: &str) -> String {
         match first_words {
+            _ if self.is_connected && self.unanswered >= LARGE => {
+                format!("{what} after a message of {} bytes; perhaps it takes none so large", self.unanswered)
+            }
             _ if self.is_connected => what.to_owned(),
             [0x15, 0x03, ..] => "the broker speaks TLS on this port: write mqtts://".into(),
             [0x20, 2, ..] if self.protocol == Protocol::V5 => OLD_BROKER.into(),
@@ -298,6 +323,10 @@ impl Connection {
 }
 
 impl Client for Connection {
+    fn largest(&self) -> Option<usize> {
+        self.limits.largest.map(|bytes| bytes as usize)
+    }
+
     async fn next(&mut self) -> Result<Received, ClientError> {
         loop {
             if let Inbound::Message(received) = self.inbound().await? {
@@ -307,20 +336,24 @@ impl Client for Connection {
     }
 
     async fn subscribe(&mut self, filters: Vec<String>) -> Result<(), ClientError> {
-        if filters.is_empty() {
-            return Ok(());
+        for some in filters.chunks(FILTERS) {
+            let (wire, some) = (self.wire.clone(), some.to_vec());
+            let first = some.first().cloned();
+            let outcome = self.drive("SUBSCRIBE", async move { wire.subscribe(some).await }).await?;
+            if let Some((filter, reason)) = outcome.map_err(|reason| self.lost(reason))?.into_iter().next() {
+                return Err(ClientError::Subscribe { broker: self.broker.clone(), filter, reason });
+            }
+            self.first_filter = self.first_filter.take().or(first);
         }
-        let wire = self.wire.clone();
-        let outcome = self.drive("SUBSCRIBE", async move { wire.subscribe(filters).await }).await?;
-        match outcome.map_err(|reason| self.lost(reason))?.into_iter().next() {
-            Some((filter, reason)) => Err(ClientError::Subscribe { broker: self.broker.clone(), filter, reason }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     async fn probe(&mut self) -> Result<(), ClientError> {
-        let wire = self.wire.clone();
-        self.drive("a probe", async move { wire.probe().await }).await?.map_err(|reason| self.lost(reason))
+        let (wire, filter) = (self.wire.clone(), self.first_filter.clone());
+        let outcome = self.drive("a probe", async move { wire.probe(filter).await }).await?;
+        outcome.map_err(|reason| self.lost(reason))?;
+        self.unanswered = 0;
+        Ok(())
     }
 
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ClientError> {
@@ -333,12 +366,13 @@ impl Client for Connection {
                 && let Some(message) = messages.next()
             {
                 let (topic, size) = (message.topic.clone(), message.size());
-                if let Some(largest) = self.largest.filter(|&largest| size > largest as usize) {
+                if let Some(largest) = self.largest().filter(|&largest| size > largest) {
                     // The event loop would end the connection.
                     let reason = format!("it has {size} bytes, and the broker takes {largest}");
                     refused.get_or_insert((topic, Refusal { reason, is_for_now: false }));
                     continue;
                 }
+                self.unanswered = self.unanswered.max(size);
                 let notice = self.drive("PUBLISH", wire.publish(message)).await?.map_err(|reason| self.lost(reason))?;
                 waiting.push_back((topic, notice));
             } else if let Some((topic, notice)) = waiting.pop_front()

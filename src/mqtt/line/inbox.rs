@@ -8,8 +8,19 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 pub(super) enum Inbound {
-    Connected { largest: Option<u32> },
+    Connected(Limits),
     Message(Received),
+}
+
+/// What a broker says at CONNECT that it does not take (OASIS MQTT 5.0, 3.2.2.3).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    /// Larger packets.
+    pub(super) largest: Option<u32>,
+    /// Messages that are acknowledged.
+    pub(super) is_without_qos: bool,
+    /// Retained ones.
+    pub(super) is_without_retain: bool,
 }
 
 /// The pump's end of what comes in.
@@ -21,9 +32,9 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn connected(&mut self, largest: Option<u32>) {
+    pub(super) fn connected(&mut self, limits: Limits) {
         // The first to come in; there is room.
-        let _ = self.sender.try_send(Inbound::Connected { largest });
+        let _ = self.sender.try_send(Inbound::Connected(limits));
     }
 
     pub(super) fn push(&mut self, received: Received) {

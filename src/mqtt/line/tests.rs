@@ -235,6 +235,71 @@ async fn filters_that_are_refused_are_named() {
 }
 
 #[tokio::test]
+async fn no_subscribe_has_more_filters_than_the_strictest_broker_takes() {
+    for (toml, more) in [("", 1), ("protocol = '3.1.1'", 0)] {
+        let script = async move |mut peer: Peer| {
+            peer.accept(if more == 1 { CONNACK } else { CONNACK_V311 }).await;
+            for count in [8, 8, 4] {
+                let (first, subscribe) = peer.read().await.unwrap();
+                // Packet id, properties; each is two bytes of length, `f`, and its options.
+                assert_eq!((first, subscribe.len()), (0x82, 2 + usize::from(more) + 4 * usize::from(count)));
+                let mut suback = vec![0x90, 2 + more + count, subscribe[0], subscribe[1]];
+                suback.resize(4 + usize::from(more), 0);
+                suback.resize(suback.len() + usize::from(count), 1);
+                peer.write(&suback).await;
+            }
+            peer.read().await;
+        };
+        let mut line = meet(toml, script).await.unwrap();
+        soon(line.subscribe(vec!["f".into(); 20])).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_answers_no_unsubscribe_is_probed_by_what_it_answers() {
+    for (toml, options) in [("", 0x21), ("protocol = '3.1.1'", 0x01)] {
+        let is_new = toml.is_empty();
+        let script = async move |mut peer: Peer| {
+            peer.accept(if is_new { CONNACK } else { CONNACK_V311 }).await;
+            for wanted in [1, options] {
+                let (first, subscribe) = peer.read().await.unwrap();
+                assert_eq!((first, subscribe.last()), (0x82, Some(&wanted)), "the second time nothing retained");
+                assert!(subscribe.ends_with(&[0, 3, b'a', b'/', b'b', wanted]));
+                let answer: &[u8] = if is_new { &[0x90, 4, 0, 0, 0, 1] } else { &[0x90, 3, 0, 0, 1] };
+                let mut answer = answer.to_vec();
+                answer[2..4].copy_from_slice(&subscribe[..2]);
+                peer.write(&answer).await;
+            }
+            peer.read().await;
+        };
+        let mut line = meet(toml, script).await.unwrap();
+        line.subscribe(vec!["a/b".into()]).await.unwrap();
+        soon(line.probe()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_broker_says_that_it_does_not_take_is_not_sent_to_it() {
+    assert_eq!(refusal("", &[0x20, 5, 0, 0, 2, 0x24, 0]).await, NO_QOS);
+    assert_eq!(refusal("", &[0x20, 5, 0, 0, 2, 0x25, 0]).await, NO_RETAIN);
+}
+
+#[tokio::test]
+async fn an_end_after_a_large_message_says_how_large_it_was() {
+    for (size, is_told) in [(30_000, true), (300, false)] {
+        let script = async |mut peer: Peer| {
+            peer.accept(CONNACK).await;
+            peer.read().await;
+        };
+        let mut line = meet("", script).await.unwrap();
+        let large = Message { payload: vec![0; size].into(), ..message("t", QoS::AtMostOnce) };
+        line.publish(vec![large]).await.unwrap();
+        let error = soon(line.next()).await.unwrap_err().to_string();
+        assert_eq!(error.contains("after a message of 30014 bytes; perhaps"), is_told, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn refusals_are_in_words() {
     for (answer, words) in [
         (&[0x20, 3, 0, 0x86, 0][..], "bad user name or password"),

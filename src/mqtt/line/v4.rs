@@ -2,6 +2,7 @@
 //!
 //! This version has no properties, no reasons for what is refused after CONNECT, and no DISCONNECT that keeps the will.
 
+use super::inbox::Limits;
 use super::socket::Socket;
 use super::{
     Connect, Credentials, End, INCOMING, Inbox, Message, Notice, PROBE, Properties, QoS, Received, Refusal,
@@ -68,7 +69,7 @@ fn level(qos: QoS) -> rumqttc_v4::QoS {
 async fn pump(mut event_loop: EventLoop, mut inbox: Inbox) -> End {
     loop {
         match event_loop.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => inbox.connected(None),
+            Ok(Event::Incoming(Packet::ConnAck(_))) => inbox.connected(Limits::default()),
             Ok(Event::Incoming(Packet::Publish(publish))) => inbox.push(Received {
                 topic: String::from_utf8_lossy(&publish.topic).into_owned(),
                 payload: Bytes::copy_from_slice(&publish.payload),
@@ -104,7 +105,12 @@ impl Wire {
         Ok(refused.collect())
     }
 
-    pub(super) async fn probe(&self) -> Result<(), String> {
+    pub(super) async fn probe(&self, filter: Option<String>) -> Result<(), String> {
+        if let Some(filter) = filter {
+            let again = SubscribeFilter::new(filter, rumqttc_v4::QoS::AtLeastOnce);
+            let notice = self.0.subscribe_many_tracked([again]).await.map_err(|error| error.to_string())?;
+            return notice.wait_async().await.map(drop).map_err(|error| error.to_string());
+        }
         let notice = self.0.unsubscribe_tracked(PROBE).await.map_err(|error| error.to_string())?;
         notice.wait_async().await.map(drop).map_err(|error| error.to_string())
     }

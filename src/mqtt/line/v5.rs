@@ -1,5 +1,6 @@
 //! MQTT 5 by `rumqttc-v5-next`. Says in the words of [`super`] what that crate says in its own; decides nothing.
 
+use super::inbox::Limits;
 use super::socket::Socket;
 use super::{
     Connect, Credentials, End, INCOMING, Inbox, Message, Notice, PROBE, Properties, QoS, Received, Refusal,
@@ -10,7 +11,7 @@ use rumqttc::mqttbytes::Error as Garbage;
 use rumqttc::{
     AsyncClient, ConnAck, ConnectReturnCode, ConnectionError, DisconnectProperties, DisconnectReasonCode, Event,
     EventLoop, IncomingPacketSizeLimit, LastWill, LastWillProperties, MqttOptions, Packet, PubAckReason,
-    PublishNoticeError, PublishOptions, PublishProperties, SessionMode, StateError, SubscribeFilter,
+    PublishNoticeError, PublishOptions, PublishProperties, RetainForwardRule, SessionMode, StateError, SubscribeFilter,
     SubscribeReasonCode,
 };
 
@@ -73,7 +74,11 @@ async fn pump(mut event_loop: EventLoop, mut inbox: Inbox) -> End {
     loop {
         match event_loop.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(connack))) => {
-                inbox.connected(connack.properties.and_then(|properties| properties.max_packet_size))
+                inbox.connected(connack.properties.map_or_else(Limits::default, |properties| Limits {
+                    largest: properties.max_packet_size,
+                    is_without_qos: properties.max_qos == Some(0),
+                    is_without_retain: properties.retain_available == Some(0),
+                }))
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 let properties = publish.properties.unwrap_or_default();
@@ -141,7 +146,14 @@ impl Wire {
         Ok(refused.collect())
     }
 
-    pub(super) async fn probe(&self) -> Result<(), String> {
+    pub(super) async fn probe(&self, filter: Option<String>) -> Result<(), String> {
+        if let Some(filter) = filter {
+            // What is retained there has come already.
+            let again = SubscribeFilter::new(filter, rumqttc::QoS::AtLeastOnce);
+            let again = SubscribeFilter { retain_forward_rule: RetainForwardRule::Never, ..again };
+            let notice = self.0.subscribe_many_tracked([again]).await.map_err(|error| error.to_string())?;
+            return notice.wait_async().await.map(drop).map_err(|error| error.to_string());
+        }
         let notice = self.0.unsubscribe_tracked(PROBE).await.map_err(|error| error.to_string())?;
         notice.wait_async().await.map(drop).map_err(|error| error.to_string())
     }
@@ -195,8 +207,8 @@ fn refusal(code: ConnectReturnCode) -> String {
         Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => super::OLD_BROKER.into(),
         Code::BadAuthenticationMethod => "it wants another way of authentication than user and password".into(),
         Code::PacketTooLarge => "the will is too large for it".into(),
-        Code::RetainNotSupported => "it does not take retained messages, but the will is one".into(),
-        Code::QoSNotSupported => "it takes QoS 0 only, but the will has QoS 1".into(),
+        Code::RetainNotSupported => super::NO_RETAIN.into(),
+        Code::QoSNotSupported => super::NO_QOS.into(),
         Code::TopicNameInvalid => "it does not take the topic of the will".into(),
         Code::UseAnotherServer => "another broker is to be used".into(),
         Code::ServerMoved => "the broker has moved".into(),

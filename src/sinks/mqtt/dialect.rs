@@ -54,6 +54,9 @@ pub(super) trait Dialect: Send {
     /// A CONNECT is about to be made: whatever was of the connection before is forgotten. Returns the will.
     fn connecting(&mut self, bd_seq: u8, now: Timestamp) -> Option<Message>;
 
+    /// There is a connection. The largest packet that this broker takes, if it says one.
+    fn connected(&mut self, _largest: Option<usize>) {}
+
     /// What to subscribe to (QoS 1) before anything is said. Asked again before each birth and change; what is new is subscribed
     /// to first, so that an answer to a birth is heard (Sparkplug 3.0, 5.6: DCMD before DBIRTH).
     fn filters(&self, tags: &[(TagId, Arc<TagSpec>)]) -> Vec<String>;
@@ -70,6 +73,11 @@ pub(super) trait Dialect: Send {
     }
 
     fn is_born(&self) -> bool;
+
+    /// Whether nothing may be said without the message to this topic.
+    fn is_vital(&self, _topic: &str) -> bool {
+        false
+    }
 
     /// Which tags can be said until the next birth, change, loss or return. Samples of others stay with whoever keeps them, and are
     /// not given here. Tags that are gone can be "said": there is nothing to wait for, and they are counted as unsaid.

@@ -34,13 +34,27 @@ pub(super) const DEBOUNCE: Duration = Duration::from_millis(200);
 /// How often a piece of the backlog goes, so that its rate is even.
 const BACKLOG: Duration = Duration::from_millis(250);
 
-/// How long to wait for the primary host at this broker while there are others.
+/// How long to wait for the primary host at this broker: then it is another's turn, or people are told.
 const HOST: Duration = Duration::from_secs(30);
+
+/// Lines in the log of commands that cannot be done, in each minute of them.
+const REFUSALS: usize = 20;
+const MINUTE: Duration = Duration::from_secs(60);
+
+const NO_HOST: &str = "the primary host is not there";
 
 pub(super) enum Why {
     Stopped,
     /// On purpose, for this reason.
     Left(String),
+}
+
+/// What a connection has come to.
+pub(super) enum Stage {
+    /// The first birth was said.
+    Born,
+    /// Nothing may be said yet, and this is why.
+    Waiting(&'static str),
 }
 
 pub(super) struct Talk<'a> {
@@ -57,7 +71,25 @@ pub(super) struct Talk<'a> {
     feed: Feed,
     writes: Writes,
     subscribed: BTreeSet<String>,
+    refused: Refused,
     birth: Birth,
+}
+
+/// What was said in this minute of commands that cannot be done. Some come again and again, as what is retained does, and some
+/// in floods.
+#[derive(Default)]
+struct Refused {
+    since: Option<Instant>,
+    said: BTreeSet<String>,
+}
+
+impl Refused {
+    fn is_new(&mut self, what: &str) -> bool {
+        if self.since.is_none_or(|since| since.elapsed() >= MINUTE) {
+            (self.since, self.said) = (Some(Instant::now()), BTreeSet::new());
+        }
+        self.said.len() < REFUSALS && self.said.insert(what.to_owned())
+    }
 }
 
 /// The last one.
@@ -92,6 +124,7 @@ impl<'a> Talk<'a> {
             unshown: Vec::new(),
             writes: Writes::default(),
             subscribed: BTreeSet::new(),
+            refused: Refused::default(),
             setup,
             hub,
             tags,
@@ -102,8 +135,12 @@ impl<'a> Talk<'a> {
     }
 
     /// Until the connection ends. May be dropped at any await: the client is left usable, at worst with its last messages on
-    /// the way. `born` is called after the first birth.
-    pub(super) async fn hold(&mut self, client: &mut impl Client, mut born: impl FnMut()) -> Result<Why, ClientError> {
+    /// the way.
+    pub(super) async fn hold(
+        &mut self,
+        client: &mut impl Client,
+        mut reached: impl FnMut(Stage),
+    ) -> Result<Why, ClientError> {
         let hub = self.hub.clone();
         let mut structure = hub.structure();
         let mut events = hub.events();
@@ -114,17 +151,19 @@ impl<'a> Talk<'a> {
         for interval in [&mut tick, &mut backlog, &mut probe] {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
+        self.dialect.connected(client.largest());
         let (_, view) = self.view();
         self.subscribe(client, &view).await?;
         self.subscribe_to_commands(client).await?;
         let patience = tokio::time::sleep(HOST);
         tokio::pin!(patience);
         let has_others = self.setup.config.brokers().len() > 1;
+        let mut is_told = false;
         loop {
             if !self.dialect.is_born() && self.dialect.may_be_born() {
                 structure.mark_unchanged();
                 self.be_born(client).await?;
-                born();
+                reached(Stage::Born);
             }
             let is_born = self.dialect.is_born();
             tokio::select! {
@@ -139,8 +178,12 @@ impl<'a> Talk<'a> {
                         self.say_again(client).await?;
                     }
                 }
-                () = &mut patience, if !is_born && has_others => {
-                    return Ok(Why::Left("the primary host is not there".into()));
+                () = &mut patience, if !is_born && !is_told => {
+                    if has_others {
+                        return Ok(Why::Left(NO_HOST.into()));
+                    }
+                    reached(Stage::Waiting(NO_HOST));
+                    is_told = true;
                 }
                 () = tokio::time::sleep_until(self.birth.due.unwrap_or(self.birth.at)), if is_born && self.birth.due.is_some() => {
                     structure.mark_unchanged();
@@ -251,7 +294,13 @@ impl<'a> Talk<'a> {
         };
         self.unshown.drain(..).for_each(|id| self.pictures.release(id));
         self.feed.unpark();
-        say(client, messages).await
+        match client.publish(messages).await {
+            // Refused for good: another broker may take it.
+            Err(ClientError::Publish { topic, broker, reason }) if self.dialect.is_vital(&topic) => {
+                Err(ClientError::Birth { broker, topic, reason })
+            }
+            outcome => unless_refused(outcome),
+        }
     }
 
     /// Sources and cameras that are lost now, by the folder of their tags.
@@ -323,7 +372,8 @@ impl<'a> Talk<'a> {
                 }
             }
             Ask::Control(name) => self.commands.control(&name),
-            Ask::Refused(what) => warn!("Ignored a command: {what}."),
+            Ask::Refused(what) if self.refused.is_new(&what) => warn!("Ignored a command: {what}."),
+            Ask::Refused(what) => debug!("Ignored a command: {what}."),
             Ask::Leave(reason) => return Some(reason),
         }
         None
@@ -443,11 +493,30 @@ impl<'a> Talk<'a> {
 
 /// A message that the broker does not take ends nothing, as it would be refused the next time, too: all others have arrived.
 async fn say(client: &mut impl Client, messages: Vec<Message>) -> Result<(), ClientError> {
-    match client.publish(messages).await {
+    unless_refused(client.publish(messages).await)
+}
+
+fn unless_refused(outcome: Result<(), ClientError>) -> Result<(), ClientError> {
+    match outcome {
         Err(error @ ClientError::Publish { .. }) => {
             warn!(%error, "A message was refused and is not sent again.");
             Ok(())
         }
         outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_again_and_again_is_said_once_a_minute_and_no_flood_fills_the_log() {
+        let mut refused = Refused::default();
+        assert_eq!([refused.is_new("a"), refused.is_new("a"), refused.is_new("b")], [true, false, true]);
+        let flood = (0..1000).filter(|number| refused.is_new(&format!("{number}"))).count();
+        assert_eq!(flood, REFUSALS - 2);
+        tokio::time::advance(MINUTE).await;
+        assert!(refused.is_new("a"));
     }
 }

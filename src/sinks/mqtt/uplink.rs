@@ -15,7 +15,7 @@ use super::forward::Forward;
 use super::images::{self, Outbox};
 use super::json::Json;
 use super::sparkplug::{BdSeq, Session};
-use super::talk::{Talk, Why};
+use super::talk::{Stage, Talk, Why};
 use crate::base::{Backoff, Selection, Stop};
 use crate::hub::Hub;
 use crate::model::{ConditionKind, EventKind};
@@ -149,14 +149,21 @@ impl<'a> Uplink<'a> {
         };
         let config = &self.setup.config;
         let forward = Forward::new(config.is_unacknowledged().then(|| config.window()), config.backlog_rate);
-        let mut born = || {
-            *connected = Some(Instant::now());
-            self.setup.status.connected(broker);
-            self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, None);
-            info!(%broker, "Connected to the MQTT broker.");
-            self.cause = None;
-            if std::mem::take(&mut self.is_lost) {
-                self.hub.raise(EventKind::UplinkBack, SOURCE, format!("Connected to {broker} again"));
+        let mut reached = |stage| match stage {
+            Stage::Born => {
+                *connected = Some(Instant::now());
+                self.setup.status.connected(broker);
+                self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, None);
+                info!(%broker, "Connected to the MQTT broker.");
+                self.cause = None;
+                if std::mem::take(&mut self.is_lost) {
+                    self.hub.raise(EventKind::UplinkBack, SOURCE, format!("Connected to {broker} again"));
+                }
+            }
+            Stage::Waiting(why) => {
+                let host = self.setup.config.primary_host.as_ref().map(ToString::to_string);
+                warn!(%broker, host, "The broker is there, but {why}: nothing is sent until it says that it is online.");
+                lost(self.setup, self.hub, &mut self.is_lost, broker, why);
             }
         };
         let mut talk =
@@ -164,7 +171,7 @@ impl<'a> Uplink<'a> {
         let outcome = tokio::select! {
             biased;
             () = self.stop.stopped() => Ok(Why::Stopped),
-            outcome = talk.hold(&mut client, &mut born) => outcome,
+            outcome = talk.hold(&mut client, &mut reached) => outcome,
         };
         let last = match &outcome {
             Ok(why) => talk.last_words(why),
@@ -190,14 +197,18 @@ impl<'a> Uplink<'a> {
         self.cause = Some(cause);
     }
 
-    /// Says to the sinks that there is no connection, and why.
     fn lost(&mut self, broker: &BrokerUrl, cause: &str) {
-        let message = format!("No connection to {broker}: {cause}");
-        self.setup.status.lost(broker, cause);
-        self.hub.set_condition(ConditionKind::UplinkDown, SOURCE, Some(&message));
-        if !std::mem::replace(&mut self.is_lost, true) {
-            self.hub.raise(EventKind::UplinkLost, SOURCE, message);
-        }
+        lost(self.setup, self.hub, &mut self.is_lost, broker, cause);
+    }
+}
+
+/// Says to the sinks that there is no connection, and why.
+fn lost(setup: &Setup, hub: &Hub, is_lost: &mut bool, broker: &BrokerUrl, cause: &str) {
+    let message = format!("No connection to {broker}: {cause}");
+    setup.status.lost(broker, cause);
+    hub.set_condition(ConditionKind::UplinkDown, SOURCE, Some(&message));
+    if !std::mem::replace(is_lost, true) {
+        hub.raise(EventKind::UplinkLost, SOURCE, message);
     }
 }
 

@@ -93,7 +93,11 @@ fn words(text: &str) -> Option<Arc<str>> {
 
 /// The type that the metric names.
 pub fn kind(metric: &payload::Metric) -> Option<Type> {
-    let number = i32::try_from(metric.datatype?).ok()?;
+    known(metric.datatype?)
+}
+
+fn known(number: u32) -> Option<Type> {
+    let number = i32::try_from(number).ok()?;
     Type::try_from(number).ok().filter(|kind| *kind != Type::Unknown)
 }
 
@@ -179,24 +183,34 @@ pub fn tag_type(kind: Type) -> Option<(DataType, bool)> {
 }
 
 fn name_of(kind: u32) -> &'static str {
-    let kind = i32::try_from(kind).ok().and_then(|kind| Type::try_from(kind).ok());
-    kind.unwrap_or(Type::Unknown).as_str_name()
+    known(kind).unwrap_or(Type::Unknown).as_str_name()
 }
 
 fn data_set(set: &DataSet) -> Json {
     use payload::data_set::data_set_value::Value as Cell;
-    let cell = |cell: &payload::data_set::DataSetValue| match &cell.value {
-        Some(Cell::IntValue(v)) => json!(v),
-        Some(Cell::LongValue(v)) => json!(v),
+    let cell = |(column, cell): (usize, &payload::data_set::DataSetValue)| match &cell.value {
+        Some(Cell::IntValue(v)) => whole(set.types.get(column).and_then(|kind| known(*kind)), (*v).into()),
+        Some(Cell::LongValue(v)) => whole(set.types.get(column).and_then(|kind| known(*kind)), *v),
         Some(Cell::FloatValue(v)) => json!(v),
         Some(Cell::DoubleValue(v)) => json!(v),
         Some(Cell::BooleanValue(v)) => json!(v),
         Some(Cell::StringValue(v)) => json!(v),
         Some(Cell::ExtensionValue(_)) | None => Json::Null,
     };
-    let rows: Vec<Vec<Json>> = set.rows.iter().map(|row| row.elements.iter().map(cell).collect()).collect();
+    let rows: Vec<Vec<Json>> = set.rows.iter().map(|row| row.elements.iter().enumerate().map(cell).collect()).collect();
     let types: Vec<&str> = set.types.iter().map(|kind| name_of(*kind)).collect();
     json!({ "columns": set.columns, "types": types, "rows": rows })
+}
+
+/// On the wire it has no sign.
+fn whole(kind: Option<Type>, number: u64) -> Json {
+    match kind {
+        Some(Type::Int8) => json!(number as i8),
+        Some(Type::Int16) => json!(number as i16),
+        Some(Type::Int32) => json!(number as i32),
+        Some(Type::Int64) => json!(number as i64),
+        _ => json!(number),
+    }
 }
 
 /// Its members by name; templates in templates end with the decoder's own limit of depth.
@@ -219,16 +233,8 @@ fn member(metric: &payload::Metric) -> Json {
     match &metric.value {
         _ if metric.is_null() => Json::Null,
         None | Some(wire::Value::ExtensionValue(_)) => Json::Null,
-        Some(wire::Value::IntValue(v)) => match kind(metric) {
-            Some(Type::Int8) => json!(*v as u8 as i8),
-            Some(Type::Int16) => json!(*v as u16 as i16),
-            Some(Type::Int32) => json!(*v as i32),
-            _ => json!(v),
-        },
-        Some(wire::Value::LongValue(v)) => match kind(metric) {
-            Some(Type::Int64) => json!(*v as i64),
-            _ => json!(v),
-        },
+        Some(wire::Value::IntValue(v)) => whole(kind(metric), (*v).into()),
+        Some(wire::Value::LongValue(v)) => whole(kind(metric), *v),
         Some(wire::Value::FloatValue(v)) => json!(v),
         Some(wire::Value::DoubleValue(v)) => json!(v),
         Some(wire::Value::BooleanValue(v)) => json!(v),
@@ -305,10 +311,13 @@ mod tests {
             num_of_columns: Some(2),
             columns: vec!["a".into(), "b".into()],
             types: vec![Type::Int32 as u32, 99],
-            rows: vec![Row { elements: vec![cell(Cell::IntValue(1)), cell(Cell::StringValue("x".into()))] }],
+            rows: vec![
+                Row { elements: vec![cell(Cell::IntValue(1)), cell(Cell::StringValue("x".into()))] },
+                Row { elements: vec![cell(Cell::IntValue(-2i32 as u32)), cell(Cell::IntValue(-2i32 as u32))] },
+            ],
         };
         let shown = held(&mut metric(Type::DataSet, wire::Value::DatasetValue(set)), Type::DataSet, 100);
-        let text = r#"{"columns":["a","b"],"rows":[[1,"x"]],"types":["Int32","Unknown"]}"#;
+        let text = r#"{"columns":["a","b"],"rows":[[1,"x"],[-2,4294967294]],"types":["Int32","Unknown"]}"#;
         assert_eq!(shown, Held::Json(text.into()));
         let member =
             payload::Metric { name: Some("Speed".into()), ..metric(Type::Int16, wire::Value::IntValue(0xFFFF)) };

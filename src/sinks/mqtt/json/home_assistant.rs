@@ -103,7 +103,8 @@ impl Announcer {
         let value = match (is_boolean, is_number) {
             (true, _) => "('ON' if value_json.value else 'OFF') if value_json.value is boolean else None",
             (_, true) => "value_json.value if value_json.value is number else None",
-            _ => "value_json.value",
+            // Of a longer text Home Assistant takes nothing.
+            _ => "value_json.value[:255] if value_json.value is string else None",
         };
         // What is older than what was said before leaves the state as it is.
         let kept = if is_boolean { "this.state | upper" } else { "this.state" };

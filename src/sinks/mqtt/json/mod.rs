@@ -36,6 +36,9 @@ use topic::Topics;
 /// A batch is ended when it has become this large: many brokers refuse more than 128 KiB or 256 KiB.
 const PAYLOAD: usize = 96 * 1024;
 
+/// What stands around a batch and its topic: of MQTT 13 bytes, the content type.
+const AROUND: usize = 32;
+
 /// Foreign or old announcements that are remembered to be taken away: more than a device has tags in a bad hour.
 const STALE: usize = 4096;
 
@@ -45,6 +48,8 @@ pub(super) struct Json {
     announcer: Option<Announcer>,
     takes_writes: bool,
     state: State,
+    /// The largest packet that the broker takes, if it says one.
+    largest: Option<usize>,
     /// Those of the last birth, also of a connection before.
     tags: HashMap<TagId, Tag>,
     names: HashMap<TagName, TagId>,
@@ -90,6 +95,7 @@ impl Json {
             takes_writes: config.commands.0.is_some_and(|role| role >= Role::Operator),
             config: config.json.clone(),
             state: State::Offline,
+            largest: None,
             tags: HashMap::new(),
             names: HashMap::new(),
             gone: HashMap::new(),
@@ -123,7 +129,9 @@ impl Json {
             }
             Layout::Batch => {
                 let values = said.into_iter().map(|(name, said)| said.tagged(name).payload());
-                let batches = message::batches(values, now, PAYLOAD);
+                let around = AROUND + self.topics.data().len();
+                let most = self.largest.map_or(PAYLOAD, |largest| largest.saturating_sub(around).min(PAYLOAD));
+                let batches = message::batches(values, now, most);
                 batches.into_iter().map(|batch| self.value(self.topics.data(), batch, false)).collect()
             }
         }
@@ -218,12 +226,18 @@ impl Dialect for Json {
         Some(retained(self.topics.status(), Presence::offline(None)))
     }
 
+    fn connected(&mut self, largest: Option<usize>) {
+        self.largest = largest;
+    }
+
     fn filters(&self, tags: &[(TagId, Arc<TagSpec>)]) -> Vec<String> {
-        let mut filters: Vec<String> = self.announcer.iter().map(Announcer::filter).collect();
+        let mut filters = Vec::new();
         if self.takes_writes {
             let writable = tags.iter().map(|(_, spec)| &**spec).filter(|spec| spec.writable);
             filters.extend(self.topics.filters(writable));
         }
+        // Last, because the line may ask for the first one again, and much is retained here.
+        filters.extend(self.announcer.iter().map(Announcer::filter));
         filters
     }
 

@@ -236,6 +236,8 @@ fn home_assistant_is_told_of_each_tag_and_camera() {
     assert_eq!((&load["unit_of_measurement"], &load["state_class"]), (&json!("%"), &json!("measurement")));
     assert_eq!(load.get("device_class"), None, "not certain");
     assert_eq!(of("sensor", "oven__Recipe").get("command_topic"), None, "sensors take no commands");
+    let template = of("sensor", "oven__Recipe")["value_template"].as_str().unwrap();
+    assert!(template.contains("value_json.value[:255] if"), "no state is longer: {template}");
     assert_eq!(of("sensor", "oven__Since")["device_class"], "timestamp");
     assert_eq!(of("camera", "cameras__front__picture")["topic"], "vedette/G/N/image/front");
     for config in configs.values() {
@@ -249,7 +251,7 @@ fn what_home_assistant_was_told_before_a_restart_is_taken_away() {
     let mut dialect = dialect(HOME);
     dialect.connecting(0, NOW);
     let filters = dialect.filters(&speed().tags);
-    assert_eq!(filters, ["homeassistant/+/vedette-G-N/+/config", "vedette/G/N/+/+/set"]);
+    assert_eq!(filters, ["vedette/G/N/+/+/set", "homeassistant/+/vedette-G-N/+/config"]);
     let config = |component: &str, device: &str, object: &str| Received {
         topic: format!("homeassistant/{component}/{device}/{object}/config"),
         payload: "{}".into(),

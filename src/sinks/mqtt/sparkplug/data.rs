@@ -27,12 +27,14 @@ pub(super) fn alias_of_instance(first: TagId) -> u64 {
     u64::from(u32::MAX) + 1 + alias_of_tag(first)
 }
 
-/// The metrics of each message. `told` is what was told about the quality of tags, and what is told now.
+/// The metrics of each message. `told` is what was told about the quality of tags, and what is told now; `most` the bytes of a message,
+/// if that is less than usual.
 pub(super) fn messages(
     items: Vec<Item>,
     layout: &Layout,
     aliases: bool,
     told: &mut HashMap<TagId, QualityCode>,
+    most: usize,
 ) -> Vec<Vec<Metric>> {
     let mut messages = Vec::new();
     for mut run in runs(items) {
@@ -60,7 +62,7 @@ pub(super) fn messages(
                 }
             }
         }
-        split(metrics, &mut messages);
+        split(metrics, PAYLOAD.min(most), &mut messages);
     }
     messages
 }
@@ -119,11 +121,11 @@ fn runs(items: Vec<Item>) -> Vec<Vec<Item>> {
     runs
 }
 
-fn split(metrics: Vec<Metric>, messages: &mut Vec<Vec<Metric>>) {
+fn split(metrics: Vec<Metric>, most: usize, messages: &mut Vec<Vec<Metric>>) {
     let (mut message, mut size) = (Vec::new(), 0);
     for metric in metrics {
         let length = metric.encoded_len() + AROUND;
-        if size + length > PAYLOAD && !message.is_empty() {
+        if size + length > most && !message.is_empty() {
             messages.push(std::mem::take(&mut message));
             size = 0;
         }

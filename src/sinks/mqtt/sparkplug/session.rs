@@ -71,7 +71,14 @@ pub(in crate::sinks::mqtt) struct Session {
     is_told: bool,
     /// What people were told about names.
     noticed: HashSet<String>,
+    /// The largest packet that the broker takes, if it says one.
+    largest: Option<usize>,
+    /// Devices whose births are larger; people were told.
+    too_large: HashSet<Arc<str>>,
 }
+
+/// What stands around the metrics and the topic of a message, at most: of MQTT 13 bytes, the payload's time and seq.
+const AROUND: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -109,6 +116,8 @@ impl Session {
             unsaid: 0,
             is_told: false,
             noticed: HashSet::new(),
+            largest: None,
+            too_large: HashSet::new(),
         }
     }
 
@@ -164,7 +173,9 @@ impl Session {
                 Place::Node => (Kind::NData, None),
                 Place::Device(folder) => (Kind::DData, Some(self.layout.devices[&folder].clone())),
             };
-            let metrics = data::messages(items, &self.layout, self.commands.aliases, &mut self.told);
+            let around = AROUND + self.topic(kind, device.as_deref()).len();
+            let most = self.largest.map_or(usize::MAX, |largest| largest.saturating_sub(around));
+            let metrics = data::messages(items, &self.layout, self.commands.aliases, &mut self.told, most);
             said.extend(metrics.into_iter().map(|metrics| self.message(kind, device.as_deref(), metrics, now)));
         }
         said
@@ -271,6 +282,11 @@ impl Dialect for Session {
         Some(self.ndeath(now))
     }
 
+    fn connected(&mut self, largest: Option<usize>) {
+        self.largest = largest;
+        self.too_large.clear();
+    }
+
     /// NCMD, STATE if there is a primary host, and DCMD of each device if commands may write.
     fn filters(&self, tags: &[(TagId, Arc<TagSpec>)]) -> Vec<String> {
         let mut filters = vec![self.topic(Kind::NCmd, None)];
@@ -302,9 +318,14 @@ impl Dialect for Session {
         self.alive.clear();
         self.seq = 0;
         let current = current(view);
-        said.push(self.bear(&Place::Node, &current, now));
+        let node = self.bear(&Place::Node, &current, now);
+        if !self.fits(&node) {
+            // The line refuses it, and without it nothing else may be said.
+            return vec![node];
+        }
+        said.push(node);
         let devices: Vec<Arc<str>> = self.layout.devices.keys().filter(|folder| !is_lost(folder)).cloned().collect();
-        said.extend(devices.into_iter().map(|folder| self.bear(&Place::Device(folder), &current, now)));
+        said.extend(devices.into_iter().filter_map(|folder| self.bear_device(folder, &current, now)));
         self.forget_gone(view);
         said.extend(self.say_held(now));
         said
@@ -330,7 +351,7 @@ impl Dialect for Session {
         let unborn = |folder: &&Arc<str>| !is_lost(folder) && !self.alive.contains(*folder);
         let unborn: Vec<Arc<str>> = self.layout.devices.keys().filter(unborn).cloned().collect();
         let current = current(view);
-        said.extend(unborn.into_iter().map(|folder| self.bear(&Place::Device(folder), &current, now)));
+        said.extend(unborn.into_iter().filter_map(|folder| self.bear_device(folder, &current, now)));
         self.forget_gone(view);
         said.extend(self.say_held(now));
         said
@@ -338,6 +359,10 @@ impl Dialect for Session {
 
     fn is_born(&self) -> bool {
         self.state == State::Born
+    }
+
+    fn is_vital(&self, topic: &str) -> bool {
+        topic == self.topic(Kind::NBirth, None)
     }
 
     /// Not those of devices that are dead.

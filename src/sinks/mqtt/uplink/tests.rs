@@ -117,12 +117,16 @@ struct Plant {
 
 impl Plant {
     fn start(refusals: u32) -> Self {
+        Self::of(refusals, "")
+    }
+
+    fn of(refusals: u32, toml: &str) -> Self {
         let hub = Hub::new(Clock::simulated(std::time::UNIX_EPOCH + Duration::from_secs(1000)));
         let spec = |name: &str| TagSpec::new(TagName::new(name).unwrap(), DataType::Int32);
         let source = hub.register("source", vec![spec("a"), spec("set").writable()]).unwrap();
         let data_dir = tempfile::tempdir().unwrap();
-        let config =
-            toml::from_str("broker = 'mqtt://script'\nnode = 'box'\npublish_interval = '50ms'\ntags = ['*']").unwrap();
+        let common = "broker = 'mqtt://script'\nnode = 'box'\npublish_interval = '50ms'\ntags = ['*']";
+        let config = toml::from_str(&format!("{common}\n{toml}")).unwrap();
         let setup = Arc::new(Setup {
             config,
             device_name: "unused".into(),
@@ -208,6 +212,26 @@ async fn each_connect_has_its_own_bd_seq_and_a_lost_line_is_born_again() {
     assert_eq!(plant.next().await, Seen::Connect { bd_seq: 4 });
     assert_eq!(plant.next().await, subscribed());
     assert_eq!(plant.next().await, birth(&["set", "a=7"]), "what happened meanwhile is in the birth");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_host_that_does_not_come_is_said() {
+    let mut plant = Plant::of(0, "primary_host = 'scada'");
+    assert_eq!(plant.next().await, Seen::Connect { bd_seq: 0 });
+    assert_eq!(plant.next().await, subscribed());
+    let down = |plant: &Plant| {
+        let conditions = plant.hub.conditions().into_iter();
+        conditions
+            .filter(|condition| condition.is_active)
+            .map(|condition| condition.message.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert!(down(&plant).is_empty(), "it may be about to come");
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(down(&plant), ["No connection to mqtt://script:1883: the primary host is not there"]);
+    assert_eq!(plant.next().await, Seen::Subscribe("spBv1.0/STATE/scada".into()));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(plant.seen.try_recv().is_err(), "with nowhere else to go it stays");
 }
 
 #[tokio::test(start_paused = true)]

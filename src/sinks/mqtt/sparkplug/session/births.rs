@@ -12,6 +12,8 @@ use crate::sinks::mqtt::sparkplug::layout::{NODE_CONTROL, PICTURE, Place};
 use crate::sinks::mqtt::sparkplug::metric::{self, Item, QualityCode, millis};
 use crate::sinks::mqtt::sparkplug::{names, template};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use tracing::warn;
 
 impl Session {
     /// Says a device dead, if it is alive.
@@ -19,6 +21,29 @@ impl Session {
         let folder = self.alive.take(folder)?;
         let id = self.layout.devices.get(&folder).cloned().expect("a device is in the layout it was born with");
         Some(self.message(Kind::DDeath, Some(&id), Vec::new(), now))
+    }
+
+    /// Whether the broker takes a message of this size, as far as it said.
+    pub(super) fn fits(&self, message: &Message) -> bool {
+        self.largest.is_none_or(|largest| message.size() <= largest)
+    }
+
+    /// One whose birth the broker does not take is as one that is lost: what its tags say waits for a broker that does.
+    pub(super) fn bear_device(&mut self, folder: Arc<str>, current: &Current<'_>, now: Timestamp) -> Option<Message> {
+        let before = self.seq;
+        let birth = self.bear(&Place::Device(folder.clone()), current, now);
+        if self.fits(&birth) {
+            return Some(birth);
+        }
+        (self.seq, _) = (before, self.alive.remove(&folder));
+        if self.too_large.insert(folder.clone()) {
+            let (bytes, largest) = (birth.size(), self.largest.unwrap_or_default());
+            warn!(
+                device = %self.layout.devices[&folder], bytes, largest,
+                "The broker does not take so large a birth, so this device is not born; let [mqtt] tags name fewer tags."
+            );
+        }
+        None
     }
 
     pub(super) fn bear(&mut self, place: &Place, current: &Current<'_>, now: Timestamp) -> Message {

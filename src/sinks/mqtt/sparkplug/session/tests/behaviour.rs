@@ -42,6 +42,59 @@ fn a_birth_says_the_node_then_each_device_with_its_folder() {
 }
 
 #[test]
+fn what_a_broker_finds_too_large_is_split_or_not_born_and_the_rest_goes_on() {
+    let large = (0..300).map(|number| spec(&format!("load/tag number {number:04}"), DataType::Int32));
+    let mut plant =
+        plant_of("", large.chain([spec("plc/a", DataType::Int32), spec("alone", DataType::Int32)]).collect());
+    let plc = TagName::new("plc/a").unwrap();
+    let load = TagName::new("load/tag number 0000").unwrap();
+
+    // Births and data of any size.
+    plant.connect();
+    plant.birth();
+    assert_eq!(plant.shown(0), ["NBIRTH", "DBIRTH load", "DBIRTH plc"]);
+    let samples: Vec<Sample> =
+        (0..300).map(|number| plant.sample(&format!("load/tag number {number:04}"), 1)).collect();
+    let first = plant.live(&samples);
+    assert_eq!(plant.said.len() - first, 1);
+
+    // The birth fits, all changes at once do not.
+    let birth = plant.said[1].message.size();
+    plant.connect();
+    plant.session.connected(Some(birth));
+    plant.birth();
+    let samples: Vec<Sample> =
+        (0..300).map(|number| plant.sample(&format!("load/tag number {number:04}"), 2)).collect();
+    plant.session.connected(Some(2000));
+    let first = plant.live(&samples);
+    let sizes: Vec<usize> = plant.said[first..].iter().map(|said| said.message.size()).collect();
+    assert!(sizes.len() > 3 && sizes.iter().all(|&size| size <= 2000), "{sizes:?}");
+
+    // The birth does not fit: as if the device were lost, and no seq is missing.
+    plant.connect();
+    plant.session.connected(Some(birth - 1));
+    let first = plant.birth();
+    assert_eq!(plant.shown(first), ["NBIRTH", "DBIRTH plc"]);
+    let seqs: Vec<_> = plant.said[first..].iter().map(|said| said.payload.seq).collect();
+    assert_eq!(seqs, [Some(0), Some(1)]);
+    let can_say = plant.session.can_say();
+    assert_eq!((can_say(&plc), can_say(&load)), (true, false));
+    let first = plant.set("plc/a", 7);
+    assert_eq!((plant.said[first].kind, plant.said[first].payload.seq), (Kind::DData, Some(2)));
+    let last = plant.death();
+    assert_eq!(plant.shown(last), ["DDEATH plc", "NDEATH"]);
+
+    // Without the node's birth there is nothing else.
+    plant.connect();
+    plant.session.connected(Some(100));
+    let first = plant.birth();
+    assert_eq!(plant.shown(first), ["NBIRTH"]);
+    assert!(
+        plant.session.is_vital(&plant.said[first].message.topic) && !plant.session.is_vital("spBv1.0/G/DBIRTH/N/plc")
+    );
+}
+
+#[test]
 fn changes_go_to_their_places_and_what_is_no_change_goes_nowhere() {
     let mut plant = born("");
     let samples = [plant.sample("plc/a", 1), plant.sample("alone", 1), plant.sample("plc/a", 2)];
