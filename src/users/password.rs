@@ -2,9 +2,10 @@
 //! Raspberry Pi 3 has that memory to spare, and bears the time because few are checked at once (live.rs).
 
 use super::UserName;
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::password_hash::{Output, PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::fmt::Display;
 use std::io::{self, BufRead};
 
 /// NIST SP 800-63B asks for 8 at the least where there is a second factor, and here there is none.
@@ -50,26 +51,41 @@ pub(super) fn verify(phc: &str, password: &str) -> bool {
     password.len() <= LONGEST && Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
 }
 
-/// A hash that no password has, to be verified for names that are unknown: they must take as long as known ones.
+/// A hash that no password has, to be verified for names that are unknown: they must take as long as known ones. It is made of
+/// random bytes, not of a password: one would cost most of a start.
 pub(super) fn nobodys() -> Result<String, PasswordError> {
-    let mut unknown = [0; 32];
-    fill(&mut unknown)?;
-    hash_any(&unknown.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-}
-
-fn hash_any(password: &str) -> Result<String, PasswordError> {
-    let failed = |error: &dyn std::fmt::Display| PasswordError::Hash(error.to_string());
-    let params = Params::new(19 * 1024, 2, 1, None).map_err(|error| failed(&error))?;
-    let mut salt = [0; 16];
-    fill(&mut salt)?;
-    let salt = SaltString::encode_b64(&salt).map_err(|error| failed(&error))?;
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let hash = argon2.hash_password(password.as_bytes(), &salt).map_err(|error| failed(&error))?;
+    let (salt, output) = (salt()?, Output::new(&random::<32>()?).map_err(failed)?);
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: params()?.try_into().map_err(failed)?,
+        salt: Some(salt.as_salt()),
+        hash: Some(output),
+    };
     Ok(hash.to_string())
 }
 
-fn fill(bytes: &mut [u8]) -> Result<(), PasswordError> {
-    SystemRandom::new().fill(bytes).map_err(|_| PasswordError::Hash("the system gives no random bytes".into()))
+fn hash_any(password: &str) -> Result<String, PasswordError> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params()?);
+    Ok(argon2.hash_password(password.as_bytes(), &salt()?).map_err(failed)?.to_string())
+}
+
+fn params() -> Result<Params, PasswordError> {
+    Params::new(19 * 1024, 2, 1, None).map_err(failed)
+}
+
+fn salt() -> Result<SaltString, PasswordError> {
+    SaltString::encode_b64(&random::<16>()?).map_err(failed)
+}
+
+fn random<const BYTES: usize>() -> Result<[u8; BYTES], PasswordError> {
+    let mut bytes = [0; BYTES];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| failed("the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
+fn failed(error: impl Display) -> PasswordError {
+    PasswordError::Hash(error.to_string())
 }
 
 /// Whether it is fit for a user.
@@ -112,7 +128,12 @@ mod tests {
         assert!(!verify(&phc, "correct horse batterz"));
         assert!(!verify("nonsense", "correct horse battery"));
         assert_ne!(phc, hash(&name, "correct horse battery").unwrap(), "each has a salt of its own");
-        assert!(!verify(&nobodys().unwrap(), ""));
+        // As long as that of a user takes, which its terms and its length decide.
+        let nobodys = nobodys().unwrap();
+        assert_eq!(nobodys.len(), phc.len());
+        assert_eq!(nobodys.split('$').take(4).collect::<Vec<_>>(), phc.split('$').take(4).collect::<Vec<_>>());
+        let parsed = PasswordHash::new(&nobodys).unwrap();
+        assert_eq!(Argon2::default().verify_password(b"", &parsed), Err(argon2::password_hash::Error::Password));
     }
 
     #[test]
