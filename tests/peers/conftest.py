@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("VEDETTE_BINARY", ROOT / "target/debug/vedette"))
 
 # Generous: a busy machine is no fault of the program.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def free_port() -> int:

@@ -60,7 +60,7 @@ class Node:
         while True:
             said = self.hear()
             if isinstance(said, dict) and "done" in said:
-                self.process.wait(10)
+                self.process.wait(PATIENCE)
                 return said["done"]
 
     def run(self, script: str, **args):
