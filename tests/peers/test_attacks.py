@@ -410,18 +410,20 @@ def hasty(make):
 
 
 def test_the_slow_and_the_silent_are_sent_away(hasty):
-    def is_sent_away(wire: Wire, began: float, configured: float, default: float):
-        """Not before what is configured, and before what would hold without that."""
+    def is_sent_away(wire: Wire, began: float, configured: float):
+        """`began` before whatever the server counts from; what follows it is not the server's to answer for."""
+        listening = time.monotonic()
         assert said(wire) == "BadTimeout"
-        assert configured <= time.monotonic() - began + 0.05 < default
+        ended = time.monotonic()
+        assert ended - began + 0.05 >= configured and ended - listening <= configured + 0.8
 
     began = time.monotonic()
     with Wire(hasty.port) as silent:
-        is_sent_away(silent, began, 1, 5)
+        is_sent_away(silent, began, 1)
     began = time.monotonic()
     with Wire(hasty.port) as greeted:
         greeted.greet()
-        is_sent_away(greeted, began, 2, 15)
+        is_sent_away(greeted, began, 2)
     # A byte now and then is not progress.
     with Wire(hasty.port) as loris:
         began = time.monotonic()
@@ -429,19 +431,19 @@ def test_the_slow_and_the_silent_are_sent_away(hasty):
             for byte in hello(hasty.port):
                 loris.socket.sendall(bytes([byte]))
                 time.sleep(0.1)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 4
     with Wire(hasty.port).session() as wire:
         message = wire.message(wire.encode(read_request(TIME)))
         began = time.monotonic()
         wire.send(message[:-1])
-        is_sent_away(wire, began, 1, 30)
+        is_sent_away(wire, began, 1)
     with Wire(hasty.port).session() as wire:
         began = time.monotonic()
         wire.send(wire.message(wire.encode(read_request(TIME)), chunk=b"C"))
-        is_sent_away(wire, began, 1, 30)
+        is_sent_away(wire, began, 1)
     began = time.monotonic()
     with Wire(hasty.port).session() as idle:
-        is_sent_away(idle, began, 3, 600)
+        is_sent_away(idle, began, 3)
     Watch(hasty).check()
 
 
@@ -562,8 +564,9 @@ def test_sessions_that_are_never_activated_do_not_last(make):
         except ua.UaStatusCodeError:
             return False
 
-    # Without that they would last for as long as was asked for when they were created.
+    began = time.monotonic()
     wait_until("a session can be had", answers, patience=15)
+    assert time.monotonic() - began < 8
 
 
 def test_each_limit_has_its_status_code(make):

@@ -314,8 +314,7 @@ def test_keep_alives_and_sequence_numbers(vedette):
         start = time.monotonic()
         keep_alive = subscription.publish().NotificationMessage
         assert not keep_alive.NotificationData and keep_alive.SequenceNumber == 2
-        # Four intervals of 50 ms after the last notification, of which the client saw only the end.
-        assert time.monotonic() - start > 0.1
+        assert 0.1 < time.monotonic() - start < 2.0
 
 
 def test_large_answers_come_in_parts(vedette):

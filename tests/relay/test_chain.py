@@ -11,7 +11,7 @@ import pytest
 from asyncua import ua
 from asyncua.sync import Client
 from conftest import RELAY, WINE
-from worker import PATIENCE
+from worker import PATIENCE, words_of
 
 CONFIG = """
 data_dir = '{data}'
@@ -77,14 +77,11 @@ class Relay:
     def workers(self, server="") -> list[int]:
         """Processes of Wine are processes of this machine."""
         found = []
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = process.read_bytes().split(b"\0")
-            except OSError:
-                continue
+        for process in Path("/proc").glob("[0-9]*"):
+            words = words_of(process.name)
             is_ours = any(RELAY.name.encode() in word for word in words) and b"worker" in words
             if is_ours and (not server or server.encode() in words):
-                found.append(int(process.parent.name))
+                found.append(int(process.name))
         return found
 
     def stop(self):

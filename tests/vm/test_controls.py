@@ -10,9 +10,8 @@ from appliance import START, appliance_with, child, is_bad, is_good, status_of
 from asyncua import ua
 from machine import wait_until
 
-# How long a change may take from the driver to a client, over an emulated machine with 200 ms of sampling, on a host that does more
-# than this: what was measured is printed, a fraction of a second; polling would take longer than this.
-SOON = 3.0
+# How long a change may take from the driver to a client, over an emulated machine with 200 ms of sampling.
+SOON = 1.0
 # The firmware closes a device this long after the last who asked for its controls.
 LINGER = 3.0
 
