@@ -1,11 +1,14 @@
-//! Binding a port, and saying who has it when it is taken.
+//! Binding a port, and saying who has it when it is taken; connecting to a name of several addresses.
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 #[cfg(target_os = "linux")]
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
+use tokio::net::TcpStream;
 #[cfg(target_os = "linux")]
 use tracing::warn;
 
@@ -112,6 +115,28 @@ fn listen_before(_: SocketAddr) -> io::Result<TcpListener> {
     Err(io::ErrorKind::AddrNotAvailable.into())
 }
 
+/// Between the first tries of a name's addresses: one that swallows packets must not keep the next one from its turn
+/// (RFC 8305, 5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// The first address that answers, of any number: all are tried beside each other, each a little after the one before.
+pub async fn connect_to_first(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    let mut addresses = addresses.peekable();
+    let mut tries = FuturesUnordered::new();
+    while addresses.peek().is_some() || !tries.is_empty() {
+        tries.extend(addresses.next().map(TcpStream::connect));
+        tokio::select! {
+            Some(outcome) = tries.next() => match outcome {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            },
+            () = tokio::time::sleep(NEXT_ADDRESS), if addresses.peek().is_some() => {}
+        }
+    }
+    Err(failure)
+}
+
 /// Who listens on this TCP port: /proc/net/tcp* give the socket's inode, /proc/*/fd the process that has it open.
 fn holder(port: u16) -> Option<(String, u32)> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -176,5 +201,31 @@ mod tests {
         let source = io::ErrorKind::AddrNotAvailable.into();
         let error = BindError { address, source, holder: None };
         assert!(error.to_string().ends_with("is not an address of this machine"));
+    }
+
+    #[tokio::test]
+    async fn addresses_that_swallow_packets_or_refuse_do_not_keep_the_next_one_waiting() {
+        // Nobody accepts here, and the queue is full.
+        let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let deaf = deaf.listen(1).unwrap();
+        let swallows = deaf.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(swallows)).await {
+            queued.push(stream.unwrap());
+        }
+        let refuses = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let answers = good.local_addr().unwrap();
+
+        let addresses = [swallows, refuses, swallows, swallows, swallows, swallows, answers];
+        let stream = tokio::time::timeout(Duration::from_secs(20), connect_to_first(addresses.into_iter())).await;
+        assert_eq!(stream.expect("before a dial is given up").unwrap().peer_addr().unwrap(), answers);
+        let stream =
+            tokio::time::timeout(Duration::from_secs(15), connect_to_first([swallows, answers].into_iter())).await;
+        assert_eq!(stream.unwrap().unwrap().peer_addr().unwrap(), answers);
+        let nowhere = connect_to_first([refuses].into_iter()).await.unwrap_err();
+        assert_eq!(nowhere.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect_to_first([].into_iter()).await.unwrap_err().to_string(), "its name has no address");
     }
 }

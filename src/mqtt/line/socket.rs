@@ -3,23 +3,17 @@
 
 use super::ClientError;
 use super::tls;
+use crate::base::net::connect_to_first;
 use crate::mqtt::BrokerUrl;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rumqttc::tokio_rustls::TlsConnector;
 use rumqttc::tokio_rustls::rustls::pki_types::ServerName;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
-
-/// Between the first tries of a name's addresses: one that swallows packets must not keep the next one from its turn
-/// (RFC 8305, 5).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Of a broker's first words: a CONNACK with a server reference and a reason in it.
 const FIRST_WORDS: usize = 1024;
@@ -76,25 +70,7 @@ pub(super) async fn open(broker: &BrokerUrl, tls: Option<tls::Tls>) -> Result<(S
 }
 
 async fn connect(broker: &BrokerUrl) -> io::Result<TcpStream> {
-    first_of(lookup_host((broker.host(), broker.port())).await?).await
-}
-
-/// The first address that answers, of any number: all are tried beside each other, each a little after the one before.
-async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
-    let mut addresses = addresses.peekable();
-    let mut tries = FuturesUnordered::new();
-    while addresses.peek().is_some() || !tries.is_empty() {
-        tries.extend(addresses.next().map(TcpStream::connect));
-        tokio::select! {
-            Some(outcome) = tries.next() => match outcome {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
-            },
-            () = tokio::time::sleep(NEXT_ADDRESS), if addresses.peek().is_some() => {}
-        }
-    }
-    Err(failure)
+    connect_to_first(lookup_host((broker.host(), broker.port())).await?).await
 }
 
 impl AsyncRead for Socket {
@@ -125,34 +101,5 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::net::{TcpListener, TcpSocket};
-
-    #[tokio::test]
-    async fn addresses_that_swallow_packets_or_refuse_do_not_keep_the_next_one_waiting() {
-        // Nobody accepts here, and the queue is full.
-        let deaf = TcpSocket::new_v4().unwrap();
-        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let deaf = deaf.listen(1).unwrap();
-        let swallows = deaf.local_addr().unwrap();
-        let mut queued = Vec::new();
-        while let Ok(stream) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(swallows)).await {
-            queued.push(stream.unwrap());
-        }
-        let refuses = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let answers = good.local_addr().unwrap();
-
-        let addresses = [swallows, refuses, swallows, swallows, swallows, swallows, answers];
-        let stream = tokio::time::timeout(Duration::from_secs(20), first_of(addresses.into_iter())).await;
-        assert_eq!(stream.expect("before a dial is given up").unwrap().peer_addr().unwrap(), answers);
-        let nowhere = first_of([refuses].into_iter()).await.unwrap_err();
-        assert_eq!(nowhere.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(first_of([].into_iter()).await.unwrap_err().to_string(), "its name has no address");
     }
 }

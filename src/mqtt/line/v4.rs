@@ -107,9 +107,7 @@ impl Wire {
 
     pub(super) async fn probe(&self, filter: Option<String>) -> Result<(), String> {
         if let Some(filter) = filter {
-            let again = SubscribeFilter::new(filter, rumqttc_v4::QoS::AtLeastOnce);
-            let notice = self.0.subscribe_many_tracked([again]).await.map_err(|error| error.to_string())?;
-            return notice.wait_async().await.map(drop).map_err(|error| error.to_string());
+            return self.subscribe(vec![filter]).await.map(drop);
         }
         let notice = self.0.unsubscribe_tracked(PROBE).await.map_err(|error| error.to_string())?;
         notice.wait_async().await.map(drop).map_err(|error| error.to_string())

@@ -136,9 +136,8 @@ impl Wire {
     /// What is refused, with the reason.
     pub(super) async fn subscribe(&self, filters: Vec<String>) -> Result<Vec<(String, String)>, String> {
         let wanted = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), rumqttc::QoS::AtLeastOnce));
-        let notice = self.0.subscribe_many_tracked(wanted).await.map_err(|error| error.to_string())?;
-        let answer = notice.wait_async().await.map_err(|error| error.to_string())?;
-        let refused = filters.into_iter().zip(answer.return_codes).filter_map(|(filter, code)| match code {
+        let codes = self.ask_for(wanted.collect()).await?;
+        let refused = filters.into_iter().zip(codes).filter_map(|(filter, code)| match code {
             SubscribeReasonCode::Success(_) => None,
             SubscribeReasonCode::NotAuthorized => Some((filter, "not authorised".to_owned())),
             code => Some((filter, spaced(code))),
@@ -146,13 +145,17 @@ impl Wire {
         Ok(refused.collect())
     }
 
+    async fn ask_for(&self, filters: Vec<SubscribeFilter>) -> Result<Vec<SubscribeReasonCode>, String> {
+        let notice = self.0.subscribe_many_tracked(filters).await.map_err(|error| error.to_string())?;
+        Ok(notice.wait_async().await.map_err(|error| error.to_string())?.return_codes)
+    }
+
     pub(super) async fn probe(&self, filter: Option<String>) -> Result<(), String> {
         if let Some(filter) = filter {
             // What is retained there has come already.
             let again = SubscribeFilter::new(filter, rumqttc::QoS::AtLeastOnce);
             let again = SubscribeFilter { retain_forward_rule: RetainForwardRule::Never, ..again };
-            let notice = self.0.subscribe_many_tracked([again]).await.map_err(|error| error.to_string())?;
-            return notice.wait_async().await.map(drop).map_err(|error| error.to_string());
+            return self.ask_for(vec![again]).await.map(drop);
         }
         let notice = self.0.unsubscribe_tracked(PROBE).await.map_err(|error| error.to_string())?;
         notice.wait_async().await.map(drop).map_err(|error| error.to_string())

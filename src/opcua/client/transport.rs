@@ -5,17 +5,16 @@
 //! CreatedAt with our time, so that with a server whose clock is behind it would renew the token with each request, and
 //! with one that is ahead never (docs/upstream.md).
 
+use crate::base::net::connect_to_first;
 use opcua::client::transport::{
     Connector, RequestRecv, SecureChannelState, StreamConnection, StreamConnector, StreamTransport, Transport,
     TransportConfiguration, TransportPollResult,
 };
 use opcua::core::comms::tcp_codec::TcpCodec;
 use opcua::types::{ChannelSecurityToken, DateTime, DecodingOptions, EndpointDescription, Error, StatusCode};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use tokio::net::lookup_host;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, lookup_host};
 use tokio_util::codec::FramedRead;
 
 /// The port of OPC UA (IANA).
@@ -46,31 +45,11 @@ impl Line {
     async fn connect(address: String, url: String, options: DecodingOptions) -> Result<Stream, Error> {
         let failed = |code, what: std::io::Error| Error::new(code, format!("{address}: {what}"));
         let found = lookup_host(&address).await.map_err(|error| failed(StatusCode::BadTcpEndpointUrlInvalid, error))?;
-        let stream =
-            first_of(found.collect()).await.map_err(|error| failed(StatusCode::BadCommunicationError, error))?;
+        let stream = connect_to_first(found).await.map_err(|error| failed(StatusCode::BadCommunicationError, error))?;
         stream.set_nodelay(true).map_err(|error| failed(StatusCode::BadCommunicationError, error))?;
         let (reader, writer) = stream.into_split();
         Ok(StreamConnection::new(FramedRead::new(reader, TcpCodec::new(options)), writer, url))
     }
-}
-
-/// How long an address may take while there are others.
-const ADDRESS: Duration = Duration::from_secs(3);
-
-/// To the first address that answers. One that swallows what is sent must not take the time of all.
-async fn first_of(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::other("the name has no address");
-    let count = addresses.len();
-    for (index, address) in addresses.into_iter().enumerate() {
-        // The last has what is left of the time for the connection.
-        let time = if index + 1 < count { ADDRESS } else { Duration::MAX };
-        match tokio::time::timeout(time, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = std::io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(last)
 }
 
 type Stream = StreamConnection<OwnedReadHalf, OwnedWriteHalf>;
@@ -128,24 +107,6 @@ impl<T: Transport> Transport for Aged<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn an_address_that_swallows_what_is_sent_is_not_the_last_one_tried() {
-        // Its queue is full, so the kernel drops what comes.
-        let full = tokio::net::TcpSocket::new_v4().unwrap();
-        full.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let full = full.listen(1).unwrap();
-        let silent = full.local_addr().unwrap();
-        let mut waiting = Vec::new();
-        let moment = Duration::from_millis(500);
-        while let Ok(stream) = tokio::time::timeout(moment, TcpStream::connect(silent)).await {
-            waiting.push(stream.unwrap());
-        }
-        let open = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let good = open.local_addr().unwrap();
-        let stream = tokio::time::timeout(ADDRESS * 5, first_of(vec![silent, good])).await.unwrap().unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), good);
-    }
 
     #[test]
     fn urls_have_a_host_and_perhaps_a_port() {

@@ -46,6 +46,17 @@ pub(super) enum Ask {
 /// Whether samples of a tag can be said, as things are.
 pub(super) type CanSay = Box<dyn Fn(&TagName) -> bool + Send>;
 
+/// What stands around payload and topic of a message, at most: of MQTT 13 bytes; a content type, or a Sparkplug payload's time and seq.
+const AROUND: usize = 32;
+
+/// A message of many values is ended when it has become this large: many brokers refuse more than 128 KiB or 256 KiB.
+pub(super) const PAYLOAD: usize = 96 * 1024;
+
+/// Bytes that such a payload to this topic may have: fewer where the broker takes no packet so large.
+pub(super) fn room(largest: Option<usize>, topic: &str) -> usize {
+    largest.map_or(PAYLOAD, |largest| largest.saturating_sub(AROUND + topic.len()).min(PAYLOAD))
+}
+
 pub(super) trait Dialect: Send {
     /// The next CONNECT goes to this broker; said before [`Dialect::connecting`]. (Sparkplug's primary host has a session, with times
     /// of its own, at each broker.)

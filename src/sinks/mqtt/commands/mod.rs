@@ -340,13 +340,16 @@ impl Commands {
             News::Failed(text) => (State::Failed, text),
         };
         let answer = Answer::new(&address, state, self.hub.now(), Some(text), None);
-        self.waiting.push_back(Out::Send(Letter { message: address.message(&answer), arrived }));
-        self.memory.keep(answer);
+        self.post(&address, answer, arrived);
     }
 
     fn say(&mut self, address: &Address, state: State, reason: Option<String>, result: Option<Json>) {
         let answer = Answer::new(address, state, self.hub.now(), reason, result);
-        self.send(address.message(&answer));
+        self.post(address, answer, None);
+    }
+
+    fn post(&mut self, address: &Address, answer: Answer, arrived: Option<oneshot::Sender<()>>) {
+        self.waiting.push_back(Out::Send(Letter { message: address.message(&answer), arrived }));
         self.memory.keep(answer);
     }
 

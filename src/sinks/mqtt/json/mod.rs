@@ -20,7 +20,7 @@ mod message;
 mod topic;
 
 use super::config::{Config, Form, Json as JsonConfig, Layout};
-use super::dialect::{Ask, Dialect, View, is_overtaken};
+use super::dialect::{Ask, Dialect, View, is_overtaken, room};
 use super::value::from_json;
 use crate::model::{Role, Sample, TagId, TagName, TagSpec, Timestamp};
 use crate::mqtt::image_topic;
@@ -32,12 +32,6 @@ use message::{Said, State as Presence};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use topic::Topics;
-
-/// A batch is ended when it has become this large: many brokers refuse more than 128 KiB or 256 KiB.
-const PAYLOAD: usize = 96 * 1024;
-
-/// What stands around a batch and its topic: of MQTT 13 bytes, the content type.
-const AROUND: usize = 32;
 
 /// Foreign or old announcements that are remembered to be taken away: more than a device has tags in a bad hour.
 const STALE: usize = 4096;
@@ -129,9 +123,7 @@ impl Json {
             }
             Layout::Batch => {
                 let values = said.into_iter().map(|(name, said)| said.tagged(name).payload());
-                let around = AROUND + self.topics.data().len();
-                let most = self.largest.map_or(PAYLOAD, |largest| largest.saturating_sub(around).min(PAYLOAD));
-                let batches = message::batches(values, now, most);
+                let batches = message::batches(values, now, room(self.largest, &self.topics.data()));
                 batches.into_iter().map(|batch| self.value(self.topics.data(), batch, false)).collect()
             }
         }

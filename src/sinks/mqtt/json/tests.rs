@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::{DataType, Quality, Status, Value};
+use crate::sinks::mqtt::dialect::PAYLOAD;
 use serde_json::{Value as Any, json};
 
 const NOW: Timestamp = Timestamp::from_ticks(17_952_836_001_234_567);

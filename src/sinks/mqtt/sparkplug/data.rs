@@ -12,8 +12,6 @@ use crate::mqtt::sparkplug::proto::payload::{Metric, metric as wire};
 use prost::Message as _;
 use std::collections::HashMap;
 
-const PAYLOAD: usize = 96 * 1024;
-
 /// What stands around a metric in its message: key and length.
 const AROUND: usize = 4;
 
@@ -27,8 +25,7 @@ pub(super) fn alias_of_instance(first: TagId) -> u64 {
     u64::from(u32::MAX) + 1 + alias_of_tag(first)
 }
 
-/// The metrics of each message. `told` is what was told about the quality of tags, and what is told now; `most` the bytes of a message,
-/// if that is less than usual.
+/// The metrics of each message. `told` is what was told about the quality of tags, and what is told now; `most` the bytes of a message.
 pub(super) fn messages(
     items: Vec<Item>,
     layout: &Layout,
@@ -62,7 +59,7 @@ pub(super) fn messages(
                 }
             }
         }
-        split(metrics, PAYLOAD.min(most), &mut messages);
+        split(metrics, most, &mut messages);
     }
     messages
 }

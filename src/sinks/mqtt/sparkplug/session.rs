@@ -34,7 +34,7 @@ use crate::mqtt::sparkplug::proto::payload::{MetaData, Metric, metric as wire};
 use crate::mqtt::sparkplug::proto::{DataType as Type, Payload};
 use crate::mqtt::sparkplug::{HostState, Kind, SparkplugId, Topic};
 use crate::sinks::mqtt::config::{Config, Form};
-use crate::sinks::mqtt::dialect::{Ask, CanSay, Dialect, View, is_overtaken};
+use crate::sinks::mqtt::dialect::{Ask, CanSay, Dialect, View, is_overtaken, room};
 use crate::store::Record;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -76,9 +76,6 @@ pub(in crate::sinks::mqtt) struct Session {
     /// Devices whose births are larger; people were told.
     too_large: HashSet<Arc<str>>,
 }
-
-/// What stands around the metrics and the topic of a message, at most: of MQTT 13 bytes, the payload's time and seq.
-const AROUND: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -173,8 +170,7 @@ impl Session {
                 Place::Node => (Kind::NData, None),
                 Place::Device(folder) => (Kind::DData, Some(self.layout.devices[&folder].clone())),
             };
-            let around = AROUND + self.topic(kind, device.as_deref()).len();
-            let most = self.largest.map_or(usize::MAX, |largest| largest.saturating_sub(around));
+            let most = room(self.largest, &self.topic(kind, device.as_deref()));
             let metrics = data::messages(items, &self.layout, self.commands.aliases, &mut self.told, most);
             said.extend(metrics.into_iter().map(|metrics| self.message(kind, device.as_deref(), metrics, now)));
         }
