@@ -4,11 +4,12 @@ The tests named canary assert what the UA crate (0.19) does wrong and what canno
 has mended it: strike the fault from docs/upstream.md and assert the right behaviour, which each names.
 """
 
+import asyncio
 import shutil
 import time
 
 import pytest
-from asyncua import ua
+from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from conftest import DEMO
 from raw import Subscription, call, data_filter, read, send, write
@@ -423,6 +424,33 @@ def test_a_subscription_is_transferred_with_its_values(make, identity):  # noqa:
         response = subscription.client.tloop.post
         with pytest.raises(ua.uaerrors.BadNoSubscription):
             response(client.aio_obj.uaclient.session.publish([]))
+
+
+@pytest.mark.parametrize("node", [ua.NodeId(O.Server_ServerStatus_CurrentTime), tag("set_point")], ids=["server", "hub"])
+def test_a_subscription_made_right_after_the_last_was_deleted_stays_and_is_served(vedette, node):
+    """Seen before: of some thousand, a few vanished, and a few were never heard of by a client that had stopped to ask."""
+
+    class Values:
+        def __init__(self):
+            self.came = asyncio.Event()
+
+        def datachange_notification(self, *_):
+            self.came.set()
+
+    async def renew(times):
+        async with Client(vedette.url, timeout=30) as client:
+            for _ in range(times):
+                values = Values()
+                subscription = await client.create_subscription(50, values)
+                await subscription.subscribe_data_change(client.get_node(node))
+                await asyncio.wait_for(values.came.wait(), 30)
+                await subscription.delete()
+
+    async def crowd():
+        # Many, so that the server's ticks take long enough to be met.
+        await asyncio.gather(*(renew(100) for _ in range(16)))
+
+    asyncio.run(crowd())
 
 
 def test_canary_a_parked_value_has_a_false_timestamp(vedette):

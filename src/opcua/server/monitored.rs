@@ -4,11 +4,16 @@
 //! - Without a data change filter an item compares values and not statuses, though the standard's default trigger is
 //!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
 //!   [`Nulls`] tells them apart by the two ways there are to say null.
+//! - A subscription that is created right after the last one of its session was deleted can be thrown away with what that
+//!   one left. [`tidied`] keeps the client waiting until there is nothing left to throw away.
 
 use crate::model::Status;
+use ::opcua::server::node_manager::RequestContext;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::Variant;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The newest session that has asked anything of our nodes. The UA crate numbers sessions from 1, in one count for the
 /// whole process.
@@ -36,6 +41,28 @@ pub fn exists(subscriptions: &SubscriptionCache, session: u32, handle: Monitored
     };
     let newest = NEWEST_SESSION.load(Ordering::Relaxed);
     has(session) || (newest.saturating_sub(OLD_SESSIONS)..=newest.saturating_add(UNSEEN_SESSIONS)).any(has)
+}
+
+/// How often it is looked whether the crate has tidied up, and for how long at most. It does so at each of its ticks, which
+/// are 20 ms apart at most ([`super::limits`]).
+const LOOK: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// To be awaited when monitored items were deleted, before the client is answered.
+///
+/// If they were the last subscription's, the crate's next tick answers the Publish requests that wait with
+/// BadNoSubscription and notes that nothing is left of the session's subscriptions; a moment later it throws that away,
+/// with a subscription that was created meanwhile. Besides, a client that hears BadNoSubscription after it has made a new
+/// one may take it for that one's (asyncua stops publishing then).
+pub async fn tidied(context: &RequestContext) {
+    let until = Instant::now() + PATIENCE;
+    let is_untidy = || {
+        let left = context.subscriptions.get_session_subscriptions(context.session_id);
+        left.is_some_and(|left| left.lock().subscription_ids().is_empty())
+    };
+    while is_untidy() && Instant::now() < until {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// How the null of a bad value is written: another status, the other way. One for each item.

@@ -8,7 +8,7 @@ use super::da::Da;
 use super::ids::Address;
 use super::status::{self, STATUS};
 use crate::opcua::server::limits::Limits;
-use crate::opcua::server::monitored::saw_session;
+use crate::opcua::server::monitored::{self, saw_session};
 use crate::opcua::server::ranges::finish;
 use crate::relay::protocol::Origin;
 use ::opcua::nodes::{DefaultTypeTree, TypeTree};
@@ -292,12 +292,13 @@ impl NodeManager for RelayNodes {
         }
     }
 
-    async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+    async fn delete_monitored_items(&self, context: &RequestContext, items: &[&MonitoredItemRef]) {
         for item in items {
             if let Some((_, da, _)) = self.find(item.node_id()) {
                 da.items.leave(item.handle());
             }
         }
+        monitored::tidied(context).await;
     }
 }
 

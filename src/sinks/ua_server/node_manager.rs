@@ -17,7 +17,7 @@ use crate::model::{Sample, TagId};
 use crate::opcua::data_value;
 use crate::opcua::server::filter::{self, Deadband, deadband, deadband_of_item};
 use crate::opcua::server::limits::Limits;
-use crate::opcua::server::monitored::saw_session;
+use crate::opcua::server::monitored::{self, saw_session};
 use crate::opcua::server::ranges::{self, finish};
 use crate::opcua::server::server_nodes::Sessions;
 use ::opcua::server::address_space::{AddressSpace, add_namespaces};
@@ -349,11 +349,12 @@ impl InMemoryNodeManagerImpl for HubNodes {
         }
     }
 
-    async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+    async fn delete_monitored_items(&self, context: &RequestContext, items: &[&MonitoredItemRef]) {
         for item in items.iter().filter(|item| item.attribute() == AttributeId::Value) {
             self.items.remove(item.handle());
             self.command(Command::Remove { handle: item.handle() }).await;
         }
+        monitored::tidied(context).await;
     }
 
     async fn call(

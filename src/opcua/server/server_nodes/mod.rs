@@ -13,6 +13,7 @@ mod unknown;
 mod values;
 
 use super::filter;
+use super::monitored;
 use super::ranges::finish;
 use ::opcua::server::node_manager::memory::CoreNodeManager;
 use ::opcua::server::node_manager::{
@@ -242,10 +243,12 @@ impl NodeManager for ServerNodes {
         core.create_monitored_items(context, &mut others).await
     }
 
-    // Nothing is kept for an item, so there is nothing to do when it changes or ends.
+    // Nothing is kept for an item, so there is nothing to do when it changes.
     async fn modify_monitored_items(&self, _: &RequestContext, _: &[&MonitoredItemUpdateRef]) {}
 
     async fn set_monitoring_mode(&self, _: &RequestContext, _: MonitoringMode, _: &[&MonitoredItemRef]) {}
 
-    async fn delete_monitored_items(&self, _: &RequestContext, _: &[&MonitoredItemRef]) {}
+    async fn delete_monitored_items(&self, context: &RequestContext, _: &[&MonitoredItemRef]) {
+        monitored::tidied(context).await;
+    }
 }
