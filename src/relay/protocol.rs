@@ -181,7 +181,7 @@ pub enum Event {
     /// It could not be created; the worker ends.
     NotStarted(Failure),
     /// From IOPCDataCallback. An item's own error takes its value's place.
-    Data { group: u32, values: Vec<(u32, Result<Reading, Hresult>)> },
+    Data { group: u32, values: Vec<News> },
     /// From IOPCShutdown.
     Shutdown { reason: String },
     /// For the log.
@@ -241,6 +241,9 @@ pub struct Reading {
     pub quality: u16,
     pub time: Filetime,
 }
+
+/// What an item of a group, by the number that it was given, reads.
+pub type News = (u32, Result<Reading, Hresult>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddedItem {

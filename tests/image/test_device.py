@@ -60,6 +60,9 @@ def install(device, version: str = "good") -> str:
 def confirmed(device, slot: str):
     device.wait_for_slot(slot)
     wait_until(lambda: device.counters().get(f"BOOT_{slot}_LEFT") == device.board.confirmed, 120, "the slot is marked good")
+    # After that it is noted on /data, and until then no update is taken.
+    told = "systemctl show --property ActiveState --value vedette-mark-good.service"
+    wait_until(lambda: device.ssh(told).strip() != "activating", 120, "the device knows it")
 
 
 @pytest.fixture(scope="module")

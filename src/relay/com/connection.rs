@@ -31,7 +31,7 @@ impl Connection {
             let _ = unsafe { common.SetClientName(name.as_ptr()) };
         }
         let goodbye = listener.and_then(|listener| {
-            let sink = ShutdownSink::new(listener);
+            let sink = ShutdownSink::unknown(listener);
             // A server of DA 1 has none.
             Advice::new(&server, &IOPCShutdown::IID, sink).ok()
         });

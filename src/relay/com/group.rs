@@ -10,7 +10,7 @@ use super::memory::{Out, Variant, wide, wide_name};
 use super::sinks::{Advice, DataSink, Listener, reading};
 use super::{Failure, Hresult, check, found, query};
 use crate::relay::hresults::is_gone;
-use crate::relay::protocol::{AddedItem, GroupSettings, ITEMS_PER_CALL, NewItem, Origin, Reading};
+use crate::relay::protocol::{AddedItem, GroupSettings, ITEMS_PER_CALL, NewItem, News, Origin, Reading};
 use std::collections::HashMap;
 use std::ptr;
 use windows_core::Interface;
@@ -86,7 +86,7 @@ impl Group {
         let asynchronous = query(&state).ok();
         let mut group = Self { server, handle, state, items, sync, asynchronous, advice: None, known: HashMap::new() };
         if let Some((number, listener)) = listener {
-            let sink = DataSink::new(number, listener);
+            let sink = DataSink::unknown(number, listener);
             group.advice = Some(Advice::new(&group.state, &IOPCDataCallback::IID, sink)?);
             group.keep_alive();
         }
@@ -231,7 +231,7 @@ impl Group {
     }
 
     /// All items from the cache, for servers that do not call back.
-    pub fn poll(&self) -> Result<Vec<(u32, Result<Reading, Hresult>)>, Failure> {
+    pub fn poll(&self) -> Result<Vec<News>, Failure> {
         let (numbers, handles): (Vec<u32>, Vec<OpcHandle>) = self.known.iter().unzip();
         Ok(numbers.into_iter().zip(self.read(Origin::Cache, &handles)?).collect())
     }

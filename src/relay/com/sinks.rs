@@ -58,7 +58,7 @@ pub(super) struct DataSink {
 }
 
 impl DataSink {
-    pub(super) fn new(group: u32, listener: Listener) -> IUnknown {
+    pub(super) fn unknown(group: u32, listener: Listener) -> IUnknown {
         IOPCDataCallback::from(Self { group, listener, marshal: free_threaded() }).into()
     }
 }
@@ -151,7 +151,7 @@ pub(super) struct ShutdownSink {
 }
 
 impl ShutdownSink {
-    pub(super) fn new(listener: Listener) -> IUnknown {
+    pub(super) fn unknown(listener: Listener) -> IUnknown {
         IOPCShutdown::from(Self { listener, marshal: free_threaded() }).into()
     }
 }

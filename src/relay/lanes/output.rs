@@ -4,7 +4,7 @@
 //! value of each item stays. So the queue is bounded by the number of items, and no item is left with an old value for good. How
 //! many changes went that way is said. Lanes that answer a request do wait, which slows down nobody but who asked.
 
-use crate::relay::protocol::{Event, Failure, FromWorker, Hresult, ProtocolError, Reading, Reply, frame};
+use crate::relay::protocol::{Event, Failure, FromWorker, Hresult, News, ProtocolError, Reply, frame};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::mem;
@@ -18,8 +18,6 @@ const VALUES: usize = 200_000;
 const ANSWERS: usize = 100_000;
 
 const E_OUTOFMEMORY: Hresult = 0x8007_000E_u32 as Hresult;
-
-type Value = (u32, Result<Reading, Hresult>);
 
 #[derive(Default)]
 pub struct Output {
@@ -136,7 +134,7 @@ impl Output {
 impl State {
     /// All values that wait become one event for each group, at the front, with the newest of each item.
     fn merge(&mut self) {
-        let mut groups: Vec<(u32, Vec<Value>)> = Vec::new();
+        let mut groups: Vec<(u32, Vec<News>)> = Vec::new();
         let mut places: HashMap<(u32, u32), (usize, usize)> = HashMap::new();
         for message in mem::take(&mut self.queue) {
             let FromWorker::Event(Event::Data { group, values }) = message else {
@@ -168,7 +166,7 @@ impl State {
 }
 
 /// In units of a plain value.
-fn weight(values: &[Value]) -> usize {
+fn weight(values: &[News]) -> usize {
     values.iter().map(|(_, value)| 1 + value.as_ref().map_or(0, |reading| reading.value.bytes() / 64)).sum()
 }
 
@@ -219,13 +217,13 @@ fn smaller(message: FromWorker) -> Vec<FromWorker> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::protocol::{DaValue, LONGEST_FRAME, length, parse};
+    use crate::relay::protocol::{DaValue, LONGEST_FRAME, Reading, length, parse};
 
     fn value(number: f64) -> Result<Reading, Hresult> {
         Ok(Reading { value: DaValue::R8(number), quality: 192, time: 0 })
     }
 
-    fn data(group: u32, values: Vec<Value>) -> Event {
+    fn data(group: u32, values: Vec<News>) -> Event {
         Event::Data { group, values }
     }
 

@@ -1,13 +1,11 @@
 //! A group of a server that cannot call back, or will not: when its cache is to be read, and what of it is new.
 
-use crate::relay::protocol::{Hresult, Reading};
+use crate::relay::protocol::{Hresult, News, Reading};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How often a group is polled, at most.
 const FASTEST: Duration = Duration::from_millis(50);
-
-type Value = (u32, Result<Reading, Hresult>);
 
 pub struct Polled {
     every: Duration,
@@ -44,7 +42,7 @@ impl Polled {
     }
 
     /// Those that are not as they were; of the others, times do not count.
-    pub fn changed(&mut self, values: Vec<Value>) -> Vec<Value> {
+    pub fn changed(&mut self, values: Vec<News>) -> Vec<News> {
         let is_same = |old: &Result<Reading, Hresult>, new: &Result<Reading, Hresult>| match (old, new) {
             (Ok(old), Ok(new)) => old.value == new.value && old.quality == new.quality,
             (old, new) => old == new,
@@ -65,7 +63,7 @@ mod tests {
     use super::*;
     use crate::relay::protocol::DaValue;
 
-    fn value(number: u32, value: f64, quality: u16, time: u64) -> Value {
+    fn value(number: u32, value: f64, quality: u16, time: u64) -> News {
         (number, Ok(Reading { value: DaValue::R8(value), quality, time }))
     }
 

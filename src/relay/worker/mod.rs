@@ -19,7 +19,7 @@ mod life;
 mod pipe;
 
 use crate::base::{Backoff, Clock, Stop};
-use crate::relay::protocol::{Capabilities, Entry, Failure, Hresult, Lane, Reading, Reply, Request, ServerStatus};
+use crate::relay::protocol::{Capabilities, Entry, Failure, Hresult, Lane, News, Reply, Request, ServerStatus};
 use life::Life;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ impl Patience {
 pub trait Listener: Send + Sync {
     /// The DA server is there; nothing of an earlier life is left in it.
     fn up(&self, life: u64);
-    fn data(&self, group: u32, values: Vec<(u32, Result<Reading, Hresult>)>);
+    fn data(&self, group: u32, values: Vec<News>);
     /// Nothing more comes from this life.
     fn down(&self, phase: Phase);
 }

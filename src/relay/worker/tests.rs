@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::Tasks;
-use crate::relay::protocol::{Event, FromWorker, frame};
+use crate::relay::protocol::{Event, FromWorker, News, frame};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -11,7 +11,7 @@ struct Nobody;
 impl Listener for Nobody {
     fn up(&self, _: u64) {}
 
-    fn data(&self, _: u32, _: Vec<(u32, Result<Reading, Hresult>)>) {}
+    fn data(&self, _: u32, _: Vec<News>) {}
 
     fn down(&self, _: Phase) {}
 }

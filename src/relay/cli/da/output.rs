@@ -13,7 +13,7 @@ const PIPE_NOT_CONNECTED: i32 = 233;
 pub enum Failed {
     /// The command line; nothing was done.
     Wrong(String),
-    Failed(String),
+    Because(String),
     /// It failed, and that was said already.
     Said,
     /// Whoever read the output wants no more of it.
@@ -22,7 +22,7 @@ pub enum Failed {
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
-        Self::Failed(format!("{}: {}", failure.call, hresults::explained(failure.hresult)))
+        Self::Because(format!("{}: {}", failure.call, hresults::explained(failure.hresult)))
     }
 }
 
@@ -31,7 +31,7 @@ impl From<io::Error> for Failed {
         // Windows has several words for it.
         match (error.kind(), error.raw_os_error()) {
             (ErrorKind::BrokenPipe, _) | (_, Some(PIPE_NOT_CONNECTED)) => Self::BrokenPipe,
-            _ => Self::Failed(format!("cannot write the output: {error}")),
+            _ => Self::Because(format!("cannot write the output: {error}")),
         }
     }
 }
@@ -40,7 +40,7 @@ pub fn ended(done: Result<(), Failed>) -> ExitCode {
     let (code, what) = match done {
         Ok(()) | Err(Failed::BrokenPipe) => return ExitCode::SUCCESS,
         Err(Failed::Said) => return ExitCode::FAILURE,
-        Err(Failed::Failed(what)) => (ExitCode::FAILURE, what),
+        Err(Failed::Because(what)) => (ExitCode::FAILURE, what),
         Err(Failed::Wrong(what)) => (ExitCode::from(2), what),
     };
     note(&what);

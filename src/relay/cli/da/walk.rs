@@ -102,7 +102,7 @@ pub fn branch(connection: &mut Connection, written: &str) -> Result<Branch, Fail
             true
         })?;
         let Some(entry) = best else {
-            return Err(Failed::Failed(format!("there is no branch {rest:?} below {:?}", here.names.join("/"))));
+            return Err(Failed::Because(format!("there is no branch {rest:?} below {:?}", here.names.join("/"))));
         };
         rest = after(rest, &entry.name).unwrap_or_default();
         here.names.push(entry.name);

@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
         let values = match events.recv_timeout(rest.min(until_poll)) {
             Ok(Event::Data { values, .. }) => values,
             Ok(Event::Shutdown { reason }) => {
-                return Err(Failed::Failed(format!("the server goes away and says: {reason:?}")));
+                return Err(Failed::Because(format!("the server goes away and says: {reason:?}")));
             }
             Ok(_) => continue,
             Err(RecvTimeoutError::Timeout) if end.is_none_or(|end| Instant::now() < end) => {

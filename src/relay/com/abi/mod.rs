@@ -7,7 +7,7 @@
 //! owns what in Rust is said in `memory.rs`.
 
 // Declarations that follow the IDL name by name; the macro's bodies are not ours to comment.
-#![allow(non_snake_case, unsafe_op_in_unsafe_fn, clippy::too_many_arguments)]
+#![allow(non_snake_case, unsafe_op_in_unsafe_fn, clippy::too_many_arguments, clippy::upper_case_acronyms)]
 
 mod group;
 mod server;

@@ -26,7 +26,7 @@ mod steps;
 use super::status_of_phase;
 use crate::opcua::server::monitored::exists;
 use crate::relay::map::{self, Times};
-use crate::relay::protocol::{Hresult, Reading, Reply};
+use crate::relay::protocol::{News, Reply};
 use crate::relay::worker::{AskError, Listener, Phase};
 use ::opcua::server::authenticator::UserToken;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
@@ -278,7 +278,7 @@ impl Listener for Items {
         self.work.notify_one();
     }
 
-    fn data(&self, group: u32, values: Vec<(u32, Result<Reading, Hresult>)>) {
+    fn data(&self, group: u32, values: Vec<News>) {
         self.lock().heard(group, Instant::now());
         let Some(subscriptions) = self.subscriptions() else { return };
         let now = DateTime::now();

@@ -3,7 +3,7 @@
 use super::groups::GROUPS;
 use super::steps::{FIRST, PROBE, QUIET, RETRY};
 use super::*;
-use crate::relay::protocol::{AddedItem, Failure};
+use crate::relay::protocol::{AddedItem, Failure, Hresult};
 use ::opcua::types::NumericRange;
 
 const RATE: Duration = Duration::from_millis(100);

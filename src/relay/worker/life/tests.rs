@@ -1,7 +1,7 @@
 //! Lives of workers that answer, lie, freeze and go, without a process.
 
 use super::*;
-use crate::relay::protocol::{Branch, Capabilities, Entry, Origin, Reading, ServerStatus, frame, length, parse};
+use crate::relay::protocol::{Branch, Capabilities, Entry, News, Origin, ServerStatus, frame, length, parse};
 use crate::relay::worker::{AskError, Patience, Worker};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -12,7 +12,7 @@ struct Heard(Mutex<Vec<u32>>);
 impl Listener for Heard {
     fn up(&self, _: u64) {}
 
-    fn data(&self, group: u32, _: Vec<(u32, Result<Reading, Hresult>)>) {
+    fn data(&self, group: u32, _: Vec<News>) {
         self.0.lock().unwrap().push(group);
     }
 
