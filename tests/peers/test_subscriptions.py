@@ -253,6 +253,24 @@ def test_items_can_be_modified(vedette):
         assert subscription.modify(4711, 1).StatusCode.name == "BadMonitoredItemIdInvalid"
 
 
+@pytest.mark.parametrize("before, after", [(1000, 100), (1000, 1000), (1000, -1), (3000, 1000)])
+def test_a_change_that_is_held_back_survives_modify(vedette, before, after):
+    with vedette.client() as client:
+        subscription = Subscription(client)
+        put(client, 50.0)
+        handle, created = subscription.monitor(tag("set_point"), sampling=before, queue=5)
+        values = subscription.collect(1)[handle]
+        time.sleep(before / 1000 + 0.2)
+        put(client, 51.0)
+        values += subscription.collect(1)[handle]
+        put(client, 52.0)
+        assert subscription.modify(created.MonitoredItemId, handle, sampling=after, queue=4).StatusCode.is_good()
+        end = time.monotonic() + 15
+        while numbers(values)[-1] != 52.0 and time.monotonic() < end:
+            values += subscription.collect(1)[handle]
+        assert numbers(values) == [50.0, 51.0, 52.0]
+
+
 def test_canary_modify_cannot_be_refused_by_the_node(vedette):
     """Right: BadFilterNotAllowed for a deadband on a text and on a picture, and a queue of pictures revised to 1."""
     with vedette.client() as client:

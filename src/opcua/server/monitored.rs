@@ -1,6 +1,6 @@
 //! Monitored items that look after themselves, where the UA crate (0.19) does not.
 //!
-//! - When a subscription expires (its client died), nobody is told that its items are gone. [`exists`] finds out.
+//! - When a subscription expires (its client died), nobody is told that its items are gone. [`gone`] finds out.
 //! - Without a data change filter an item compares values and not statuses, though the standard's default trigger is
 //!   StatusValue (OPC 10000-4, 7.22.2). A bad value is null, so two different faults in a row would look the same;
 //!   [`Nulls`] tells them apart by the two ways there are to say null.
@@ -11,6 +11,7 @@ use crate::model::Status;
 use ::opcua::server::node_manager::RequestContext;
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use ::opcua::types::Variant;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,17 +31,41 @@ pub fn saw_session(session: u32) {
     NEWEST_SESSION.fetch_max(session, Ordering::Relaxed);
 }
 
-/// Whether a monitored item is still there. `session` is where it was created; subscriptions can be transferred, and the
-/// crate shows subscriptions only by session, so if it is not there all others are asked. That is done once for an item
-/// that is gone.
-pub fn exists(subscriptions: &SubscriptionCache, session: u32, handle: MonitoredItemHandle) -> bool {
-    let has = |session: u32| {
-        let Some(session) = subscriptions.get_session_subscriptions(session) else { return false };
-        let session = session.lock();
-        session.get(handle.subscription_id).is_some_and(|sub| sub.contains_key(&handle.monitored_item_id))
-    };
+/// Which of these monitored items are not there any more. Each comes with the session where it was created; subscriptions can
+/// be transferred, and the crate shows subscriptions only by session, so what is not there is looked for in all others: once
+/// for all of them, because a client that dies leaves thousands, and sessions are many.
+pub fn gone(
+    subscriptions: &SubscriptionCache,
+    mut items: Vec<(u32, MonitoredItemHandle)>,
+) -> impl Iterator<Item = MonitoredItemHandle> {
+    // By subscription.
+    let mut missing: HashMap<u32, Vec<MonitoredItemHandle>> = HashMap::new();
+    items.sort_unstable_by_key(|(session, _)| *session);
+    for of_session in items.chunk_by(|(one, _), (other, _)| one == other) {
+        let session = of_session.first().and_then(|(session, _)| subscriptions.get_session_subscriptions(*session));
+        let session = session.as_ref().map(|session| session.lock());
+        for (_, handle) in of_session {
+            let subscription = session.as_ref().and_then(|session| session.get(handle.subscription_id));
+            if !subscription.is_some_and(|subscription| subscription.contains_key(&handle.monitored_item_id)) {
+                missing.entry(handle.subscription_id).or_default().push(*handle);
+            }
+        }
+    }
     let newest = NEWEST_SESSION.load(Ordering::Relaxed);
-    has(session) || (newest.saturating_sub(OLD_SESSIONS)..=newest.saturating_add(UNSEEN_SESSIONS)).any(has)
+    let others = newest.saturating_sub(OLD_SESSIONS)..=newest.saturating_add(UNSEEN_SESSIONS);
+    for session in others {
+        if missing.is_empty() {
+            break;
+        }
+        let Some(session) = subscriptions.get_session_subscriptions(session) else { continue };
+        let session = session.lock();
+        for id in session.subscription_ids() {
+            if let (Some(handles), Some(subscription)) = (missing.get_mut(&id), session.get(id)) {
+                handles.retain(|handle| !subscription.contains_key(&handle.monitored_item_id));
+            }
+        }
+    }
+    missing.into_values().flatten()
 }
 
 /// How often it is looked whether the crate has tidied up, and for how long at most. It does so at each of its ticks, which

@@ -14,7 +14,7 @@ use super::access::{Access, Action, denied};
 use super::items::Owner;
 use crate::hub::frames::{Camera, Lease, Shot, Terms};
 use crate::model::{Quality, Sample, Status, TagId, Timestamp, Value};
-use crate::opcua::server::monitored::{Nulls, exists};
+use crate::opcua::server::monitored::{Nulls, gone};
 use crate::opcua::server::ranges;
 use crate::opcua::{data_value, date_time};
 use ::opcua::server::{MonitoredItemHandle, SubscriptionCache};
@@ -145,13 +145,13 @@ impl Pump {
                 now = sweep.tick() => {
                     // An expired subscription says nothing, and its leases would keep the camera running. An item that
                     // was announced just now may not be in its subscription yet.
-                    items.retain(|handle, item| {
-                        let stays = now.duration_since(item.since) < SWEEP || exists(&subscriptions, item.owner.session, *handle);
-                        if let (false, Some(task)) = (stays, &item.task) {
+                    let old = items.iter().filter(|(_, item)| now.duration_since(item.since) >= SWEEP);
+                    let old = old.map(|(handle, item)| (item.owner.session, *handle)).collect();
+                    for item in gone(&subscriptions, old).filter_map(|handle| items.remove(&handle)) {
+                        if let Some(task) = item.task {
                             task.abort();
                         }
-                        stays
-                    });
+                    }
                     continue;
                 }
             };

@@ -11,7 +11,7 @@
 
 use super::access::{Seat, denied};
 use crate::model::{Sample, Status, TagId, Timestamp};
-use crate::opcua::server::monitored::{Nulls, exists};
+use crate::opcua::server::monitored::{Nulls, gone};
 use crate::opcua::server::ranges;
 use crate::opcua::server::stamps::Stamps;
 use ::opcua::server::authenticator::UserToken;
@@ -166,6 +166,9 @@ impl Items {
             let owner = Owner { session, ..item.wanted.owner };
             let wanted = Wanted { owner, sampling, has_deadband, range: item.wanted.range };
             state.add(tag, Item { wanted, ..item }, last);
+            // What is parked now would stay so: its watch is another.
+            state.queue.insert((Instant::now() + sampling.interval().max(SETTLE) + MARGIN, tag, None));
+            self.earlier.notify_one();
         }
     }
 
@@ -236,13 +239,9 @@ impl Items {
         let known: Vec<_> = {
             let state = self.lock();
             let old = state.tags.iter().flat_map(|tag| &tag.items).filter(is_old);
-            old.map(|item| (item.handle, item.wanted.owner.session)).collect()
+            old.map(|item| (item.wanted.owner.session, item.handle)).collect()
         };
-        for (handle, session) in known {
-            if !exists(subscriptions, session, handle) {
-                self.remove(handle);
-            }
-        }
+        gone(subscriptions, known).for_each(|handle| self.remove(handle));
     }
 }
 
@@ -412,6 +411,7 @@ mod tests {
 
         items.remove(handle(1));
         items.modify(handle(2), 1, Sampling::Interval(2 * SECOND), false);
+        assert_eq!(due(7000), [tag], "what was held back before it");
         change(7000);
         assert_eq!(due(9004), []);
         assert_eq!(due(9005), [tag]);

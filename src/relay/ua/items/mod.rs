@@ -24,7 +24,7 @@ mod member;
 mod steps;
 
 use super::status_of_phase;
-use crate::opcua::server::monitored::exists;
+use crate::opcua::server::monitored::gone;
 use crate::relay::map::{self, Times};
 use crate::relay::protocol::{News, Reply};
 use crate::relay::worker::{AskError, Listener, Phase};
@@ -202,13 +202,9 @@ impl Items {
             let state = self.lock();
             let clients = state.members.values().flat_map(|member| &member.clients);
             let old = clients.filter(|client| now.duration_since(client.since) >= YOUNG);
-            old.map(|client| (client.handle, client.session)).collect()
+            old.map(|client| (client.session, client.handle)).collect()
         };
-        for (handle, session) in known {
-            if !exists(&subscriptions, session, handle) {
-                self.leave(handle);
-            }
-        }
+        gone(&subscriptions, known).for_each(|handle| self.leave(handle));
     }
 
     /// Sends values again to items that began just now. When there are more to come.

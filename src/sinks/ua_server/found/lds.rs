@@ -9,6 +9,7 @@
 
 use super::{DISCOVERY_PORT, DiscoveryServer, Identity, Pki, target};
 use crate::base::Stop;
+use crate::base::net::{self, HostPort};
 use crate::opcua::{certificate, trust};
 use ::opcua::client::transport::{ConnectorBuilder, TransportPollResult};
 use ::opcua::client::{Client, ClientBuilder};
@@ -18,6 +19,7 @@ use ::opcua::types::{
     ApplicationType, EndpointDescription, Error, ExtensionObject, MdnsDiscoveryConfiguration, MessageSecurityMode,
     RegisterServer2Request, RegisterServerRequest, RegisteredServer, RequestHeader, StatusCode, UAString,
 };
+use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 use tracing::{debug, info, warn};
@@ -32,6 +34,8 @@ const GOODBYE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, thiserror::Error)]
 enum RegisterError {
+    #[error("it cannot be reached: {0}")]
+    Unreachable(io::Error),
     #[error("{0}")]
     Ua(#[from] Error),
     #[error("its certificate is not good enough: {0}")]
@@ -87,7 +91,15 @@ pub(super) async fn run(config: &DiscoveryServer, pki: &Pki, identity: &Identity
     }
 }
 
+async fn reach(url: &str) -> io::Result<()> {
+    let HostPort { host, port } = target(url).map_err(io::Error::other)?;
+    let addresses = tokio::net::lookup_host((host.as_str(), port)).await?;
+    net::connect_to_first(addresses).await.map(drop)
+}
+
 async fn register(url: &str, pki: &Pki, identity: &Identity, is_online: bool) -> Result<(), RegisterError> {
+    // Else the UA crate says in the log that it could not connect, each time, which where there is no such server is as it should be.
+    reach(url).await.map_err(RegisterError::Unreachable)?;
     let client = client(pki, identity)?;
     let endpoints = client.get_server_endpoints_from_url(url).await?;
     let mut endpoint = best(endpoints).ok_or(RegisterError::NoEndpoint)?;
