@@ -28,10 +28,14 @@ pub fn deserialize_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     deserialize(deserializer).map(Some)
 }
 
+/// Longer is a slip, and no moment can be so far from now.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// The same from a command line.
 pub fn parse(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         // humantime takes a bare "0"; elsewhere a number without a unit is refused, so here as well.
+        Ok(duration) if duration > LONGEST => Err(format!("invalid duration {text:?}: at most 100 years")),
         Ok(duration) if text.trim().chars().any(char::is_alphabetic) => Ok(duration),
         _ => Err(format!(r#"invalid duration {text:?}: write a number and a unit, as in "500ms", "10s", "5m""#)),
     }
@@ -56,6 +60,7 @@ mod tests {
         assert_eq!(read(r#"every = "500ms""#), Ok(Duration::from_millis(500)));
         assert_eq!(read(r#"every = "1h 30m""#), Ok(Duration::from_secs(5400)));
         assert_eq!(read(r#"every = "0s""#), Ok(Duration::ZERO));
+        assert!(read(r#"every = "18446744073709551615s""#).unwrap_err().contains("at most 100 years"));
     }
 
     #[test]

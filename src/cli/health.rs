@@ -5,6 +5,7 @@
 use super::DEFAULT_CONFIG;
 use super::remote::{self, Failure};
 use crate::app;
+use crate::base::duration;
 use crate::device::health::State;
 use crate::device::{self, keys};
 use crate::opcua::client::offers;
@@ -34,10 +35,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// How long it may take until all is well.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
     within: Duration,
     /// For how long nothing may be missed, in one run of the service. Default: 1m on a slot that is on trial, else not at all.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     steady: Option<Duration>,
     /// Look at nothing: tell the running vedette that this slot is kept.
     #[arg(long, conflicts_with_all = ["within", "steady"])]

@@ -34,6 +34,7 @@ mod typed;
 
 use crate::app::{self, AskError, Options, StartError};
 use clap::{Args, Parser, Subcommand};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -195,7 +196,8 @@ fn reload(config: &Path, data_dir: Option<&Path>) -> ExitCode {
 }
 
 fn complain(code: u8, what: &str) -> ExitCode {
-    eprintln!("{}", show::said(what));
+    // Whoever closed it does not want to hear.
+    let _ = writeln!(std::io::stderr(), "{}", show::said(what));
     ExitCode::from(code)
 }
 

@@ -54,11 +54,14 @@ class Wire:
         self.client = paho.Client("wire" + str(id(self)))
         self.client.on_message = self.take
         self.client.on_connect = lambda client, *_: client.subscribe("#", 1)
+        listening = threading.Event()
+        self.client.on_subscribe = lambda *_: listening.set()
         if user:
             self.client.username_pw_set(user, password)
         self.client.connect("127.0.0.1", broker.port)
         self.client.loop_start()
-        wait_until("connected", self.client.is_connected)
+        # Not only connected: what is said before the broker has the filter is not heard.
+        wait_until("listening", listening.is_set)
 
     def take(self, _client, _data, message):
         with self.changed:

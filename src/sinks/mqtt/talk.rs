@@ -10,7 +10,7 @@
 //! as history, so that no host takes an old value for the newest.
 
 use super::Setup;
-use super::commands::{Commands, Out};
+use super::commands::{Commands, Letter, Out};
 use super::config::Form;
 use super::dialect::{Ask, Dialect, View};
 use super::feed::Feed;
@@ -25,7 +25,7 @@ use crate::store::{Live, Record};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, warn};
 
 /// New tags come in bursts, and hosts ask for rebirths in chorus; one birth answers all of them.
@@ -196,6 +196,16 @@ impl<'a> Talk<'a> {
                     changed.expect("this task holds the hub");
                     self.birth.due.get_or_insert(Instant::now() + DEBOUNCE);
                 }
+                // Before commands: whoever asks and asks must not silence the device.
+                at = tick.tick(), if is_born => {
+                    self.say_live(client).await?;
+                    rest(&mut tick, at);
+                }
+                at = backlog.tick(), if is_born => {
+                    self.say_backlog(client).await?;
+                    rest(&mut backlog, at);
+                }
+                _ = probe.tick(), if is_born && is_unproved => self.prove(client).await?,
                 _ = events.next(), if is_born => self.look_for_the_lost(client).await?,
                 (tag, outcome) = self.writes.next() => {
                     if let Err(quality) = outcome {
@@ -206,9 +216,6 @@ impl<'a> Talk<'a> {
                 }
                 out = self.commands.next() => self.answer(client, out).await?,
                 picture = self.pictures.next(), if is_born && self.birth.due.is_none() => self.send_picture(client, picture).await?,
-                _ = tick.tick(), if is_born => self.say_live(client).await?,
-                _ = probe.tick(), if is_born && is_unproved => self.prove(client).await?,
-                _ = backlog.tick(), if is_born => self.say_backlog(client).await?,
                 () = self.feed.gather(), if is_born => {
                     if self.feed.has_much() {
                         self.say_live(client).await?;
@@ -387,10 +394,12 @@ impl<'a> Talk<'a> {
                 Ok(())
             }
             Out::Send(letter) => {
-                let outcome = say(client, vec![letter.message.clone()]).await;
+                // Together, because the broker may take its time to acknowledge them.
+                let letters = self.commands.with_next(letter);
+                let outcome = say(client, letters.iter().map(|letter| letter.message.clone()).collect()).await;
                 match outcome {
-                    Ok(()) => letter.has_arrived(),
-                    Err(_) => self.commands.give_back(letter),
+                    Ok(()) => letters.into_iter().for_each(Letter::has_arrived),
+                    Err(_) => letters.into_iter().rev().for_each(|letter| self.commands.give_back(letter)),
                 }
                 outcome
             }
@@ -492,6 +501,13 @@ impl<'a> Talk<'a> {
 }
 
 /// A message that the broker does not take ends nothing, as it would be refused the next time, too: all others have arrived.
+/// What took as long as its interval is not due again at once: there is other work.
+fn rest(interval: &mut Interval, began: Instant) {
+    if began.elapsed() >= interval.period() {
+        interval.reset();
+    }
+}
+
 async fn say(client: &mut impl Client, messages: Vec<Message>) -> Result<(), ClientError> {
     unless_refused(client.publish(messages).await)
 }

@@ -59,6 +59,8 @@ const QUEUES: &[&str] = &[
 
 /// A camera is a device, or a folder below `cameras/`, that has this and a `State`.
 const FRAMES: &str = "FramesCaptured";
+/// More cameras than this nobody has in one state.
+const MOST: usize = 10_000;
 /// States in which a camera can deliver.
 const WELL: [&str; 2] = ["idle", "streaming"];
 
@@ -79,7 +81,8 @@ pub fn summary(node: &Node) -> Summary {
         } else if QUEUES.contains(&name) {
             summary.queue = summary.queue.or(metric.as_f64());
         } else if let Some(state) = name.strip_prefix("system/cameras/").filter(|_| is_property) {
-            let count = metric.as_f64().unwrap_or(0.0) as usize;
+            // Whatever it says: the sum has to stay one.
+            let count = (metric.as_f64().unwrap_or(0.0) as usize).min(MOST);
             counted += count;
             counted_lost += if WELL.contains(&state) { 0 } else { count };
         } else if let Some(folder) = metric.name.strip_suffix(FRAMES).filter(|folder| folder.starts_with("cameras/")) {

@@ -264,6 +264,15 @@ fn the_table_knows_ours_and_guesses_others() {
     fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0), count("idle", 2), count("disconnected", 1), count("faulty", 0)]);
     let summary = fleet.host.node_mut("G/N").unwrap().summary().clone();
     assert_eq!((summary.cameras, summary.cameras_lost), (3, 1), "one was never there, so never born");
+    // A node that says anything is one line of the table, and no end of it.
+    let odd = |state: &str, count| metric(&format!("Properties/system/cameras/{state}"), Value::Double(count));
+    fleet.say(
+        "NBIRTH",
+        None,
+        Some(0),
+        vec![bd_seq(0), odd("streaming", 2.0), odd("lost", 1e30), odd("faulty", f64::NAN)],
+    );
+    assert_eq!(fleet.host.node_mut("G/N").unwrap().summary().cameras, 10_002);
     fleet.say("NBIRTH", None, Some(0), vec![bd_seq(0), metric("Firmware Version", Value::string("7"))]);
     assert_eq!(fleet.host.node_mut("G/N").unwrap().summary().version.as_deref(), Some("7"));
 }

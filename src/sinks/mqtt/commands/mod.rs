@@ -55,6 +55,11 @@ const RUNNING: [(Role, usize); 3] = [(Role::Viewer, 8), (Role::Operator, 12), (R
 /// listen cannot fill the memory. For admins twice as many, so that others cannot keep their requests from being heard.
 const WAITING: usize = 128;
 const WAITING_BYTES: usize = 4 << 20;
+/// Answers that are sent at once.
+const TOGETHER: usize = 16;
+/// A command that could not begin for so long, because the line was lost when it had just come, is not done any more: whoever
+/// sent it has given it up.
+const LATE: Duration = Duration::from_secs(10);
 /// Requests that cannot even be answered are said in the log no more often than this.
 const COMPLAIN: Duration = Duration::from_secs(10);
 
@@ -151,11 +156,15 @@ impl Commands {
     /// What is to be sent or asked next. Cancel safe; commands go on only while this is awaited.
     pub(in crate::sinks::mqtt) async fn next(&mut self) -> Out {
         loop {
-            if let Some(out) = self.waiting.pop_front() {
-                return out;
-            }
             tokio::select! {
+                biased;
+                // So that what was taken begins now, and not when a slow line has taken the answers before it.
                 Some((address, end)) = self.running.next() => self.ended(address, end),
+                () = std::future::ready(()), if !self.waiting.is_empty() => {
+                    if let Some(out) = self.waiting.pop_front() {
+                        return out;
+                    }
+                }
                 report = self.hub.next_report() => self.reported(report),
             }
         }
@@ -164,6 +173,17 @@ impl Commands {
     /// What waits already, for a goodbye.
     pub(in crate::sinks::mqtt) fn try_next(&mut self) -> Option<Out> {
         self.waiting.pop_front()
+    }
+
+    /// A message from here, and those that wait right behind it: as many as go together.
+    pub(in crate::sinks::mqtt) fn with_next(&mut self, letter: Letter) -> Vec<Letter> {
+        let mut letters = vec![letter];
+        while letters.len() < TOGETHER
+            && let Some(Out::Send(letter)) = self.waiting.pop_front_if(|out| matches!(out, Out::Send(_)))
+        {
+            letters.push(letter);
+        }
+        letters
     }
 
     /// A message from here that did not get through. It comes again before all others.
@@ -278,6 +298,13 @@ impl Commands {
         }
         let (doer, heard) = (self.doer.clone(), Instant::now());
         self.running.push(Box::pin(async move {
+            if heard.elapsed() >= LATE {
+                let late = heard.elapsed().as_secs();
+                return (
+                    address,
+                    End::Failed(format!("not done: the connection was lost before it could begin, {late} s ago")),
+                );
+            }
             let demand = match (command, &address) {
                 (Command::ConfigApply { toml, confirm_within }, Some(address)) => {
                     let (id, address) = (address.id.clone(), address.to_text());

@@ -178,6 +178,43 @@ async fn a_write_is_answered_by_the_source_and_written_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_command_begins_when_it_is_taken_however_slow_the_line_and_not_when_it_is_back_after_a_loss() {
+    let mut desk = Desk::open(Some(Role::Operator));
+    desk.ask("operator", "1", "write", json!({"tag": "demo/set_point", "value": 7}));
+    assert_eq!(desk.answer().await["state"], "accepted");
+    // The line takes its time for that answer; nobody asks for the next one.
+    let request = tokio::time::timeout(Duration::from_secs(1), desk.demo.next_write()).await.unwrap();
+    request.reply.send(Ok(())).unwrap();
+    assert_eq!(desk.answer().await["state"], "done");
+
+    desk.ask("operator", "2", "write", json!({"tag": "demo/set_point", "value": 8}));
+    // The line was lost at once, and is back after an hour.
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert_eq!(desk.answer().await["state"], "accepted");
+    desk.failed("the connection was lost before it could begin, 3600 s ago").await;
+    assert!(tokio::time::timeout(Duration::from_secs(60), desk.demo.next_write()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_wait_go_together() {
+    let mut desk = Desk::open(Some(Role::Viewer));
+    for id in ["1", "2"] {
+        desk.ask("viewer", id, "status", json!({}));
+    }
+    let Out::Send(first) = desk.commands.next().await else { panic!("an answer") };
+    let letters = desk.commands.with_next(first);
+    let states = letters.iter().map(|letter| {
+        let answer: Json = serde_json::from_slice(&letter.message.payload).unwrap();
+        format!("{} {}", answer["id"], answer["state"])
+    });
+    let states: Vec<String> = states.collect();
+    assert_eq!((states.len(), &*states[0]), (4, r#""1" "accepted""#), "{states:?}");
+    // They were lost on the way.
+    letters.into_iter().rev().for_each(|letter| desk.commands.give_back(letter));
+    assert_eq!(desk.answer().await["id"], "1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_command_holds_up_nobody_and_there_is_an_end_to_how_many() {
     let mut desk = Desk::open(Some(Role::Operator));
     for id in 0..room(Role::Operator) {
