@@ -31,6 +31,9 @@ use tracing::{debug, warn};
 /// New tags come in bursts, and hosts ask for rebirths in chorus; one birth answers all of them.
 pub(super) const DEBOUNCE: Duration = Duration::from_millis(200);
 
+/// For the others, when live data or the backlog take all the time they can get.
+const TURN: Duration = Duration::from_millis(10);
+
 /// How often a piece of the backlog goes, so that its rate is even.
 const BACKLOG: Duration = Duration::from_millis(250);
 
@@ -501,10 +504,10 @@ impl<'a> Talk<'a> {
 }
 
 /// A message that the broker does not take ends nothing, as it would be refused the next time, too: all others have arrived.
-/// What took as long as its interval is not due again at once: there is other work.
+/// What took as long as its interval is not due again at once: first it is the others' turn.
 fn rest(interval: &mut Interval, began: Instant) {
     if began.elapsed() >= interval.period() {
-        interval.reset();
+        interval.reset_after(TURN.min(interval.period()));
     }
 }
 

@@ -90,7 +90,7 @@ fn what_is_wrong_with_lines_and_units_is_said() {
             "max_registers: it goes from 1 to 125",
         ),
         ("name = 'a'\nurl = 'tcp://x'\nretries = 11\n[[unit]]\nid = 1\n", "retries: it goes from 0 to 10"),
-        ("name = 'a'\nurl = 'tcp://x'\ninterval = '400000000000y'\n[[unit]]\nid = 1\n", "interval: it is too long"),
+        ("name = 'a'\nurl = 'tcp://x'\ninterval = '90y'\n[[unit]]\nid = 1\n", "interval: it is too long"),
         (
             "name = 'a'\nurl = 'tcp://x'\ngroup = [{ name = 'g', interval = '2days' }]\n[[unit]]\nid = 1\n",
             "interval: it is too long; use \"1day\" or less",
