@@ -269,9 +269,17 @@ def test_many_times_over(appliance, way):
     before = resources(machine, pid)
     times(CYCLES)
     wait_until(lambda: resources(machine, pid)[:2] <= before[:2], 10, "as few files and threads as before")
-    memory = resources(machine, pid)[2]
-    print(f"{CYCLES} cycles: {before[2]} kB before, {memory} after")
-    assert memory - before[2] <= 1024
+    # A picture's buffers (1.8 MB) go a moment after the camera is said to be idle; what leaks stays.
+    seen = []
+
+    def is_as_before() -> bool:
+        seen.append(resources(machine, pid)[2])
+        return seen[-1] - before[2] <= 1024
+
+    try:
+        wait_until(is_as_before, 10, "as much memory as before")
+    finally:
+        print(f"{CYCLES} cycles: {before[2]} kB before, {seen} after")
     assert set(appliance.cameras()) == known
     assert {node.read_browse_name().Name: node.nodeid for node in camera.node.get_children()} == nodes
     assert child(appliance.client.nodes.objects, "Cameras", name).nodeid == camera.node.nodeid
