@@ -119,6 +119,11 @@ fn listen_before(_: SocketAddr) -> io::Result<TcpListener> {
 /// (RFC 8305, 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
+/// Connects to a name, or an address without brackets.
+pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    connect_to_first(tokio::net::lookup_host((host, port)).await?).await
+}
+
 /// The first address that answers, of any number: all are tried beside each other, each a little after the one before.
 pub async fn connect_to_first(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");

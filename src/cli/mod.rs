@@ -34,7 +34,6 @@ mod typed;
 
 use crate::app::{self, AskError, Options, StartError};
 use clap::{Args, Parser, Subcommand};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -196,8 +195,7 @@ fn reload(config: &Path, data_dir: Option<&Path>) -> ExitCode {
 }
 
 fn complain(code: u8, what: &str) -> ExitCode {
-    // Whoever closed it does not want to hear.
-    let _ = writeln!(std::io::stderr(), "{}", show::said(what));
+    show::aside(what);
     ExitCode::from(code)
 }
 

@@ -195,8 +195,14 @@ fn is_unsafe(c: char) -> bool {
     c.is_control() || is_direction
 }
 
+/// Says something beside the output. Whoever closed standard error does not want to hear.
+pub(super) fn aside(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{}", said(text));
+}
+
 /// Lines beside the output, each with the program's name before it.
-pub(super) fn said(text: &str) -> String {
+fn said(text: &str) -> String {
     lines(text, "vedette: ")
 }
 

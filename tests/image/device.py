@@ -126,8 +126,12 @@ def settings(text: str) -> dict[str, str]:
 DISKS = {
     "vda": ["-device", "virtio-blk-pci,drive=disk,bootindex=0"],
     "nvme0n1": ["-device", "nvme,drive=disk,serial=vedette,bootindex=0"],
+    # AHCI.
+    "sda": ["-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=disk,bootindex=0"],
     # USB; as a machine without another disk has it.
     "usb": ["-device", "qemu-xhci", "-device", "usb-storage,drive=disk,bootindex=0"],
+    # A card, in a reader on PCI (SDHCI).
+    "mmcblk0": ["-device", "sdhci-pci", "-device", "sd-card,drive=disk"],
 }
 
 

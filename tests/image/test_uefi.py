@@ -104,8 +104,13 @@ def test_without_counters_the_slot_that_is_whole_is_found(device, first):
     is_whole(device, first)
 
 
+# QEMU's firmware for arm64 finds nothing to start from on these.
+unknown = pytest.mark.skip(reason="QEMU's firmware does not know such disks")
+ATTACHABLE = [pytest.param(disk, marks=unknown if disk in ("sda", "mmcblk0") else ()) for disk in sorted(set(DISKS) - {ATTACHED})]
+
+
 @long
-@pytest.mark.parametrize("attached", sorted(set(DISKS) - {ATTACHED}))
+@pytest.mark.parametrize("attached", ATTACHABLE)
 def test_a_gateway_starts_from_any_disk(tmp_path, bundles, attached):
     device = Device(tmp_path, bundles, attached)
     try:

@@ -30,7 +30,6 @@ impl Output {
     /// Beside the output: what is wrong with one of many, or what happened meanwhile.
     pub(in crate::cli) fn note(&mut self, text: &str) {
         self.progress.hide();
-        // Whoever closed it does not want to hear.
-        let _ = writeln!(std::io::stderr(), "{}", show::said(text));
+        show::aside(text);
     }
 }

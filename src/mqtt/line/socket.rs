@@ -3,7 +3,7 @@
 
 use super::ClientError;
 use super::tls;
-use crate::base::net::connect_to_first;
+use crate::base::net;
 use crate::mqtt::BrokerUrl;
 use rumqttc::tokio_rustls::TlsConnector;
 use rumqttc::tokio_rustls::rustls::pki_types::ServerName;
@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
 
 /// Of a broker's first words: a CONNACK with a server reference and a reason in it.
 const FIRST_WORDS: usize = 1024;
@@ -49,7 +48,7 @@ impl Meter {
 /// Opens the stream. Bounded by the caller's time alone.
 pub(super) async fn open(broker: &BrokerUrl, tls: Option<tls::Tls>) -> Result<(Socket, Arc<Meter>), ClientError> {
     let lost = |error: io::Error| ClientError::Connection { broker: broker.clone(), reason: error.to_string() };
-    let tcp = connect(broker).await.map_err(lost)?;
+    let tcp = net::connect(broker.host(), broker.port()).await.map_err(lost)?;
     // Messages are collected before they get here; to hold them back once more only costs time.
     tcp.set_nodelay(true).map_err(lost)?;
     let stream: Box<dyn Stream> = match tls {
@@ -67,10 +66,6 @@ pub(super) async fn open(broker: &BrokerUrl, tls: Option<tls::Tls>) -> Result<(S
     };
     let meter = Arc::new(Meter::default());
     Ok((Socket { stream, meter: meter.clone() }, meter))
-}
-
-async fn connect(broker: &BrokerUrl) -> io::Result<TcpStream> {
-    connect_to_first(lookup_host((broker.host(), broker.port())).await?).await
 }
 
 impl AsyncRead for Socket {

@@ -152,11 +152,9 @@ impl Items {
         } else {
             Some(Status::BAD_USER_ACCESS_DENIED)
         };
-        let again = now + wanted.sampling.interval().max(SETTLE) + MARGIN;
         let item = Item { handle, since: now, wanted, nulls: Nulls::after(bad), stamps: Stamps::default() };
         let mut state = self.lock();
-        state.add(tag, item, initial.source_time);
-        state.queue.insert((again, tag, None));
+        state.add(tag, item, initial.source_time, now);
         self.earlier.notify_one();
     }
 
@@ -165,9 +163,7 @@ impl Items {
         if let Some((tag, item, last)) = state.remove(handle) {
             let owner = Owner { session, ..item.wanted.owner };
             let wanted = Wanted { owner, sampling, has_deadband, range: item.wanted.range };
-            state.add(tag, Item { wanted, ..item }, last);
-            // What is parked now would stay so: its watch is another.
-            state.queue.insert((Instant::now() + sampling.interval().max(SETTLE) + MARGIN, tag, None));
+            state.add(tag, Item { wanted, ..item }, last, Instant::now());
             self.earlier.notify_one();
         }
     }
@@ -318,7 +314,7 @@ impl State {
     }
 
     /// `last` is the source timestamp of the item's last value, or a later one.
-    fn add(&mut self, id: TagId, item: Item, last: Option<Timestamp>) {
+    fn add(&mut self, id: TagId, item: Item, last: Option<Timestamp>, now: Instant) {
         if self.tags.len() <= id.index() {
             self.tags.resize_with(id.index() + 1, Tag::default);
         }
@@ -333,6 +329,8 @@ impl State {
                 None => tag.watches.push(Watch { interval, items: 1, last, parked: None, queued: None }),
             }
         }
+        // What came meanwhile, or is parked and was another watch's to send again.
+        self.queue.insert((now + interval.max(SETTLE) + MARGIN, id, None));
         self.items.insert(item.handle, id);
         tag.items.push(item);
     }

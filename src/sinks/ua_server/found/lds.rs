@@ -93,8 +93,7 @@ pub(super) async fn run(config: &DiscoveryServer, pki: &Pki, identity: &Identity
 
 async fn reach(url: &str) -> io::Result<()> {
     let HostPort { host, port } = target(url).map_err(io::Error::other)?;
-    let addresses = tokio::net::lookup_host((host.as_str(), port)).await?;
-    net::connect_to_first(addresses).await.map(drop)
+    net::connect(&host, port).await.map(drop)
 }
 
 async fn register(url: &str, pki: &Pki, identity: &Identity, is_online: bool) -> Result<(), RegisterError> {
