@@ -4,9 +4,10 @@
 //!     vedette.toml           the one that counts
 //!     vedette.toml.before    the one before, while another is on trial
 //!     vedette.toml.trial     says that there is a trial; while this file is there, nothing is confirmed
+//!     vedette.toml.confirmed what was `.trial`, until whoever asked for it has been told
 //!
 //!     begin:      .before written ─► .trial written ─► vedette.toml replaced
-//!     confirm:    .trial removed ─► .before removed
+//!     confirm:    .trial renamed to .confirmed ─► .before removed ─► .confirmed removed when that has been told
 //!     roll back:  .before renamed to vedette.toml ─► .trial removed        each step may be done twice; none needs space
 //!
 //! They stand beside the configuration because that place is known before anything else is, even when the configuration
@@ -42,6 +43,7 @@ pub(super) struct Files {
     config: PathBuf,
     before: PathBuf,
     trial: PathBuf,
+    confirmed: PathBuf,
     edited: PathBuf,
 }
 
@@ -70,8 +72,13 @@ impl Files {
             name.push(suffix);
             config.with_file_name(name)
         };
-        let (before, trial, edited) = (beside(".before"), beside(".trial"), beside(".edited"));
-        Self { config, before, trial, edited }
+        Self {
+            before: beside(".before"),
+            trial: beside(".trial"),
+            confirmed: beside(".confirmed"),
+            edited: beside(".edited"),
+            config,
+        }
     }
 
     pub(super) fn read(&self) -> io::Result<String> {
@@ -88,18 +95,34 @@ impl Files {
             write_whole(&self.trial, 0o600, &text).and_then(|()| write_whole(&self.config, mode, after.as_bytes()));
         if begun.is_err() {
             // Nothing has been replaced yet.
-            self.confirm()?;
+            self.end()?;
         }
         begun
     }
 
     /// The one that counts is the one that stays.
     pub(super) fn confirm(&self) -> io::Result<()> {
+        rename(&self.trial, &self.confirmed)?;
+        remove(&self.before)
+    }
+
+    /// The last that was confirmed, if nobody has been told.
+    pub(super) fn untold(&self) -> Option<Marker> {
+        serde_json::from_slice(&fs::read(&self.confirmed).ok()?).ok()
+    }
+
+    /// That this one was confirmed has been told.
+    pub(super) fn told(&self, marker: &Marker) -> io::Result<()> {
+        if self.untold().as_ref() == Some(marker) { remove(&self.confirmed) } else { Ok(()) }
+    }
+
+    /// There is no trial any more, and the one that counts stays.
+    pub(super) fn end(&self) -> io::Result<()> {
         remove(&self.trial)?;
         remove(&self.before)
     }
 
-    /// The one before counts again; the trial is over with [`Files::confirm`], when that runs. May be called again.
+    /// The one before counts again; the trial is over with [`Files::end`], when that runs. May be called again.
     pub(super) fn restore(&self, marker: Option<&Marker>) -> io::Result<()> {
         let found = self.read().map(|text| hash(&text)).ok();
         if !self.before.exists() {
@@ -128,7 +151,7 @@ impl Files {
         };
         let marker: Option<Marker> = serde_json::from_slice(&text).ok();
         let address = marker.as_ref().map(|marker| marker.address.clone());
-        let restored = self.restore(marker.as_ref()).and_then(|()| self.confirm());
+        let restored = self.restore(marker.as_ref()).and_then(|()| self.end());
         let (config, sentence) = match restored {
             Ok(()) => (
                 config.to_owned(),
@@ -197,14 +220,20 @@ mod tests {
         let mode = fs::metadata(place.folder.path().join("vedette.toml")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         place.files.confirm().unwrap();
-        assert_eq!((place.now(), place.recover()), (("new".into(), 1), None));
+        assert_eq!((place.now(), place.recover()), (("new".into(), 2), None));
+        assert_eq!(place.files.untold().as_ref(), Some(&place.marker));
+        let other = Marker { id: "2".into(), ..place.marker.clone() };
+        for (marker, files) in [(&other, 2), (&place.marker, 1), (&place.marker, 1)] {
+            place.files.told(marker).unwrap();
+            assert_eq!(place.now(), ("new".into(), files));
+        }
 
         let place = Place::new();
         place.begin();
         for _ in 0..2 {
             place.files.restore(Some(&place.marker)).unwrap();
         }
-        place.files.confirm().unwrap();
+        place.files.end().unwrap();
         assert_eq!((place.now(), place.recover()), (("old".into(), 1), None));
     }
 
@@ -243,8 +272,8 @@ mod tests {
         // After the confirmation, before the last file was gone.
         let place = Place::new();
         place.begin();
-        fs::remove_file(&place.files.trial).unwrap();
-        assert_eq!((place.recover(), place.now()), (None, ("new".into(), 1)));
+        fs::rename(&place.files.trial, &place.files.confirmed).unwrap();
+        assert_eq!((place.recover(), place.now()), (None, ("new".into(), 2)));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use tracing::{error, info, warn};
 
 /// How long an answer gets on its way before what carries it may end.
 const ANSWER: Duration = Duration::from_millis(500);
-/// Between two attempts to go back.
+/// Between two attempts to go back, or to say that something was confirmed.
 const RETRY: Duration = Duration::from_secs(10);
 /// Trials that ended and are still known by their ids.
 const ENDED: usize = 16;
@@ -71,8 +71,8 @@ impl Steward {
         facts: watch::Sender<Facts>,
         firmware: Counter,
     ) -> Self {
-        Self {
-            files: Files::of(&options.config),
+        let files = Files::of(&options.config);
+        let mut steward = Self {
             hub,
             running,
             options,
@@ -83,7 +83,12 @@ impl Steward {
             leds: identify::LEDS.into(),
             blinking: None,
             log_until: None,
+            files,
+        };
+        if let Some(marker) = steward.files.untold() {
+            steward.say_confirmed(marker, News::Done("confirmed before this start".into()));
         }
+        steward
     }
 
     pub(super) async fn stop(self) {
@@ -249,7 +254,7 @@ impl Steward {
 
     /// It could not be put to use, so nothing has changed but the file.
     async fn give_up(&mut self, marker: Marker, faults: &Faults) {
-        let restored = self.files.restore(Some(&marker)).and_then(|()| self.files.confirm());
+        let restored = self.files.restore(Some(&marker)).and_then(|()| self.files.end());
         if let Err(error) = restored {
             // The next start does it.
             error!(%error, "The configuration before cannot be put back in its place; it runs, though.");
@@ -319,12 +324,30 @@ impl Steward {
 
     fn end_trial(&mut self, news: News) {
         let Some(Trial { marker, .. }) = self.trial.take() else { return };
-        if let Err(error) = self.files.confirm() {
+        if let Err(error) = self.files.end() {
             error!(%error, "The trial is over, but its files cannot be removed; the next start would roll back.");
         }
-        self.hub.report(marker.address, news.clone());
-        self.remember(marker.id, news);
+        if let News::Done(_) = news {
+            self.say_confirmed(marker, news);
+        } else {
+            self.hub.report(marker.address, news.clone());
+            self.remember(marker.id, news);
+        }
         self.show();
+    }
+
+    /// Until it has arrived, also if this process ends before: whoever asked would take the device for lost.
+    fn say_confirmed(&mut self, marker: Marker, news: News) {
+        self.remember(marker.id.clone(), news.clone());
+        let (hub, files) = (self.hub.clone(), self.files.clone());
+        tokio::spawn(async move {
+            while !hub.report_until_arrived(marker.address.as_str(), news.clone()).await {
+                tokio::time::sleep(RETRY).await;
+            }
+            if let Err(error) = files.told(&marker) {
+                warn!(%error, "That a confirmation was told cannot be kept; it will be told again.");
+            }
+        });
     }
 
     fn remember(&mut self, id: String, news: News) {
