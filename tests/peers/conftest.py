@@ -91,7 +91,8 @@ class Vedette:
         return self.process.wait(PATIENCE)
 
     def client(self) -> Client:
-        return Client(self.url, tloop=client_loop())
+        # The library's 4 s are what a login that was refused before waits, and little for a busy machine.
+        return Client(self.url, timeout=30, tloop=client_loop())
 
     def cpu_seconds(self) -> float:
         """User and system time so far, by the kernel's count (proc(5))."""

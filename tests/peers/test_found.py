@@ -140,7 +140,7 @@ def test_it_registers_with_a_discovery_server_that_is_trusted_and_says_goodbye(m
         url = f"opc.tcp://127.0.0.1:{port}"
 
         async def servers():
-            client = Client(url)
+            client = Client(url, timeout=30)
             return await client.connect_and_find_servers()
 
         def registered():
@@ -245,7 +245,7 @@ def test_it_connects_to_a_client_that_waits_and_again_after_that_was_away(make, 
 
     async def work():
         # Two at once, and a secure one, for which endpoints are asked first.
-        async with Client(url) as one, Client(url) as two:
+        async with Client(url, timeout=30) as one, Client(url, timeout=30) as two:
             for each in (one, two):
                 index = await each.get_namespace_index("urn:vedette:nodes")
                 node = each.get_node(ua.NodeId("Cameras/line1/Camera Image", index))
