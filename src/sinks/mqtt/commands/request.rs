@@ -3,8 +3,10 @@
 //! It comes from outside, so it is bounded before it is read: [`LARGEST`] bytes, an id of 64 characters that can be a level
 //! of a topic and a word in a log. What cannot be read is answered if at least its id could be.
 
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value as Json};
+use std::fmt;
 
 /// A configuration is the longest that anybody sends.
 const LARGEST: usize = 256 * 1024;
@@ -31,8 +33,32 @@ pub(super) struct Fault {
 struct Written {
     id: String,
     command: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each_once")]
     args: Map<String, Json>,
+}
+
+/// A map as it is written would keep the last of two values, and nobody would know which was meant.
+fn each_once<'de, D: Deserializer<'de>>(source: D) -> Result<Map<String, Json>, D::Error> {
+    struct EachOnce;
+    impl<'de> Visitor<'de> for EachOnce {
+        type Value = Map<String, Json>;
+
+        fn expecting(&self, text: &mut fmt::Formatter) -> fmt::Result {
+            text.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<Self::Value, A::Error> {
+            let mut args = Map::new();
+            while let Some((name, value)) = source.next_entry::<String, Json>()? {
+                if args.contains_key(&name) {
+                    return Err(A::Error::custom(format_args!("duplicate field `{name}` in args")));
+                }
+                args.insert(name, value);
+            }
+            Ok(args)
+        }
+    }
+    source.deserialize_map(EachOnce)
 }
 
 pub(super) fn read(payload: &[u8]) -> Result<Request, Fault> {
@@ -90,6 +116,12 @@ mod tests {
             (r#"{"id": "a"}"#, Some("a"), "missing field `command`"),
             (r#"{"id": "a", "command": "status", "state": "done"}"#, Some("a"), "unknown field `state`"),
             (r#"{"id": "a", "command": "status", "args": 5}"#, Some("a"), "a request is {"),
+            (r#"{"id": "a", "id": "b", "command": "status"}"#, None, "duplicate field `id`"),
+            (
+                r#"{"id": "a", "command": "write", "args": {"tag": "x", "tag": "y"}}"#,
+                Some("a"),
+                "duplicate field `tag`",
+            ),
             (r#"{"id": "a/b", "command": "status"}"#, None, "an id is"),
             (r#"{"id": "", "command": "status"}"#, None, "an id is"),
             (r##"{"id": "#", "command": "status"}"##, None, "an id is"),
