@@ -9,9 +9,11 @@ beside them. Run by `scripts/bench uplink`.
 The broker and the listener, which only counts metrics, are not in the CPU times. Fails if a value of the counter is missing.
 """
 
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -66,6 +68,8 @@ class Listener:
         self.client = paho.Client("listener")
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = lambda client, *_: client.subscribe("spBv1.0/#", 0)
+        self.client.on_subscribe = lambda *_: self.is_subscribed.set()
+        self.is_subscribed = threading.Event()
         self.client.on_message = self.on_message
         self.client.connect_async("127.0.0.1", port)
         self.client.loop_start()
@@ -93,7 +97,12 @@ def vedette(folder: Path):
     cpu = cpu_seconds(pid)
     print(f"no broker for {OUTAGE} s: {100 * cpu / OUTAGE:.0f} % of a core, {memory(pid)['Rss']:.1f} MiB resident", flush=True)
     listener = Listener(broker.port)
+    # What is sent at QoS 0 before the listener is there nobody can hear.
+    program.process.send_signal(signal.SIGSTOP)
     broker.start()
+    if not listener.is_subscribed.wait(30):
+        raise SystemExit("FAILED: the listener cannot subscribe")
+    program.process.send_signal(signal.SIGCONT)
     # The waits between attempts have grown during the outage.
     wait_until("a sample", lambda: listener.live, 100)
     began, cpu, before = time.monotonic(), cpu_seconds(pid), listener.counts()
