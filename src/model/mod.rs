@@ -30,7 +30,7 @@ pub use frame::Picture;
 pub use luma::LumaGrid;
 pub use quality::{Quality, Status};
 pub use role::Role;
-pub use sample::{Sample, TagId};
+pub use sample::{NameMap, Sample, TagId, TagMap};
 pub use tag::{Range, TagName, TagNameError, TagSpec, folders};
 pub use time::Timestamp;
 pub use value::{

@@ -1,6 +1,13 @@
 //! One value of one tag at one time.
 
-use super::{Quality, Timestamp, Value};
+use super::{Quality, TagName, Timestamp, Value};
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
+
+/// By tags' numbers: looked at for each sample, several times.
+pub type TagMap<T> = HashMap<TagId, T, RandomState>;
+/// By tags' names.
+pub type NameMap<T> = HashMap<TagName, T, RandomState>;
 
 /// A tag's place in the hub's table. Given out by the hub, in order, never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,7 @@
 
 use super::record::{Before, Record, Row, put_row, row};
 use super::wire::Reader;
+use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ pub(super) struct Recent {
     pub(super) samples: u64,
     series: BTreeMap<u32, Rows>,
     /// Of all series that ever were.
-    ids: HashMap<Arc<str>, u32>,
-    names: HashMap<u32, Arc<str>>,
+    ids: HashMap<Arc<str>, u32, RandomState>,
+    names: HashMap<u32, Arc<str>, RandomState>,
     next: u32,
 }
 

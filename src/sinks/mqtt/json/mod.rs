@@ -22,7 +22,7 @@ mod topic;
 use super::config::{Config, Form, Json as JsonConfig, Layout};
 use super::dialect::{Ask, Dialect, View, is_overtaken, room};
 use super::value::from_json;
-use crate::model::{Role, Sample, TagId, TagName, TagSpec, Timestamp};
+use crate::model::{NameMap, Role, Sample, TagId, TagMap, TagName, TagSpec, Timestamp};
 use crate::mqtt::image_topic;
 use crate::mqtt::line::{Message, Properties, QoS, Received};
 use crate::mqtt::sparkplug::SparkplugId;
@@ -45,10 +45,10 @@ pub(super) struct Json {
     /// The largest packet that the broker takes, if it says one.
     largest: Option<usize>,
     /// Those of the last birth, also of a connection before.
-    tags: HashMap<TagId, Tag>,
-    names: HashMap<TagName, TagId>,
+    tags: TagMap<Tag>,
+    names: NameMap<TagId>,
     /// Those that the last birth did not have any more: what was gathered of them before is said after it.
-    gone: HashMap<TagId, Arc<TagSpec>>,
+    gone: TagMap<Arc<TagSpec>>,
     /// By the topic at which they are written.
     writable: HashMap<String, TagId>,
     /// Retained messages that the broker holds for us, but for the status.
@@ -90,9 +90,9 @@ impl Json {
             config: config.json.clone(),
             state: State::Offline,
             largest: None,
-            tags: HashMap::new(),
-            names: HashMap::new(),
-            gone: HashMap::new(),
+            tags: TagMap::default(),
+            names: NameMap::default(),
+            gone: TagMap::default(),
             writable: HashMap::new(),
             retained: BTreeSet::new(),
             stale: BTreeSet::new(),

@@ -7,10 +7,9 @@
 use super::layout::{Entry, Layout};
 use super::metric::{self, Item, QualityCode};
 use super::template;
-use crate::model::{TagId, Timestamp};
+use crate::model::{TagId, TagMap, Timestamp};
 use crate::mqtt::sparkplug::proto::payload::{Metric, metric as wire};
 use prost::Message as _;
-use std::collections::HashMap;
 
 /// What stands around a metric in its message: key and length.
 const AROUND: usize = 4;
@@ -30,7 +29,7 @@ pub(super) fn messages(
     items: Vec<Item>,
     layout: &Layout,
     aliases: bool,
-    told: &mut HashMap<TagId, QualityCode>,
+    told: &mut TagMap<QualityCode>,
     most: usize,
 ) -> Vec<Vec<Metric>> {
     let mut messages = Vec::new();
@@ -103,7 +102,7 @@ fn push_member(instance: &mut Metric, member: Metric) {
 fn runs(items: Vec<Item>) -> Vec<Vec<Item>> {
     let mut runs = Vec::new();
     let mut run: Vec<Item> = Vec::new();
-    let mut last: HashMap<TagId, Timestamp> = HashMap::new();
+    let mut last: TagMap<Timestamp> = TagMap::default();
     for item in items {
         if last.get(&item.tag).is_some_and(|&before| item.time < before) {
             runs.push(std::mem::take(&mut run));

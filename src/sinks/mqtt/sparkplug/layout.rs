@@ -6,7 +6,7 @@
 
 use super::names::{self, spot};
 use super::template::{Definition, Templates};
-use crate::model::{DataType, TagId, TagName, TagSpec, folders};
+use crate::model::{DataType, NameMap, TagId, TagMap, TagName, TagSpec, folders};
 use crate::mqtt::sparkplug::codec;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -46,13 +46,13 @@ pub(super) struct Instance {
 pub(super) struct Layout {
     /// Ids of devices, by folder.
     pub(super) devices: BTreeMap<Arc<str>, Arc<str>>,
-    pub(super) entries: HashMap<TagId, Entry>,
+    pub(super) entries: TagMap<Entry>,
     /// The entries of each place, in the order of their ids.
     places: BTreeMap<Place, Vec<TagId>>,
     pub(super) definitions: Vec<Definition>,
     /// By place, then by name; members as `INSTANCE/MEMBER`.
     metrics: BTreeMap<Place, HashMap<String, TagId>>,
-    by_tag: HashMap<TagName, TagId>,
+    by_tag: NameMap<TagId>,
     /// For people, sentence by sentence.
     pub(super) notices: Vec<String>,
 }

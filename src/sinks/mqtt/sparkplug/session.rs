@@ -27,7 +27,7 @@ use super::layout::{BD_SEQ, Layout, Place};
 use super::metric::{self, Item, QualityCode, millis};
 use super::template::Templates;
 use super::{names, same};
-use crate::model::{Sample, TagId, TagName, TagSpec, Timestamp};
+use crate::model::{Sample, TagId, TagMap, TagName, TagSpec, Timestamp};
 use crate::mqtt::BrokerUrl;
 use crate::mqtt::line::{Message, QoS, Received};
 use crate::mqtt::sparkplug::proto::payload::{MetaData, Metric, metric as wire};
@@ -37,7 +37,7 @@ use crate::sinks::mqtt::config::{Config, Form};
 use crate::sinks::mqtt::dialect::{Ask, CanSay, Dialect, View, is_overtaken, room};
 use crate::store::Record;
 use prost::Message as _;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use tracing::{debug, warn};
 
@@ -61,9 +61,9 @@ pub(in crate::sinks::mqtt) struct Session {
     /// Folders of the devices that are alive.
     alive: BTreeSet<Arc<str>>,
     /// The tags that were born.
-    tags: HashMap<TagId, Tag>,
+    tags: TagMap<Tag>,
     /// What hosts were last told about the quality of tags, in whichever session.
-    told: HashMap<TagId, QualityCode>,
+    told: TagMap<QualityCode>,
     held: Held,
     /// Samples that could not be said, since the start.
     unsaid: u64,
@@ -107,8 +107,8 @@ impl Session {
             is_birth_due: false,
             layout: Arc::default(),
             alive: BTreeSet::new(),
-            tags: HashMap::new(),
-            told: HashMap::new(),
+            tags: TagMap::default(),
+            told: TagMap::default(),
             held: Held::default(),
             unsaid: 0,
             is_told: false,
@@ -253,7 +253,7 @@ impl Session {
     }
 }
 
-type Current<'a> = HashMap<TagId, &'a Sample>;
+type Current<'a> = TagMap<&'a Sample>;
 
 fn current(view: &View) -> Current<'_> {
     view.tags.iter().map(|(tag, _)| *tag).zip(&view.current).collect()
