@@ -9,7 +9,7 @@ import time
 
 import paho.mqtt.client as paho
 import pytest
-from conftest import child, picture, wait_until
+from conftest import Broker, child, picture, wait_until
 from test_ua import image_of
 
 PREFIX = "vedette/Plant/press"
@@ -387,6 +387,40 @@ def test_more_than_the_budget_costs_the_oldest(gateway, viewer, line):
     vedette.start()
     with vedette.client() as client:
         wait_until("still known", lambda: tag(client, "mqtt", "PicturesDropped").read_value() == count)
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_a_picture_that_the_broker_does_not_take_holds_up_nothing(make, scene, tmp_path, protocol):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    broker = Broker(folder)
+    # MQTT 5 tells it at CONNACK; with 3.1.1 the connection ends on what is larger.
+    broker.config.write_text(broker.config.read_text() + "max_packet_size 100000\n")
+    broker.start()
+    heard = []
+    listener = paho.Client("listener")
+    listener.on_message = lambda _client, _data, message: heard.append(message.topic)
+    listener.on_connect = lambda client, *_: client.subscribe("#")
+    listener.connect("127.0.0.1", broker.port)
+    listener.loop_start()
+    command = ", ".join(f"'{word}'" for word in [sys.executable, scene.script, scene.file, 3])
+    config = CONFIG.replace("COMMAND", command).replace("BROKER", str(broker.port))
+    config += f'protocol = "{protocol}"\n[[mqtt.image]]\ncamera = "csi"\ninterval = "500ms"\n'
+    config += '[[mqtt.image]]\ncamera = "line 1"\ninterval = "500ms"\n'
+    vedette = make(config).start()
+    with vedette.client() as client:
+        dropped = tag(client, "mqtt", "PicturesDropped")
+        wait_until("some are dropped", lambda: dropped.read_value() >= 3, patience=120)
+        # From then on all else goes on, also smaller pictures.
+        before, connections = len(heard), vedette.text().count("Connected to the MQTT broker.")
+        is_small = lambda: any("image/line 1" in topic for topic in heard[before:])
+        wait_until("the rest", lambda: len(heard) >= before + 60 and is_small())
+        assert vedette.text().count("Connected to the MQTT broker.") == connections
+        assert not any("image/csi" in topic for topic in heard)
+    assert vedette.text().count("ropped") <= 2, "not a line for each"
+    listener.loop_stop()
+    vedette.stop()
+    broker.kill()
 
 
 def test_a_camera_that_is_not_there_is_said_with_those_that_are(gateway, viewer):

@@ -323,6 +323,11 @@ impl Connection {
 }
 
 impl Client for Connection {
+    fn ended_on(&self) -> Option<usize> {
+        let is_by_broker = !matches!(self.ended, None | Some(End::Silent | End::TooLarge(_)));
+        (is_by_broker && self.is_connected && self.unanswered >= LARGE).then_some(self.unanswered)
+    }
+
     fn largest(&self) -> Option<usize> {
         self.limits.largest.map(|bytes| bytes as usize)
     }

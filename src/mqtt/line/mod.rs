@@ -144,6 +144,11 @@ pub trait Client: Send {
         None
     }
 
+    /// The connection has ended, perhaps because of the size of a message: how large the largest was that the broker did not answer.
+    fn ended_on(&self) -> Option<usize> {
+        None
+    }
+
     /// What comes in. Cancel safe. To be awaited whenever there is nothing else to do, as it keeps the line alive.
     fn next(&mut self) -> impl Future<Output = Result<Received, ClientError>> + Send;
 

@@ -15,14 +15,14 @@ use super::config::Form;
 use super::dialect::{Ask, Dialect, View};
 use super::feed::Feed;
 use super::forward::Forward;
-use super::images::{Outbox, Queued};
+use super::images::{Queued, Sent as Picture, Way};
 use super::writes::Writes;
 use crate::base::Selection;
 use crate::hub::{Hub, Moment};
 use crate::model::{ConditionKind, Sample, TagName};
 use crate::mqtt::line::{Client, ClientError, Message, Received};
 use crate::store::{Live, Record};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -66,11 +66,7 @@ pub(super) struct Talk<'a> {
     tags: &'a Selection,
     dialect: &'a mut dyn Dialect,
     commands: &'a mut Commands,
-    pictures: &'a Outbox,
-    /// Pictures that are metrics, on their way.
-    shown: VecDeque<(Instant, u64)>,
-    /// Those whose cameras are lost.
-    unshown: Vec<u64>,
+    pictures: Way<'a>,
     feed: Feed,
     writes: Writes,
     subscribed: BTreeSet<String>,
@@ -115,16 +111,13 @@ impl<'a> Talk<'a> {
         tags: &'a Selection,
         dialect: &'a mut dyn Dialect,
         commands: &'a mut Commands,
-        pictures: &'a Outbox,
+        pictures: Way<'a>,
         forward: Forward,
     ) -> Self {
-        pictures.rewind();
         let birth = Birth { at: Instant::now(), due: None, is_asked: false, mark: 0, lost: BTreeSet::new() };
         Self {
             feed: Feed::begin(setup.store.as_ref(), hub, tags, forward),
             pictures,
-            shown: VecDeque::new(),
-            unshown: Vec::new(),
             writes: Writes::default(),
             subscribed: BTreeSet::new(),
             refused: Refused::default(),
@@ -212,7 +205,11 @@ impl<'a> Talk<'a> {
                 _ = events.next(), if is_born => self.look_for_the_lost(client).await?,
                 (tag, outcome) = self.writes.next() => {
                     if let Err(quality) = outcome {
-                        warn!(metric = %hub.spec(tag).name, reason = %quality, "A command was refused.");
+                        let metric = hub.spec(tag).name.clone();
+                        match self.refused.is_new(&format!("{metric}: {quality}")) {
+                            true => warn!(%metric, reason = %quality, "A command was refused."),
+                            false => debug!(%metric, reason = %quality, "A command was refused."),
+                        }
                         self.dialect.refused(tag);
                         self.say_again(client).await?;
                     }
@@ -226,6 +223,11 @@ impl<'a> Talk<'a> {
                 }
             }
         }
+    }
+
+    /// The largest picture that was on its way.
+    pub(super) fn largest_picture(&self) -> Option<Picture> {
+        self.pictures.largest()
     }
 
     /// What is left to say before a goodbye on purpose, and the goodbye.
@@ -302,7 +304,7 @@ impl<'a> Talk<'a> {
             mark: self.birth.mark,
             lost: view.lost.into_iter().collect(),
         };
-        self.unshown.drain(..).for_each(|id| self.pictures.release(id));
+        self.pictures.retry();
         self.feed.unpark();
         match client.publish(messages).await {
             // Refused for good: another broker may take it.
@@ -342,7 +344,7 @@ impl<'a> Talk<'a> {
             self.feed.unpark();
         }
         self.birth.lost = lost;
-        self.unshown.drain(..).for_each(|id| self.pictures.release(id));
+        self.pictures.retry();
         say(client, messages).await
     }
 
@@ -458,22 +460,27 @@ impl<'a> Talk<'a> {
     /// A picture that is a metric has arrived when the broker has answered to something after it.
     async fn send_picture(&mut self, client: &mut impl Client, picture: Queued) -> Result<(), ClientError> {
         let Queued { id, snap, is_historical } = picture;
-        match snap.form {
-            Form::Jpeg => {
-                say(client, vec![snap.message(&self.setup.base())]).await?;
-                self.pictures.arrived(id);
-            }
-            Form::Sparkplug => {
-                let now = self.hub.now();
-                match self.dialect.picture(&snap.camera, &snap.jpeg, snap.captured, is_historical, now) {
-                    Some(message) => {
-                        say(client, vec![message]).await?;
-                        self.shown.push_back((Instant::now(), id));
-                    }
-                    // While the camera is lost its device cannot say anything.
-                    None => self.unshown.push(id),
+        let (camera, is_metric) = (snap.camera.clone(), snap.form == Form::Sparkplug);
+        self.pictures.begin(id, snap.jpeg.len());
+        let message = match is_metric {
+            true => self.dialect.picture(&camera, &snap.jpeg, snap.captured, is_historical, self.hub.now()),
+            false => Some(snap.message(&self.setup.base())),
+        };
+        let Some(message) = message else {
+            // While the camera is lost its device cannot say anything.
+            self.pictures.wait_for_its_camera();
+            return Ok(());
+        };
+        match client.publish(vec![message]).await {
+            Ok(()) if is_metric => self.pictures.is_shown(),
+            Ok(()) => self.pictures.has_arrived(),
+            Err(error @ ClientError::Publish { .. }) => {
+                self.pictures.is_refused();
+                if self.refused.is_new(&format!("a picture of {camera}")) {
+                    warn!(%error, "A picture is dropped; max_bytes of its [[mqtt.image]] says how large they may be.");
                 }
             }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -483,9 +490,7 @@ impl<'a> Talk<'a> {
         let at = Instant::now();
         client.probe().await?;
         self.feed.prove(at);
-        while let Some((_, id)) = self.shown.pop_front_if(|(sent, _)| *sent <= at) {
-            self.pictures.arrived(id);
-        }
+        self.pictures.prove(at);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::commands::{Commands, Snapshot, TakePicture};
 use super::config::{Config, Format};
 use super::dialect::Dialect;
 use super::forward::Forward;
-use super::images::{self, Outbox};
+use super::images::{self, Outbox, Sizes, Way};
 use super::json::Json;
 use super::sparkplug::{BdSeq, Session};
 use super::talk::{Stage, Talk, Why};
@@ -42,6 +42,9 @@ const NEXT: Duration = Duration::from_secs(1);
 /// A connection that lasts so long was a good one: the next wait is short again.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// What a message has beside its picture, at most.
+const AROUND: usize = 4096;
+
 /// What events and conditions of the uplink are about.
 const SOURCE: &str = "mqtt";
 
@@ -57,6 +60,7 @@ struct Uplink<'a> {
     hub: &'a Hub,
     stop: &'a Stop,
     pictures: &'a Outbox,
+    sizes: Sizes,
     client_id: String,
     dialect: Box<dyn Dialect>,
     commands: Commands,
@@ -85,6 +89,7 @@ impl<'a> Uplink<'a> {
                 Arc::new(Eye(hub.clone(), setup.base())),
             ),
             pictures,
+            sizes: Sizes::default(),
             dialect,
             tags: Selection::new(&config.tags),
             bd_seq: Some(open_bd_seq(&setup.data_dir).await),
@@ -166,8 +171,9 @@ impl<'a> Uplink<'a> {
                 lost(self.setup, self.hub, &mut self.is_lost, broker, why);
             }
         };
+        let way = Way::new(self.pictures, self.sizes.limit(broker));
         let mut talk =
-            Talk::new(self.setup, self.hub, &self.tags, &mut *self.dialect, &mut self.commands, self.pictures, forward);
+            Talk::new(self.setup, self.hub, &self.tags, &mut *self.dialect, &mut self.commands, way, forward);
         let outcome = tokio::select! {
             biased;
             () = self.stop.stopped() => Ok(Why::Stopped),
@@ -177,7 +183,18 @@ impl<'a> Uplink<'a> {
             Ok(why) => talk.last_words(why),
             Err(_) => Vec::new(),
         };
+        let picture = talk.largest_picture();
         drop(talk);
+        if outcome.is_err()
+            && let (Some(picture), Some(bytes)) = (picture, client.ended_on())
+            && (picture.bytes..picture.bytes + AROUND).contains(&bytes)
+            && self.sizes.strike(broker, &picture)
+        {
+            self.pictures.refuse(picture.id);
+            let bytes = picture.bytes;
+            warn!(%broker, bytes, "The broker ends the connection on pictures of this size, so they are dropped for an hour; \
+                   give [[mqtt.image]] a smaller max_bytes.");
+        }
         let why = outcome?;
         farewell(client, last, &self.setup.config).await;
         Ok(why)

@@ -5,7 +5,7 @@
 //!     command `snapshot` ──► take() ── the answer carries the message itself ──┘
 //!
 //! In reading order: [`picture`] what is on its way, `fit` how it gets small enough, [`outbox`] where it waits, `taker` by
-//! time and by change, `trigger` and `edge` when a tag becomes something.
+//! time and by change, `trigger` and `edge` when a tag becomes something, `way` how they go.
 //!
 //! A picture that somebody asked for by a command does not wait behind others and is not kept: if the line breaks, whoever
 //! asked asks again.
@@ -20,9 +20,12 @@ mod edge;
 mod taker;
 mod trigger;
 
+mod way;
+
 pub(super) use outbox::{Outbox, Queued, State};
 pub(super) use picture::{Cause, Snap};
 pub(super) use taker::Taker;
+pub(super) use way::{Sent, Sizes, Way};
 
 use super::config::Form;
 use crate::hub::Hub;

@@ -139,6 +139,20 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
+    /// Drops one, and counts it.
+    pub fn refuse(&self, id: u64) {
+        let mut shelf = lock(&self.shelf);
+        let Some(place) = lock(&self.index).remove(id) else { return };
+        let (numbers, more) = match place {
+            Place::File(number) => (vec![number], 0),
+            Place::Memory(_) => (Vec::new(), 1),
+        };
+        if let Err(error) = shelf.lose(numbers, more) {
+            self.fails(&error);
+        }
+        self.dropped.store(shelf.dropped(), Ordering::Relaxed);
+    }
+
     pub fn release(&self, id: u64) {
         lock(&self.index).release(id);
     }

@@ -59,7 +59,7 @@ pub struct State {
     pub waiting: u64,
     /// What they take.
     pub bytes: u64,
-    /// Because of `image_bytes`, or because they could not be read or kept; ever.
+    /// Because of `image_bytes`, or because they could not be read or kept, or because the broker does not take them; ever.
     pub dropped: u64,
     /// That have arrived, since the start.
     pub sent: u64,
@@ -113,6 +113,12 @@ impl Outbox {
             let keeper = self.0.keeper.clone();
             tokio::task::spawn_blocking(move || keeper.remove(number));
         }
+    }
+
+    /// The broker does not take it. It is counted as dropped.
+    pub fn refuse(&self, id: u64) {
+        let keeper = self.0.keeper.clone();
+        tokio::task::spawn_blocking(move || keeper.refuse(id));
     }
 
     /// It could not be sent now; [`Outbox::next`] gives it again.
