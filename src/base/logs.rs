@@ -21,8 +21,8 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// What is shown if nobody says otherwise. Protocol crates speak only when something is wrong; the UA crate takes a
 /// client that goes away without goodbye for an error, which in a plant is an ordinary morning, and so it does a channel without
-/// security, which needs no certificate.
-const DEFAULT: &str = "info,opcua_client=error,opcua_server=warn,opcua_core=error,\
+/// security, which needs no certificate. What its client has to say at each attempt is said by us, once.
+const DEFAULT: &str = "info,opcua_client=off,opcua_server=warn,opcua_core=error,\
                        opcua_core::comms::secure_channel=off,opcua_crypto=warn,opcua_nodes=warn,\
                        opcua_types=warn,rumqttc=error,rustls=warn";
 

@@ -358,6 +358,50 @@ def test_a_session_that_delivers_nothing_is_made_anew(run, plant):
 
 ALL = '[[ua_client.rule]]\nbelow = "nsu=urn:plant;s=Plant"\n'
 
+LOSSY = """
+from asyncua.server.uaprocessor import UaProcessor
+plant.forward, plant.skip = UaProcessor.forward_publish_response, 0
+async def forward(self, result, requestdata):
+    if plant.skip and result.NotificationMessage.NotificationData:
+        plant.skip -= 1
+        response = ua.ServiceFault()
+        response.ResponseHeader.ServiceResult = ua.StatusCode(ua.StatusCodes.BadResponseTooLarge)
+        self.send_response(requestdata.requesthdr.RequestHandle, requestdata.seqhdr, response)
+        return
+    return await plant.forward(self, result, requestdata)
+UaProcessor.forward_publish_response = forward
+"""
+
+
+def test_a_notification_that_is_lost_is_noticed(run, plant):
+    plant.start()
+    plant.do(LOSSY)
+    vedette, eye = run(CLEAR + GROUP + tag("Speed") + tag("Count"))
+    eye.waits_for("Speed", 1.5)
+    eye.waits_for("Count", 7)
+    plant.do("plant.skip = 1\nawait plant.nodes['Speed'].write_value(99.0)")
+    # Nothing else changes: the next sign of life says which number should have come.
+    eye.waits_for("Speed", 99.0, patience=30)
+    assert vedette.says("a notification was lost on the way")
+    assert eye.value("status/reconnects") == 1
+
+
+def test_a_node_that_goes_without_a_word_is_missed(run, plant):
+    plant.start()
+    plant.do("await add('N0', 1.0, ua.VariantType.Double)")
+    _, eye = run('rescan = "3s"\n' + CLEAR + GROUP + ALL + tag("one", "nsu=urn:plant;s=N0"))
+    eye.waits_for("N0", 1.0)
+    eye.waits_for("one", 1.0)
+    plant.do(
+        "node = server.iserver.aspace._nodes[plant.nodes['N0'].nodeid]\n"
+        "node.attributes[ua.AttributeIds.Value].datachange_callbacks.clear()\n"
+        "await server.delete_nodes([plant.nodes['N0']])"
+    )
+    assert eye.waits_until_bad("N0") == eye.waits_until_bad("one") == "BadNodeIdUnknown"
+    plant.do("await add('N0', 'other', ua.VariantType.String)")
+    eye.waits_for("N0", "other", patience=60)
+    eye.waits_for("one", "other", patience=60)
+
 
 def test_a_server_that_takes_little_at_once_is_served_little(run, node_plant):
     limits = {

@@ -181,6 +181,9 @@ impl Feed {
                 }
             }
             Notice::Status(status) if status.is_bad() => is_ended.store(true, Ordering::Relaxed),
+            Notice::Gap(_) => {
+                dropped.fetch_add(1, Ordering::Relaxed);
+            }
             Notice::Status(_) | Notice::Events(_) => {}
         }
     }

@@ -144,6 +144,8 @@ fn header(timeout: Duration) -> RequestHeader {
     RequestHeader { timestamp: DateTime::now(), request_handle: 1, timeout_hint, ..RequestHeader::default() }
 }
 
+/// How long a server may keep a question for the next notification.
+const PUBLISH: Duration = Duration::from_secs(3600);
 /// What a message may be: 64 MiB in chunks of 64 KiB. More is not ours to hold.
 const MOST_CHUNKS: usize = 1024;
 const MOST_BYTES: usize = 64 << 20;
@@ -165,7 +167,10 @@ pub(super) fn config(target: Option<&Target>, application: &str, timeout: Durati
         .session_timeout(60_000)
         // We judge that (connection.rs).
         .max_failed_keep_alive_count(0)
-        .min_publish_interval(Duration::from_millis(10))
+        // Whoever gives up a question that the server still answers loses the answer; connection.rs and subscription.rs judge silence.
+        .publish_timeout(PUBLISH)
+        // Over a slow line the crate has as many questions open as fit into its round trip.
+        .min_publish_interval(Duration::from_millis(500))
         .max_message_size(MOST_BYTES)
         .max_chunk_count(MOST_CHUNKS)
         .max_array_length(MOST_ELEMENTS)

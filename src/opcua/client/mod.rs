@@ -37,7 +37,7 @@ pub use endpoints::{Offer, find_servers, offers};
 pub use error::{ConnectError, ServiceError, hint, name};
 pub use limits::OperationLimits;
 pub use node_ref::{Namespaces, NodeRef, NodeRefError};
-pub use subscription::{Item, Made, Notice, Settings, Subscription};
+pub use subscription::{Gap, Item, Made, Notice, Settings, Subscription};
 pub use tag_names::{Names, distinct, segment};
 pub use trust::{Ask, Pinned, ServerCertificate, ServerTrust, Untrusted};
 

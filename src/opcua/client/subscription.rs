@@ -4,7 +4,8 @@
 //! hundred bytes for each. What comes is handed to a callback whole, on the session's task. The callback must not wait.
 //!
 //! A server may answer everything and deliver nothing. So each notification, also an empty one, is a sign of life of its
-//! subscription, and [`Subscription::is_overdue`] says when there should have been one.
+//! subscription, and [`Subscription::is_overdue`] says when there should have been one. What it delivers is numbered, and an
+//! empty one says which number is next (OPC 10000-4, 7.26), so what was lost on the way shows with the next sign of life.
 
 use super::connection::Connection;
 use super::error::ServiceError;
@@ -28,6 +29,15 @@ pub enum Notice {
     Events(Vec<EventFieldList>),
     /// The subscription is another now; BadTimeout means that the server has ended it.
     Status(StatusCode),
+    /// At least one was lost on its way before this one, so a value that is shown may be an old one.
+    Gap(Gap),
+}
+
+/// Numbers of notifications that do not follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub expected: u32,
+    pub came: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,15 +115,39 @@ impl Life {
     }
 }
 
+/// Which number comes next.
+#[derive(Default)]
+struct Numbers(Option<u32>);
+
+impl Numbers {
+    /// What is missing before this one. A server that repeats itself, or counts otherwise when nothing has changed, loses nothing.
+    fn take(&mut self, came: u32, has_data: bool) -> Option<Gap> {
+        let expected = self.0.unwrap_or(came);
+        // The numbers go round.
+        let is_ahead = (1..1 << 31).contains(&came.wrapping_sub(expected));
+        let newest = if is_ahead { came } else { expected };
+        self.0 = Some(match has_data && newest == came {
+            true => came.checked_add(1).unwrap_or(1),
+            false => newest,
+        });
+        is_ahead.then_some(Gap { expected, came })
+    }
+}
+
 /// What the crate calls.
 struct Feed<F> {
     life: Arc<Life>,
+    numbers: Numbers,
     notice: F,
 }
 
 impl<F: FnMut(Notice) + Send + Sync> OnSubscriptionNotificationCore for Feed<F> {
     fn on_subscription_notification(&mut self, message: NotificationMessage, _: MonitoredItemMap<'_>) {
         self.life.touch();
+        let has_data = message.notification_data.as_ref().is_some_and(|data| !data.is_empty());
+        if let Some(gap) = self.numbers.take(message.sequence_number, has_data) {
+            (self.notice)(Notice::Gap(gap));
+        }
         for data in message.notification_data.into_iter().flatten() {
             let notice = if data.inner_is::<DataChangeNotification>() {
                 let data = data.into_inner_as::<DataChangeNotification>();
@@ -152,7 +186,7 @@ impl Connection {
         let wanted = interval.saturating_mul(keep_alive);
         let lifetime = count(LIFETIME).max(keep_alive.saturating_mul(3));
         let life = Arc::new(Life { start: Instant::now(), heard: AtomicU64::new(0) });
-        let feed = Feed { life: life.clone(), notice };
+        let feed = Feed { life: life.clone(), numbers: Numbers::default(), notice };
         let (session, priority) = (&self.session, settings.priority);
         let id = session
             .create_subscription(interval, lifetime, keep_alive, MOST_NOTIFICATIONS, priority, true, feed)
@@ -245,6 +279,24 @@ fn request(item: Item) -> MonitoredItemCreateRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_is_left_out_is_a_gap_and_a_keep_alive_says_the_next() {
+        let gap = |expected, came| Some(Gap { expected, came });
+        let mut numbers = Numbers::default();
+        let told =
+            [(1, true), (2, false), (2, false), (2, true), (3, false), (4, false), (4, true), (7, true), (8, true)];
+        let found = told.map(|(came, has_data)| numbers.take(came, has_data));
+        assert_eq!(found, [None, None, None, None, None, gap(3, 4), None, gap(5, 7), None]);
+        // The last again, as some say when nothing has changed; a repetition.
+        assert_eq!([(8, false), (8, true), (9, true)].map(|(came, has_data)| numbers.take(came, has_data)), [None; 3]);
+        // 0 is left out.
+        let mut numbers = Numbers(Some(u32::MAX));
+        assert_eq!(
+            [(u32::MAX, true), (1, false), (1, true)].map(|(came, has_data)| numbers.take(came, has_data)),
+            [None; 3]
+        );
+    }
 
     #[test]
     fn whatever_the_server_revises_it_has_to_be_heard_of() {

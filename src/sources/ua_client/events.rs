@@ -3,7 +3,7 @@
 //! Both are items on the Server object in a subscription of their own. A server without events refuses them, and that is no
 //! harm; one that has just no room is asked again. A storm of events is cut to so many a second, and what is left out is counted in one event.
 
-use super::inbox::Inbox;
+use super::inbox::{Cut, Inbox};
 use crate::hub::Hub;
 use crate::model::EventKind;
 use crate::opcua::client::{Connection, Item, Notice, Settings, Subscription, name};
@@ -66,6 +66,7 @@ pub(super) async fn subscribe(
             }
         }
         Notice::Status(status) => inbox.end(status),
+        Notice::Gap(gap) => inbox.cut(Cut::Gap(gap)),
         Notice::Data(_) => {}
     };
     let settings = Settings { publishing_interval: SECOND, ..Settings::default() };

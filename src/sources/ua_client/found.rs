@@ -6,7 +6,7 @@
 
 use super::learn::Learned;
 use super::look::Seen;
-use super::rules::{Found, Harvest};
+use super::rules::{self, Found, Harvest, Rest};
 use super::source::{Item, Origin, UaClient};
 use super::watch::Wish;
 use crate::hub::RegisterError;
@@ -44,6 +44,8 @@ impl UaClient {
                 }
             }
         }
+        // The next look takes their items away.
+        seen.gone.iter().for_each(|&row| self.refuse(row, StatusCode::BadNodeIdUnknown));
         let mut present = HashSet::new();
         let mut new: Vec<New> = Vec::new();
         let mut states = Vec::with_capacity(seen.rules.len());
@@ -63,7 +65,7 @@ impl UaClient {
             let is_own = |item: &&Item| matches!(item.origin, Origin::Rule(of) if of == rule);
             let room = self.rule(rule).at_most.saturating_sub(self.items.iter().filter(is_own).count());
             if unknown.len() > room {
-                self.say_cut(rule);
+                self.say_cut(rule, Rest::TooMany);
                 unknown.truncate(room);
             }
             new.extend(unknown.into_iter().map(|found| New { rule, key: (folder, found.identity.clone()), found }));
@@ -89,23 +91,29 @@ impl UaClient {
         self.config.rule.iter().position(|other| other.get_ref().folder == *folder).unwrap_or(rule)
     }
 
-    fn say_cut(&mut self, rule: usize) {
+    fn say_cut(&mut self, rule: usize, rest: Rest) {
         let below = &self.rule(rule).below;
-        self.tell_once(format!("there are more variables below {below} than at_most; the rest is left out"));
+        self.tell_once(match rest {
+            Rest::TooMany => format!("there are more variables below {below} than at_most; the rest is left out"),
+            Rest::TooDeep => format!(
+                "there are nodes more than {} levels below {below}; they are left out, and need a rule of their own",
+                rules::DEEPEST
+            ),
+        });
     }
 
     /// What a rule has found that can have a name, and how it went.
     fn judge(&mut self, rule: usize, harvest: Result<Harvest, ServiceError>) -> (Vec<Found>, StatusCode) {
         let below = self.rule(rule).below.clone();
-        let Harvest { found, is_cut } = match harvest {
+        let Harvest { found, rest } = match harvest {
             Ok(harvest) => harvest,
             Err(error) => {
                 self.tell_once(format!("nothing can be found below {below}: {error}"));
                 return (Vec::new(), error.status);
             }
         };
-        if is_cut {
-            self.say_cut(rule);
+        if let Some(rest) = rest {
+            self.say_cut(rule, rest);
         }
         let (fit, unfit): (Vec<Found>, Vec<Found>) =
             found.into_iter().partition(|one| self.tag_name(&one.path).is_some());

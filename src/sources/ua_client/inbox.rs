@@ -9,9 +9,12 @@
 use crate::hub::Hub;
 use crate::model::{DataType, Quality, Sample, Status, TagId, Value};
 use crate::opcua;
+use crate::opcua::client::Gap;
 use ::opcua::types::{MonitoredItemNotification, StatusCode};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -22,8 +25,8 @@ struct Inner {
     state: Mutex<State>,
     /// Rows have come to know their type.
     typed: Notify,
-    /// The server has ended a subscription.
-    ended: Notify,
+    /// Something is not as it should be with a subscription.
+    cut: Notify,
 }
 
 #[derive(Default)]
@@ -33,11 +36,13 @@ struct State {
     rows: Vec<Row>,
     good: u32,
     overflows: u64,
+    /// Notifications that were taken in.
+    takes: u64,
     /// Values of handles that are not ours.
     strange: u64,
     /// Rows whose first value has told the type.
     typed: Vec<(usize, DataType, bool)>,
-    ended: Option<StatusCode>,
+    cut: Option<Cut>,
 }
 
 struct Row {
@@ -46,6 +51,37 @@ struct Row {
     status: Option<Status>,
     /// Its type is told by its first value.
     is_untyped: bool,
+    /// Where its last value is: which notification, which place in its batch.
+    newest: Option<(u64, usize)>,
+}
+
+/// Why what a subscription brings is not all there is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Cut {
+    /// The server has ended it.
+    Ended(StatusCode),
+    /// A notification was lost.
+    Gap(Gap),
+}
+
+/// Gaps that follow each other. A server that leaves numbers out all the time means nothing by them.
+#[derive(Default)]
+pub(super) struct Gaps {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Gaps {
+    /// So many are believed if each comes no later after the one before than this.
+    const MOST: u32 = 3;
+    const APART: Duration = Duration::from_secs(120);
+
+    /// One more. Whether it means that a notification was lost.
+    pub(super) fn is_believed(&mut self) -> bool {
+        let is_again = self.last.replace(Instant::now()).is_some_and(|last| last.elapsed() < Self::APART);
+        self.count = if is_again { self.count.saturating_add(1) } else { 1 };
+        self.count <= Self::MOST
+    }
 }
 
 /// What is counted for all to see.
@@ -59,7 +95,7 @@ pub(super) struct Counts {
 
 impl Inbox {
     pub(super) fn new(hub: Hub) -> Self {
-        Self(Arc::new(Inner { hub, state: Mutex::default(), typed: Notify::new(), ended: Notify::new() }))
+        Self(Arc::new(Inner { hub, state: Mutex::default(), typed: Notify::new(), cut: Notify::new() }))
     }
 
     pub(super) fn hub(&self) -> &Hub {
@@ -73,7 +109,7 @@ impl Inbox {
 
     /// Adds a row; its handle is its number and one.
     pub(super) fn add(&self, tag: TagId) {
-        self.state().rows.push(Row { tag, status: None, is_untyped: false });
+        self.state().rows.push(Row { tag, status: None, is_untyped: false, newest: None });
     }
 
     pub(super) fn handle(row: usize) -> u32 {
@@ -83,7 +119,7 @@ impl Inbox {
     pub(super) fn open(&self) {
         let mut state = self.state();
         (state.is_open, state.has_taken) = (true, false);
-        state.ended = None;
+        state.cut = None;
     }
 
     /// Nothing is taken any more, and what is not known is said of all tags.
@@ -139,20 +175,27 @@ impl Inbox {
 
     /// A subscription has become another on the server: its end, if it is bad.
     pub(super) fn end(&self, status: StatusCode) {
-        let mut state = self.state();
-        if state.is_open && status.is_bad() {
-            state.ended = Some(status);
-            self.0.ended.notify_one();
+        if status.is_bad() {
+            self.cut(Cut::Ended(status));
         }
     }
 
-    /// When the server has ended a subscription: with which status. Cancel safe.
-    pub(super) async fn ended(&self) -> StatusCode {
+    /// What a subscription brings is not all there is.
+    pub(super) fn cut(&self, cut: Cut) {
+        let mut state = self.state();
+        if state.is_open {
+            state.cut.get_or_insert(cut);
+            self.0.cut.notify_one();
+        }
+    }
+
+    /// When something has cut a subscription; said once. Cancel safe.
+    pub(super) async fn next_cut(&self) -> Cut {
         loop {
-            if let Some(status) = self.state().ended {
-                return status;
+            if let Some(cut) = self.state().cut.take() {
+                return cut;
             }
-            self.0.ended.notified().await;
+            self.0.cut.notified().await;
         }
     }
 
@@ -165,7 +208,8 @@ impl Inbox {
             return;
         }
         state.has_taken = true;
-        let mut batch = Vec::with_capacity(notifications.len());
+        state.takes += 1;
+        let mut batch: Vec<Sample> = Vec::with_capacity(notifications.len());
         for MonitoredItemNotification { client_handle, value: data } in notifications {
             let index = (client_handle as usize).wrapping_sub(1);
             let Some(row) = state.rows.get(index) else {
@@ -190,8 +234,16 @@ impl Inbox {
                 self.0.typed.notify_one();
             }
             // The last value is kept while there is no better.
-            let value = if quality.is_bad() && value == Value::Empty { hub.read(tag).value } else { value };
+            let value = match quality.is_bad() && value == Value::Empty {
+                true => match state.rows[index].newest {
+                    // What the same notification has brought before.
+                    Some((take, at)) if take == state.takes => batch[at].value.clone(),
+                    _ => hub.read(tag).value,
+                },
+                false => value,
+            };
             state.note(index, quality.status);
+            state.rows[index].newest = Some((state.takes, batch.len()));
             let source_time = data.source_timestamp.as_ref().map(opcua::timestamp);
             batch.push(Sample { tag, value, quality, source_time, server_time: now });
         }
@@ -269,6 +321,10 @@ mod tests {
         assert_eq!((sample.value, sample.quality.status), (Value::Double(5.5), Status::BAD_NO_COMMUNICATION));
         inbox.take(vec![told(1, Variant::Empty, StatusCode::BadNodeIdUnknown)]);
         assert_eq!(inbox.vanished(), [0]);
+        // Also one that came with it.
+        inbox.take(vec![told(1, 7.5, StatusCode::Good), told(1, Variant::Empty, StatusCode::BadNoCommunication)]);
+        let sample = hub.read(tags.tags()[0]);
+        assert_eq!((sample.value, sample.quality.status), (Value::Double(7.5), Status::BAD_NO_COMMUNICATION));
     }
 
     #[test]
@@ -282,6 +338,17 @@ mod tests {
         let sample = hub.read(tags.tags()[0]);
         assert_eq!((sample.value, sample.quality.status), (Value::Double(5.5), Status::BAD_NOT_CONNECTED));
         assert_eq!(inbox.counts().good, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn numbers_that_are_left_out_all_the_time_mean_nothing() {
+        let mut gaps = Gaps::default();
+        for is_believed in [true, true, true, false, false] {
+            assert_eq!(gaps.is_believed(), is_believed);
+            tokio::time::advance(Gaps::APART / 2).await;
+        }
+        tokio::time::advance(Gaps::APART).await;
+        assert!(gaps.is_believed());
     }
 
     #[tokio::test]

@@ -53,6 +53,23 @@ pub(super) async fn learn(
     Ok(learned)
 }
 
+/// Those whose nodes are not there.
+pub(super) async fn gone(connection: &Connection, rows: &[(usize, NodeId)]) -> Result<Vec<usize>, ServiceError> {
+    let mut gone = Vec::new();
+    for rows in rows.chunks(AT_ONCE) {
+        let class = |(_, node): &(usize, NodeId)| ReadValueId {
+            node_id: node.clone(),
+            attribute_id: AttributeId::NodeClass as u32,
+            ..Default::default()
+        };
+        let wanted: Vec<_> = rows.iter().map(class).collect();
+        let answers = connection.read(&wanted, Duration::ZERO).await?;
+        let is_gone = |answer: &DataValue| answer.status == Some(StatusCode::BadNodeIdUnknown);
+        gone.extend(rows.iter().zip(answers).filter(|(_, answer)| is_gone(answer)).map(|((row, _), _)| *row));
+    }
+    Ok(gone)
+}
+
 async fn learn_some(
     connection: &Connection,
     types: &mut Types,

@@ -3,7 +3,7 @@
 //! It knows the configuration and the connection only, so that writes are answered while it takes its time.
 
 use super::config::RuleConfig;
-use super::learn::{Learned, Types, learn};
+use super::learn::{self, Learned, Types, learn};
 use super::rules::{self, Harvest};
 use crate::opcua::client::{Connection, NodeRef, ServiceError};
 use ::opcua::types::{NodeId, StatusCode};
@@ -13,6 +13,8 @@ use tracing::debug;
 pub(super) struct Task {
     /// Rows of tags whose node is not known, or was not there.
     pub tags: Vec<(usize, NodeRef)>,
+    /// Rows that have items. Some servers take a node away and do not say so on its items.
+    pub monitored: Vec<(usize, NodeId)>,
     /// Rules with their numbers.
     pub rules: Vec<(usize, RuleConfig)>,
     pub types: Types,
@@ -23,13 +25,15 @@ pub(super) type SeenTag = Result<(NodeId, Learned), StatusCode>;
 
 pub(super) struct Seen {
     pub tags: Vec<(usize, SeenTag)>,
+    /// Rows that are monitored, and whose nodes are not there any more.
+    pub gone: Vec<usize>,
     pub rules: Vec<(usize, Result<Harvest, ServiceError>)>,
     pub types: Types,
 }
 
 /// Errors are those after which the session is of no use.
 pub(super) async fn look(connection: &Connection, task: Task) -> Result<Seen, ServiceError> {
-    let Task { tags, rules, mut types } = task;
+    let Task { tags, monitored, rules, mut types } = task;
     match connection.renew_namespaces().await {
         Err(error) if is_fatal(error.status) || error.status == StatusCode::BadInvalidState => return Err(error),
         Err(error) => debug!(%error, "The namespaces from before hold."),
@@ -45,6 +49,7 @@ pub(super) async fn look(connection: &Connection, task: Task) -> Result<Seen, Se
         Ok((node, learned))
     };
     let tags = rows.into_iter().zip(resolved.into_iter().map(with_learned)).collect();
+    let gone = learn::gone(connection, &monitored).await?;
     let mut harvests = Vec::with_capacity(rules.len());
     for (number, rule) in rules {
         let harvest = match rules::follow(connection, &mut types, &rule).await {
@@ -58,7 +63,7 @@ pub(super) async fn look(connection: &Connection, task: Task) -> Result<Seen, Se
         };
         harvests.push((number, harvest));
     }
-    Ok(Seen { tags, rules: harvests, types })
+    Ok(Seen { tags, gone, rules: harvests, types })
 }
 
 /// Whether a session that answers so is over, or had better be.

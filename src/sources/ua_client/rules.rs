@@ -24,14 +24,20 @@ pub(super) struct Found {
 /// What became of a rule.
 pub(super) struct Harvest {
     pub found: Vec<Found>,
-    /// There is more than it may have.
-    pub is_cut: bool,
+    pub rest: Option<Rest>,
+}
+
+/// Why there is more than it was given.
+#[derive(Clone, Copy)]
+pub(super) enum Rest {
+    TooMany,
+    TooDeep,
 }
 
 /// Looked at for one rule.
 const MOST_NODES: usize = 500_000;
 /// A tag's name has 32 segments at most.
-const DEEPEST: usize = 30;
+pub(super) const DEEPEST: usize = 30;
 /// Browsed before the next are.
 const AT_ONCE: usize = 1000;
 
@@ -47,7 +53,7 @@ pub(super) async fn follow(
         Some(Err(status)) => return Ok(Err(status)),
         None => return Ok(Err(StatusCode::BadNoMatch)),
     };
-    let (candidates, mut is_cut) = match variables(connection, rule, start).await? {
+    let (candidates, mut rest) = match variables(connection, rule, start).await? {
         Ok(found) => found,
         Err(status) => return Ok(Err(status)),
     };
@@ -62,14 +68,16 @@ pub(super) async fn follow(
         Some(Found { path, identity: namespaces.identity(&node), node, learned })
     };
     let mut found: Vec<Found> = paths.into_iter().zip(nodes).zip(learned).filter_map(one).collect();
-    is_cut |= found.len() > rule.at_most;
+    if found.len() > rule.at_most {
+        rest = Some(Rest::TooMany);
+    }
     found.truncate(rule.at_most);
-    Ok(Ok(Harvest { found, is_cut }))
+    Ok(Ok(Harvest { found, rest }))
 }
 
-type Candidates = (Vec<(String, NodeId)>, bool);
+type Candidates = (Vec<(String, NodeId)>, Option<Rest>);
 
-/// Paths and nodes of variables that the pattern fits, and whether there are more.
+/// Paths and nodes of variables that the pattern fits, and why there are more.
 async fn variables(
     connection: &Connection,
     rule: &RuleConfig,
@@ -103,7 +111,7 @@ async fn variables(
                         rule.pattern.as_ref().is_none_or(|pattern| is_like(pattern, &name) || is_like(pattern, &path));
                     if child.class == NodeClass::Variable && fits {
                         if found.len() >= most {
-                            return Ok(Ok((found, true)));
+                            return Ok(Ok((found, Some(Rest::TooMany))));
                         }
                         found.push((path.clone(), child.node.clone()));
                     }
@@ -111,10 +119,15 @@ async fn variables(
                 }
             }
         }
-        if next.is_empty() {
+        level = next;
+        if level.is_empty() {
             break;
         }
-        level = next;
     }
-    Ok(Ok((found, seen.len() >= MOST_NODES)))
+    let rest = match (seen.len() >= MOST_NODES, level.is_empty()) {
+        (true, _) => Some(Rest::TooMany),
+        (_, false) => Some(Rest::TooDeep),
+        (false, true) => None,
+    };
+    Ok(Ok((found, rest)))
 }

@@ -2,6 +2,7 @@
 
 use super::config::RuleConfig;
 use super::events::{self, Telling};
+use super::inbox::Cut;
 use super::learn::Types;
 use super::look::{self, Seen, Task};
 use super::source::{Item, Origin, UaClient};
@@ -134,10 +135,10 @@ impl UaClient {
                 }
                 Some(()) = writes.next() => {}
                 typed = self.inbox.typed() => self.learn_types(typed),
-                status = self.inbox.ended() => {
-                    let status = crate::opcua::client::name(status);
-                    let reason = format!("the server has ended a subscription: {status}");
-                    return Err(Ended::Lost(Quality::new(Status::BAD_NO_COMMUNICATION, reason)));
+                cut = self.inbox.next_cut() => {
+                    if let Some(reason) = self.weigh(cut) {
+                        return Err(Ended::Lost(Quality::new(Status::BAD_NO_COMMUNICATION, reason)));
+                    }
                 }
                 made = pending_or(&mut telling), if work.is_none() => {
                     (telling, told) = (None, made);
@@ -187,7 +188,8 @@ impl UaClient {
         }
     }
 
-    /// What to look for: tags without an item, and the rules if they are due or if one of their tags has none.
+    /// What to look for: tags without an item, and the rules if they are due or if one of their tags has none. If they are due,
+    /// also whether what is monitored is there still.
     fn task(&self, types: Types, is_rescan: bool) -> Task {
         let vanished = self.inbox.vanished();
         let is_open = |(row, item): &(usize, &Item)| item.seat.is_none() || vanished.contains(row);
@@ -203,7 +205,9 @@ impl UaClient {
             is_rescan || own.peek().is_none() || own.any(|(row, item)| item.seat.is_none() || vanished.contains(&row))
         });
         let rules: Vec<(usize, RuleConfig)> = rules.map(|(number, rule)| (number, rule.get_ref().clone())).collect();
-        Task { tags: tags.collect(), rules, types }
+        let seated = |(row, item): (usize, &Item)| item.seat.and(item.node.clone()).map(|node| (row, node));
+        let monitored = if is_rescan { self.items.iter().enumerate().filter_map(seated).collect() } else { Vec::new() };
+        Task { tags: tags.collect(), monitored, rules, types }
     }
 
     /// Items that the server has given up with their nodes are made anew.
@@ -234,6 +238,25 @@ impl UaClient {
         };
         let specs: Vec<_> = typed.into_iter().map(respec).collect();
         self.tags.respec(specs);
+    }
+
+    /// Why the session ends, if it does.
+    fn weigh(&mut self, cut: Cut) -> Option<String> {
+        match cut {
+            Cut::Ended(status) => {
+                Some(format!("the server has ended a subscription: {}", crate::opcua::client::name(status)))
+            }
+            // Whatever was in it, a new session begins with the values of now.
+            Cut::Gap(gap) => {
+                if !self.gaps.is_believed() {
+                    let what = "the server's notifications leave out numbers all the time, so these seem to mean nothing; \
+                                whether a notification is lost cannot be seen";
+                    self.tell_once(what.into());
+                    return None;
+                }
+                Some(format!("a notification was lost on the way: {} came, and {} should have", gap.came, gap.expected))
+            }
+        }
     }
 
     fn compare_clocks(&mut self, offset: Option<f64>) {

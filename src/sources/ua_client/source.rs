@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::config::{Config, DEFAULT_GROUP, GroupConfig};
 use super::found::Key;
-use super::inbox::Inbox;
+use super::inbox::{Gaps, Inbox};
 use super::session::Ended;
 use super::status::{self, Said, Status};
 use super::watch::Seat;
@@ -42,6 +42,7 @@ pub(super) struct UaClient {
     sessions: u32,
     /// The session has delivered for a while, so that the next attempt may follow at once.
     pub(super) is_steady: bool,
+    pub(super) gaps: Gaps,
     /// Said in the log already.
     pub(super) told: HashSet<String>,
 }
@@ -63,6 +64,8 @@ pub(super) enum Origin {
     Rule(usize),
 }
 
+/// Why there is no session, in the log, until there has been one for a while.
+const REASONS: usize = 20;
 /// At most between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// A person may be about to accept the server's certificate.
@@ -72,7 +75,8 @@ const WAIT_FOR_TRUST: Duration = Duration::from_secs(3);
 impl Source for UaClient {
     async fn run(&mut self, stop: &Stop) {
         let mut backoff = Backoff::new(Duration::from_secs(1), LONGEST_WAIT);
-        let mut said = String::new();
+        // A server that is half there ends sessions for two reasons in turn.
+        let mut said: HashSet<String> = HashSet::new();
         // After a failure of the task nothing of an earlier session is left.
         self.lose(&Quality::new(model::Status::BAD_NOT_CONNECTED, "there is no session with the server yet"));
         self.status.last_error.clear();
@@ -94,9 +98,8 @@ impl Source for UaClient {
             self.lose(&quality);
             let reason = quality.reason.as_deref().unwrap_or_default().to_owned();
             self.hub.source_lost(&self.config.name, &reason);
-            if said != reason {
+            if said.len() < REASONS && said.insert(reason.clone()) {
                 warn!(source = self.config.name, url = self.config.url, %reason, hint, "No session with the server; trying again.");
-                said = reason;
             }
             let wait = backoff.wait();
             self.refuse_writes(if is_untrusted { wait.min(WAIT_FOR_TRUST) } else { wait }, &quality, stop).await;
@@ -130,6 +133,7 @@ impl UaClient {
             lost_as: None,
             sessions: 0,
             is_steady: false,
+            gaps: Gaps::default(),
             told: HashSet::new(),
             hub: hub.clone(),
             groups,

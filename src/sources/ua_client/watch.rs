@@ -5,7 +5,7 @@
 //! server does not take for a node (no number, no EURange) is left away for that node.
 
 use super::config::{Deadband, GroupConfig};
-use super::inbox::Inbox;
+use super::inbox::{Cut, Inbox};
 use super::look::is_fatal;
 use crate::opcua::client::{Connection, Item, Notice, ServiceError, Settings, Subscription};
 use ::opcua::types::{DataChangeFilter, DataChangeTrigger, DeadbandType, ExtensionObject, NodeId, StatusCode};
@@ -105,6 +105,7 @@ async fn subscribe(connection: &Connection, group: &GroupConfig, inbox: &Inbox) 
     let notice = move |notice| match notice {
         Notice::Data(values) => inbox.take(values),
         Notice::Status(status) => inbox.end(status),
+        Notice::Gap(gap) => inbox.cut(Cut::Gap(gap)),
         Notice::Events(_) => {}
     };
     connection.subscribe(&settings, notice).await
