@@ -18,7 +18,7 @@ use super::identify::{self, Blinking};
 use super::plan::Plan;
 use super::report::Facts;
 use super::running::{Changed, Running};
-use crate::base::logs;
+use crate::base::{Tasks, logs};
 use crate::config::{Faults, hide_secrets};
 use crate::device::update::{REBOOT, ask_for_reboot};
 use crate::hub::{Apply, Demand, DeviceRequest, Hub, News, Outcome};
@@ -49,6 +49,10 @@ pub(super) struct Steward {
     trial: Option<Trial>,
     /// Ids and how they ended, the oldest first: who asks again is told again.
     ended: Vec<(String, News)>,
+    /// The last that was confirmed.
+    untold: watch::Sender<Option<(Marker, News)>>,
+    /// Tells of it. Ends with this.
+    _telling: Tasks,
     leds: PathBuf,
     blinking: Option<(Blinking, Instant)>,
     log_until: Option<Instant>,
@@ -72,7 +76,20 @@ impl Steward {
         firmware: Counter,
     ) -> Self {
         let files = Files::of(&options.config);
+        let (untold, telling) = (watch::Sender::new(None), Tasks::new("configuration"));
+        let (teller, news) = ((hub.clone(), files.clone()), untold.subscribe());
+        telling.spawn("confirmation", move |stop| {
+            let ((hub, files), news) = (teller.clone(), news.clone());
+            async move {
+                tokio::select! {
+                    () = tell(&hub, &files, news) => {}
+                    () = stop.stopped() => {}
+                }
+            }
+        });
         let mut steward = Self {
+            untold,
+            _telling: telling,
             hub,
             running,
             options,
@@ -339,15 +356,7 @@ impl Steward {
     /// Until it has arrived, also if this process ends before: whoever asked would take the device for lost.
     fn say_confirmed(&mut self, marker: Marker, news: News) {
         self.remember(marker.id.clone(), news.clone());
-        let (hub, files) = (self.hub.clone(), self.files.clone());
-        tokio::spawn(async move {
-            while !hub.report_until_arrived(marker.address.as_str(), news.clone()).await {
-                tokio::time::sleep(RETRY).await;
-            }
-            if let Err(error) = files.told(&marker) {
-                warn!(%error, "That a confirmation was told cannot be kept; it will be told again.");
-            }
-        });
+        self.untold.send_replace(Some((marker, news)));
     }
 
     fn remember(&mut self, id: String, news: News) {
@@ -393,6 +402,24 @@ impl Steward {
             Some(lasts) => format!("logged by {filter:?} for {} s", lasts.as_secs()),
             None => format!("logged by {filter:?} until the next start, or until [device] log changes"),
         })
+    }
+}
+
+/// Says of each configuration that was confirmed that it was, until that has arrived.
+async fn tell(hub: &Hub, files: &Files, mut untold: watch::Receiver<Option<(Marker, News)>>) {
+    loop {
+        let next = untold.borrow_and_update().clone();
+        if let Some((marker, news)) = next {
+            while !hub.report_until_arrived(marker.address.as_str(), news.clone()).await {
+                tokio::time::sleep(RETRY).await;
+            }
+            if let Err(error) = files.told(&marker) {
+                warn!(%error, "That a confirmation was told cannot be kept; it will be told again.");
+            }
+        }
+        if untold.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 
