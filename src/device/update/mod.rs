@@ -11,17 +11,17 @@
 //! One at a time: whoever works holds a lock, which goes with the process. Never from a slot on trial: what would be written
 //! is the only slot that is known to be good.
 //!
-//! - `download.rs` brings a bundle here and checks its sum; `stick.rs` knows which bundle of a USB stick is taken, and which was
+//! - `fetch.rs` brings a bundle here, by `download.rs` if it is far, which checks its sum too; `stick.rs` knows which bundle of a USB stick is taken, and which was
 //!   before; `rauc.rs` is RAUC, which checks the signature.
 
 mod download;
+mod fetch;
 mod rauc;
 mod stick;
 
 use super::{give, keys};
 use crate::base::files;
 use crate::hub::News;
-use download::Download;
 pub use download::DownloadError;
 use rauc::About;
 pub use rauc::RaucError;
@@ -30,8 +30,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use zbus::Connection;
 
@@ -47,8 +45,6 @@ const REBOOT_FILE: &str = "reboot";
 
 /// Starts of the program that may go on with one update.
 const ATTEMPTS: u32 = 4;
-/// How often it is said how far a download is.
-const TELL: Duration = Duration::from_secs(5);
 /// Between attempts to go on with a download.
 const WAIT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
 
@@ -366,75 +362,6 @@ impl Updates {
         Ok(())
     }
 
-    async fn fetch(
-        &self,
-        pending: &mut Pending,
-        tell: &mut (dyn FnMut(String) + Send),
-    ) -> Result<PathBuf, UpdateError> {
-        let path = self.folder.join(BUNDLE);
-        let wanted = &mut pending.wanted;
-        // Once it is copied it is a file like any other.
-        if wanted.is_on_stick && Path::new(&wanted.bundle) != path {
-            let (from, to) = (PathBuf::from(&wanted.bundle), path.clone());
-            let copied = tokio::task::spawn_blocking(move || stick::copy(&from, &to)).await;
-            copied.map_err(|error| UpdateError::Stick(io::Error::other(error)))??;
-            give(&path, &fs::metadata(&self.data_dir).map_err(UpdateError::Stick)?).map_err(UpdateError::Stick)?;
-            wanted.bundle = path.display().to_string();
-            return Ok(path);
-        }
-        if !wanted.is_url() {
-            let path = PathBuf::from(&wanted.bundle);
-            let read = |source| UpdateError::Read { path: path.clone(), source };
-            let found = tokio::task::spawn_blocking({
-                let path = path.clone();
-                move || download::sum(&path)
-            });
-            let found = found.await.map_err(|error| read(io::Error::other(error)))?.map_err(read)?;
-            return match &wanted.sha256 {
-                Some(sum) if !found.eq_ignore_ascii_case(sum) => {
-                    Err(UpdateError::Sum { path, found, wanted: sum.clone() })
-                }
-                _ => Ok(path),
-            };
-        }
-        // Whether nobody waits any more; how much there is, and of how much.
-        let shared = Arc::new((AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0)));
-        let (wait, wanted, target, told) = (self.wait, wanted.clone(), path.clone(), shared.clone());
-        let mut thread = tokio::task::spawn_blocking(move || {
-            let download = Download {
-                url: &wanted.bundle,
-                path: &target,
-                sha256: wanted.sha256.as_deref(),
-                ca_file: wanted.ca_file.as_deref(),
-                tell: &|got, total| {
-                    told.1.store(got, Ordering::Relaxed);
-                    told.2.store(total.unwrap_or(0), Ordering::Relaxed);
-                },
-                is_stopped: &|| told.0.load(Ordering::Relaxed),
-                wait,
-                free: &download::free,
-            };
-            download.run()
-        });
-        let _end = SetOnDrop(shared.clone());
-        let (mut looks, mut last) = (tokio::time::interval(Duration::from_millis(200)), tokio::time::Instant::now());
-        loop {
-            tokio::select! {
-                ended = &mut thread => {
-                    ended.map_err(|error| UpdateError::Read { path: path.clone(), source: io::Error::other(error) })??;
-                    return Ok(path);
-                }
-                _ = looks.tick() => {
-                    let (got, total) = (shared.1.load(Ordering::Relaxed), shared.2.load(Ordering::Relaxed));
-                    if got > 0 && last.elapsed() >= TELL {
-                        last = tokio::time::Instant::now();
-                        tell(how_far(got, total));
-                    }
-                }
-            }
-        }
-    }
-
     fn keep(&self, pending: &mut Pending, stage: Stage) -> Result<(), UpdateError> {
         pending.stage = stage;
         self.write(STATE, &serde_json::to_vec(pending).expect("texts and numbers are JSON"))
@@ -452,23 +379,6 @@ impl Updates {
     fn make_folder(&self) -> io::Result<()> {
         files::make_folder(&self.folder, 0o750)?;
         give(&self.folder, &fs::metadata(&self.data_dir)?)
-    }
-}
-
-/// Tells the thread of a download that nobody waits for it any more.
-struct SetOnDrop(Arc<(AtomicBool, AtomicU64, AtomicU64)>);
-
-impl Drop for SetOnDrop {
-    fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn how_far(got: u64, total: u64) -> String {
-    let mib = |bytes: u64| bytes >> 20;
-    match total {
-        0 => format!("downloading: {} MiB", mib(got)),
-        total => format!("downloading: {} % of {} MiB", got.saturating_mul(100) / total.max(1), mib(total)),
     }
 }
 
