@@ -1,7 +1,7 @@
 //! Other firmware: fetched, checked, given to RAUC, started, and found healthy or not.
 //!
-//!     Fetching ──download──► Installing ──rauc──► Rebooting ──other slot, healthy──► installed
-//!         └────────┴──────── a fault: failed ◄──────────┴──── the old slot again: fell back
+//!     Fetching ──download──► Checking ──signature──► Installing ──rauc──► Rebooting ──other slot, healthy──► installed
+//!         └─────────┴──────────────┴──────── a fault: failed ◄──────────────┴──── the old slot again: fell back
 //!
 //! Where it stands is on the disk before each step ([`Pending`]), so after a loss of power the next start goes on: a download where it
 //! was cut, an installation from its beginning (RAUC marks the slot as bad before it touches it). After [`ATTEMPTS`] starts it fails.
@@ -11,8 +11,8 @@
 //! One at a time: whoever works holds a lock, which goes with the process. Never from a slot on trial: what would be written
 //! is the only slot that is known to be good.
 //!
-//! - `fetch.rs` brings a bundle here, by `download.rs` if it is far, which checks its sum too; `stick.rs` knows which bundle of a USB stick is taken, and which was
-//!   before; `rauc.rs` is RAUC, which checks the signature.
+//! - `fetch.rs` brings a bundle here, by `download.rs` if it is far, and its sum is checked; `stick.rs` knows which bundle of a
+//!   USB stick is taken, and which was before; `rauc.rs` is RAUC, which checks the signature.
 
 mod download;
 mod fetch;
@@ -31,7 +31,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use zbus::Connection;
 
 /// Below the data folder.
 const FOLDER: &str = "update";
@@ -124,6 +123,8 @@ const DEVELOPMENT: &str =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     Fetching,
+    /// The bundle is here. RAUC looks at it, and writes nothing yet.
+    Checking,
     Installing,
     Rebooting,
 }
@@ -183,6 +184,8 @@ pub struct Updates {
     version: Option<String>,
     /// Instead of the system's bus.
     bus: Option<String>,
+    /// How long RAUC may take to answer.
+    answer: Duration,
     reboot: PathBuf,
     wait: (Duration, Duration),
 }
@@ -202,6 +205,7 @@ impl Updates {
             boot_id: super::boot_id(),
             version: super::image_version(),
             bus: None,
+            answer: rauc::ANSWER,
             reboot: REBOOT.into(),
             wait: WAIT,
         }
@@ -260,10 +264,10 @@ impl Updates {
             Stage::Rebooting => Found::Started(pending),
             // RAUC was done, and the power went before that was noted.
             Stage::Installing if pending.slot != self.slot => Found::Started(pending),
-            Stage::Fetching | Stage::Installing if pending.attempts >= ATTEMPTS => {
+            Stage::Fetching | Stage::Checking | Stage::Installing if pending.attempts >= ATTEMPTS => {
                 failed(&format!("it was interrupted {ATTEMPTS} times"))
             }
-            Stage::Fetching | Stage::Installing => Found::Again(pending),
+            Stage::Fetching | Stage::Checking | Stage::Installing => Found::Again(pending),
         }
     }
 
@@ -293,15 +297,11 @@ impl Updates {
         pending.attempts += 1;
         self.keep(pending, Stage::Fetching)?;
         let bundle = self.fetch(pending, tell).await?;
-        self.keep(pending, Stage::Installing)?;
+        self.keep(pending, Stage::Checking)?;
         if keys::is_signed_for_development(&bundle) {
             tell(DEVELOPMENT.into());
         }
-        let bus = match &self.bus {
-            Some(address) => zbus::connection::Builder::address(address.as_str()).build().await,
-            None => Connection::system().await,
-        };
-        let bus = bus.map_err(UpdateError::Bus)?;
+        let bus = rauc::connect(self.bus.as_deref(), self.answer).await.map_err(UpdateError::Bus)?;
         let about = rauc::inspect(&bus, &bundle).await?;
         match &about {
             Some(about) if pending.wanted.is_on_stick && self.version.as_ref() == Some(&about.version) => {
@@ -319,6 +319,8 @@ impl Updates {
                 tell(format!("installing: {percent} % ({what})"));
             }
         };
+        // From here on RAUC goes on to the end, whoever waits for it.
+        self.keep(pending, Stage::Installing)?;
         rauc::install(&bus, &bundle, &mut tell_step).await?;
         pending.boot_id.clone_from(&self.boot_id);
         self.keep(pending, Stage::Rebooting)

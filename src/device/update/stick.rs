@@ -119,7 +119,7 @@ impl Updates {
 /// Another attempt would end the same way.
 fn is_final(error: &UpdateError) -> bool {
     match error {
-        UpdateError::Rauc(error) => !matches!(error, RaucError::Bus(_) | RaucError::Slow),
+        UpdateError::Rauc(error) => !matches!(error, RaucError::Bus(_) | RaucError::Silent | RaucError::Slow),
         UpdateError::Runs(_) => true,
         _ => false,
     }

@@ -163,3 +163,19 @@ async fn what_goes_wrong_on_the_way_leaves_what_runs_alone_and_says_why() {
     let error = work(&updates, &lock, updates.begin(wanted(serve())), &mut |_| {}).await.unwrap_err().to_string();
     assert!(error.starts_with("the system cannot be reached over D-Bus"), "{error}");
 }
+
+/// Who asks for its end is told that it is being installed only if that is so.
+#[tokio::test]
+async fn what_rauc_only_looks_at_is_not_being_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (end, stage) in [(End::HangsAtInfo, Stage::Checking), (End::HangsAtInstall, Stage::Installing)] {
+        let bus = Bus::start();
+        let _rauc = play(&bus, end).await;
+        let answer = Duration::from_millis(300);
+        let updates = Updates { bus: Some(bus.address.clone()), answer, ..Updates::for_test(folder.path(), "A", "1") };
+        let lock = updates.lock().unwrap();
+        let error = work(&updates, &lock, updates.begin(wanted(serve())), &mut |_| {}).await.unwrap_err();
+        assert!(matches!(error, UpdateError::Rauc(RaucError::Silent)), "{error}");
+        assert_eq!(updates.pending().unwrap().stage, stage);
+    }
+}
