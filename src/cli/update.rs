@@ -115,8 +115,8 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
         Err(why) => {
             let why = why.to_string();
             // The stick's own are written down already.
-            if !is_stick {
-                updates.end(&wanted, Err(why.clone())).map_err(|error| failed(&error))?;
+            if !is_stick && let Err(error) = updates.end(&wanted, Err(why.clone())) {
+                return Err(Failure::failed(format!("{why}; and that it ended so cannot be kept: {error}")));
             }
             // Nobody runs who could tell it.
             let _ = app::tell_failed(&data_dir);

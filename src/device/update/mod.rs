@@ -335,11 +335,14 @@ impl Updates {
         ask_for_reboot(&self.reboot).await.map(drop).map_err(UpdateError::Reboot)
     }
 
-    /// It is over: what was for it goes, how it ended stays.
+    /// It is over: what was for it goes, how it ended stays. The bundle goes first, for it may be what fills the disk.
     pub fn end(&self, wanted: &Wanted, outcome: Result<String, String>) -> Result<(), UpdateError> {
         let (id, untold) = (wanted.id.clone(), wanted.address.clone());
-        self.keep_last(&Last { id, untold, outcome, is_from_stick: wanted.is_on_stick })?;
-        self.forget()
+        let emptied = self.remove(BUNDLE);
+        let kept = self.keep_last(&Last { id, untold, outcome, is_from_stick: wanted.is_on_stick });
+        // Also if how it ended is lost: or the next start would begin it again.
+        let forgotten = self.remove(STATE);
+        kept.and(emptied).and(forgotten)
     }
 
     /// Whoever asked for this one has heard how it ended.
@@ -357,11 +360,13 @@ impl Updates {
 
     /// What was for an update goes.
     pub fn forget(&self) -> Result<(), UpdateError> {
-        let removed = [STATE, BUNDLE].map(|name| (name, files::remove(&self.folder.join(name))));
-        for (name, outcome) in removed {
-            outcome.map_err(|source| UpdateError::State { path: self.folder.join(name), source })?;
-        }
-        Ok(())
+        let (state, bundle) = (self.remove(STATE), self.remove(BUNDLE));
+        state.and(bundle)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), UpdateError> {
+        let path = self.folder.join(name);
+        files::remove(&path).map_err(|source| UpdateError::State { path, source })
     }
 
     fn keep(&self, pending: &mut Pending, stage: Stage) -> Result<(), UpdateError> {

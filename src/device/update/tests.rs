@@ -179,3 +179,18 @@ async fn what_rauc_only_looks_at_is_not_being_installed() {
         assert_eq!(updates.pending().unwrap().stage, stage);
     }
 }
+
+/// As on a full disk: what fills it goes in any case, and nothing is begun again.
+#[test]
+fn what_was_fetched_goes_also_when_how_it_ended_cannot_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = Updates::for_test(folder.path(), "A", "1");
+    updates.keep_fetching(wanted("http://h/b".into()));
+    let file = |name| folder.path().join("update").join(name);
+    fs::write(file(BUNDLE), CONTENT).unwrap();
+    // Nothing can take the place of a folder.
+    fs::create_dir(file(LAST)).unwrap();
+    let error = updates.end(&wanted("http://h/b".into()), Err("no space".into())).unwrap_err().to_string();
+    assert!(error.contains("last.json"), "{error}");
+    assert!(!file(BUNDLE).exists() && updates.found() == Found::Nothing);
+}
