@@ -10,7 +10,7 @@
 use super::control::Gates;
 use super::{health, version};
 use crate::base::Stop;
-use crate::device::update::{Found, Last, Pending, Stage, UpdateError, Updates, Wanted, news};
+use crate::device::update::{FailedHere, Found, Pending, Stage, UpdateError, Updates, Wanted, news};
 use crate::hub::{Demand, Hub, News, Outcome, Update};
 use crate::model::EventKind;
 use std::path::{Path, PathBuf};
@@ -143,6 +143,8 @@ impl Firmware {
             }
             Found::Failed(pending, why) => self.end(&pending.wanted, Err(why)).await,
         }
+        // What failed at the device while nobody ran who could tell it.
+        self.tell_of_shell().await;
         loop {
             let wanted = tokio::select! {
                 Some(wanted) = self.orders.recv() => wanted,
@@ -161,9 +163,16 @@ impl Firmware {
         }
     }
 
-    /// One that was begun there has failed; how it ended is on the disk.
+    /// One that was begun there has failed; why is on the disk.
     async fn tell_of_shell(&self) {
-        let Some(Last { outcome: Err(why), is_from_stick, .. }) = self.updates.last() else { return };
+        let FailedHere { why, is_from_stick } = match self.updates.take_failed_here() {
+            Ok(Some(failed)) => failed,
+            Ok(None) => return,
+            Err(error) => {
+                warn!(%error, "How an update that was begun at the device failed cannot be told.");
+                return;
+            }
+        };
         warn!(%why, "An update that was begun at the device failed.");
         let way = if is_from_stick { "from a stick" } else { "at the device" };
         self.hub.raise(EventKind::UpdateFailed, SOURCE, format!("Update {way} failed: {why}"));

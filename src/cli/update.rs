@@ -112,15 +112,29 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
         }
         // How it comes up is found out whenever that is.
         Err(Ended::By(error @ UpdateError::Reboot(_))) => Err(failed(&error)),
+        // Whoever is at it, it is his.
+        Err(Ended::By(error @ UpdateError::Busy)) => Err(failed(&error)),
+        // The stick was pulled out, or the machine goes down: it is begun anew, so what it left goes. What a command left does not.
+        Err(why @ Ended::Interrupted) if is_stick => {
+            let left = updates.pending().is_some_and(|pending| pending.wanted.is_on_stick);
+            match if left { updates.forget() } else { Ok(()) } {
+                Ok(()) => Err(failed(&why)),
+                Err(error) => Err(Failure::failed(format!("{why}; but {error}"))),
+            }
+        }
         Err(why) => {
             let why = why.to_string();
-            // The stick's own are written down already.
-            if !is_stick && let Err(error) = updates.end(&wanted, Err(why.clone())) {
-                return Err(Failure::failed(format!("{why}; and that it ended so cannot be kept: {error}")));
-            }
-            // Nobody runs who could tell it.
+            // The stick's own is noted already.
+            let kept = match is_stick {
+                true => Ok(()),
+                false => updates.end(&wanted, Err(why.clone())).and(updates.note_failed_here(&why, false)),
+            };
+            // Perhaps nobody runs who could tell it.
             let _ = app::tell_failed(&data_dir);
-            Err(Failure::failed(why))
+            Err(match kept {
+                Ok(()) => Failure::failed(why),
+                Err(error) => Failure::failed(format!("{why}; and that it ended so cannot be kept: {error}")),
+            })
         }
     }
 }

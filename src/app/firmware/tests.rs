@@ -189,12 +189,37 @@ async fn what_failed_at_the_shell_is_told_upstream_and_what_a_stick_left_is_clea
         () = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             assert!(updates.pending().is_none() && device.hub.recent().is_empty());
-            updates.end(&Wanted { is_on_stick: true, ..Wanted::default() }, Err("no bundle".into())).unwrap();
+            updates.note_failed_here("no bundle", true).unwrap();
             device.gates.failed.notify_one();
             tokio::time::sleep(Duration::from_millis(20)).await;
         } => {}
     }
     assert_eq!(device.last_event(), (EventKind::UpdateFailed, "Update from a stick failed: no bundle".to_owned()));
+}
+
+/// One that is told again, or another one that is told in its place, sends somebody to the wrong device.
+#[tokio::test(start_paused = true)]
+async fn what_failed_at_the_device_is_told_once_and_is_never_another_one() {
+    let device = Device::new();
+    device.gates.healthy.send_replace(true);
+    let updates = Updates::for_test(device.folder.path(), "A", "1");
+    // Nobody ran then.
+    updates.note_failed_here("no room", false).unwrap();
+    let other = Wanted { id: Some("x".into()), ..Wanted::default() };
+    updates.end(&other, Err("the camera is gone".into())).unwrap();
+    let (_counter, mut firmware) = device.open("A", "1");
+    let tasks = Tasks::new("test");
+    let stop = tasks.stop_signal();
+    tokio::select! {
+        () = firmware.run(&stop) => unreachable!("it waits for orders"),
+        () = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            device.gates.failed.notify_one();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        } => {}
+    }
+    let told = "Update at the device failed: no room".to_owned();
+    assert_eq!((device.hub.recent().len(), device.last_event()), (1, (EventKind::UpdateFailed, told)));
 }
 
 #[test]

@@ -36,6 +36,7 @@ use std::time::Duration;
 const FOLDER: &str = "update";
 const STATE: &str = "state.json";
 const LAST: &str = "last.json";
+const AT_DEVICE: &str = "failed.json";
 const BUNDLE: &str = "bundle.raucb";
 
 /// A device that asks for a reboot by a file: the folder in which it is looked for (vedette-reboot.path), and its name.
@@ -147,7 +148,7 @@ impl Pending {
     }
 }
 
-/// How one ended.
+/// How one ended that a command asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
     pub id: Option<String>,
@@ -156,8 +157,14 @@ pub struct Last {
     pub untold: Option<String>,
     /// What was done, or why not.
     pub outcome: Result<String, String>,
+}
+
+/// Why one failed that was begun at the device; kept until the program that runs has told it. Beside [`Last`], because whoever sent
+/// a command may still wait for that one's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedHere {
+    pub why: String,
     /// Nobody sits at the device; it is to be seen there how it ended.
-    #[serde(default)]
     pub is_from_stick: bool,
 }
 
@@ -335,11 +342,15 @@ impl Updates {
         ask_for_reboot(&self.reboot).await.map(drop).map_err(UpdateError::Reboot)
     }
 
-    /// It is over: what was for it goes, how it ended stays. The bundle goes first, for it may be what fills the disk.
+    /// It is over: what was for it goes, how it ended stays, if a command asked for it. The bundle goes first, for it may be what
+    /// fills the disk.
     pub fn end(&self, wanted: &Wanted, outcome: Result<String, String>) -> Result<(), UpdateError> {
         let (id, untold) = (wanted.id.clone(), wanted.address.clone());
         let emptied = self.remove(BUNDLE);
-        let kept = self.keep_last(&Last { id, untold, outcome, is_from_stick: wanted.is_on_stick });
+        let kept = match id {
+            Some(_) => self.keep_last(&Last { id, untold, outcome }),
+            None => Ok(()),
+        };
         // Also if how it ended is lost: or the next start would begin it again.
         let forgotten = self.remove(STATE);
         kept.and(emptied).and(forgotten)
@@ -352,6 +363,19 @@ impl Updates {
             return Ok(());
         }
         self.keep_last(&Last { untold: None, ..last })
+    }
+
+    /// For [`Updates::take_failed_here`].
+    pub fn note_failed_here(&self, why: &str, is_from_stick: bool) -> Result<(), UpdateError> {
+        let failed = FailedHere { why: why.to_owned(), is_from_stick };
+        self.write(AT_DEVICE, &serde_json::to_vec(&failed).expect("texts are JSON"))
+    }
+
+    /// Each is told once.
+    pub fn take_failed_here(&self) -> Result<Option<FailedHere>, UpdateError> {
+        let failed = fs::read(self.folder.join(AT_DEVICE)).ok();
+        self.remove(AT_DEVICE)?;
+        Ok(failed.and_then(|json| serde_json::from_slice(&json).ok()))
     }
 
     fn keep_last(&self, last: &Last) -> Result<(), UpdateError> {

@@ -66,7 +66,7 @@ async fn it_is_fetched_installed_and_the_other_slot_is_asked_for() {
     fallen.end(&pending.wanted, Err("no".into())).unwrap();
     assert_eq!(fallen.found(), Found::Nothing);
     let last = fallen.last().unwrap();
-    assert_eq!((last.id.as_deref(), &last.outcome, last.is_from_stick), (Some("x"), &Err("no".into()), false));
+    assert_eq!((last.id.as_deref(), &last.outcome), (Some("x"), &Err("no".into())));
     assert!(!bundle.exists());
 }
 
@@ -193,4 +193,18 @@ fn what_was_fetched_goes_also_when_how_it_ended_cannot_be_kept() {
     let error = updates.end(&wanted("http://h/b".into()), Err("no space".into())).unwrap_err().to_string();
     assert!(error.contains("last.json"), "{error}");
     assert!(!file(BUNDLE).exists() && updates.found() == Found::Nothing);
+}
+
+/// Who sent a command and has not heard its end yet still hears it.
+#[test]
+fn what_fails_at_the_device_does_not_take_the_place_of_a_commands_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = Updates::for_test(folder.path(), "A", "1");
+    let address = Some("to".to_owned());
+    updates.end(&Wanted { address, ..wanted("http://h/b".into()) }, Ok("done".into())).unwrap();
+    let last = updates.last().unwrap();
+    updates.end(&Wanted { id: None, ..wanted("/b".into()) }, Err("no".into())).unwrap();
+    updates.note_failed_here("no", false).unwrap();
+    assert_eq!((updates.last(), last.untold.as_deref()), (Some(last.clone()), Some("to")));
+    assert_eq!(updates.take_failed_here().unwrap().unwrap().why, "no");
 }
