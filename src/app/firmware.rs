@@ -35,6 +35,8 @@ pub(super) struct Counter {
     /// One at a time; whoever comes meanwhile is refused by the lock.
     orders: mpsc::Sender<Wanted>,
     healthy: watch::Receiver<bool>,
+    /// One that somebody is to be told of.
+    ended: Arc<Notify>,
 }
 
 pub(super) struct Firmware {
@@ -53,8 +55,15 @@ pub(super) struct Firmware {
 pub(super) fn open(hub: &Hub, data_dir: PathBuf, updates: Updates, gates: &Gates) -> (Counter, Firmware) {
     let (sender, orders) = mpsc::channel(1);
     let (healthy, failed) = (gates.healthy.subscribe(), gates.failed.clone());
-    let counter = Counter { hub: hub.clone(), updates: updates.clone(), orders: sender, healthy: healthy.clone() };
-    (counter, Firmware { hub: hub.clone(), updates, data_dir, orders, healthy, failed, ended: Arc::default() })
+    let ended = Arc::<Notify>::default();
+    let counter = Counter {
+        hub: hub.clone(),
+        updates: updates.clone(),
+        orders: sender,
+        healthy: healthy.clone(),
+        ended: ended.clone(),
+    };
+    (counter, Firmware { hub: hub.clone(), updates, data_dir, orders, healthy, failed, ended })
 }
 
 impl Counter {
@@ -79,11 +88,9 @@ impl Counter {
         if !*self.healthy.borrow() {
             return Err(UpdateError::OnTrial.to_string());
         }
-        match self.updates.pending() {
-            Some(Pending { stage: Stage::Rebooting, .. }) => return Err(UpdateError::Busy.to_string()),
-            // Nobody is at it: whoever began it at the shell was killed.
-            Some(_) => self.updates.forget().map_err(|error| error.to_string())?,
-            None => {}
+        // Nobody is at what is left: whoever began it at the shell was killed.
+        if self.updates.make_way(&lock).map_err(|error| error.to_string())? {
+            self.ended.notify_one();
         }
         drop(lock);
         let wanted = Wanted {
@@ -149,6 +156,8 @@ impl Firmware {
             let wanted = tokio::select! {
                 Some(wanted) = self.orders.recv() => wanted,
                 () = self.failed.notified() => {
+                    // It can be one that a command asked for, and that the shell found cut.
+                    self.ended.notify_one();
                     self.tell_of_shell().await;
                     continue;
                 }

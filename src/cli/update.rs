@@ -63,6 +63,15 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
     if !health::is_kept(&data_dir) {
         return Err(failed(&UpdateError::OnTrial));
     }
+    let wanted = match bundle {
+        Some(bundle) => Wanted { sha256, version, no_reboot, ..of(bundle, ca_file, &config)? },
+        None => Wanted::default(),
+    };
+    // A stick's are looked at first, whether there is a new one at all.
+    if stick.is_none() && updates.make_way(&lock).map_err(|error| failed(&error))? {
+        // Perhaps nobody runs who could tell it.
+        let _ = app::tell_failed(&data_dir);
+    }
     let mut progress = Progress::new();
     let is_stick = stick.is_some();
     let mut tell = |text: String| match is_stick {
@@ -71,10 +80,6 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
         // What is more than progress stays.
         false if text.starts_with("WARNING") => eprintln!("vedette: {text}"),
         false => progress.tell(|| text),
-    };
-    let wanted = match bundle {
-        Some(bundle) => Wanted { sha256, version, no_reboot, ..of(bundle, ca_file, &config)? },
-        None => Wanted::default(),
     };
     let outcome = {
         let mut work = pin!(async {

@@ -256,3 +256,27 @@ fn a_device_without_slots_takes_no_update() {
     };
     assert!(counter.ask(update, None).unwrap_err().contains("no update slots"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_sent_what_the_shell_found_cut_is_told() {
+    let device = Device::new();
+    device.gates.healthy.send_replace(true);
+    let (_counter, mut firmware) = device.open("A", "1");
+    let tasks = Tasks::new("test");
+    let stop = tasks.stop_signal();
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let updates = Updates::for_test(device.folder.path(), "A", "1");
+        let (id, address) = (Some("x".into()), Some("to".into()));
+        updates.keep_fetching(Wanted { id, address, ..Wanted::default() });
+        assert!(updates.make_way(&updates.lock().unwrap()).unwrap());
+        device.gates.failed.notify_one();
+        device.hub.next_report().await
+    };
+    let report = tokio::select! {
+        () = firmware.run(&stop) => unreachable!("it waits for orders"),
+        report = tokio::time::timeout(Duration::from_secs(60), told) => report.unwrap(),
+    };
+    assert!(matches!(report.news, News::Failed(why) if why.contains("another one was begun instead")));
+    assert_eq!(report.address, "to");
+}

@@ -278,6 +278,19 @@ impl Updates {
         }
     }
 
+    /// For another one. What is installed already waits for its reboot, or to be found healthy; what was cut and at which nobody is
+    /// has failed by this, and who sent it is told so. Whether there is something to tell.
+    pub fn make_way(&self, _lock: &Lock) -> Result<bool, UpdateError> {
+        let (pending, why) = match self.found() {
+            Found::Nothing => return Ok(false),
+            Found::Started(_) | Found::Again(Pending { stage: Stage::Rebooting, .. }) => return Err(UpdateError::Busy),
+            Found::Failed(pending, why) => (pending, why),
+            Found::Again(pending) => (pending, "it was cut, and another one was begun instead".to_owned()),
+        };
+        self.end(&pending.wanted, Err(why))?;
+        Ok(pending.wanted.address.is_some())
+    }
+
     pub fn pending(&self) -> Option<Pending> {
         serde_json::from_slice(&fs::read(self.folder.join(STATE)).ok()?).ok()
     }

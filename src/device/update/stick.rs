@@ -86,6 +86,7 @@ impl Updates {
             this.attempts += 1;
             known.push(this);
             self.keep_known(&known)?;
+            self.make_way(lock)?;
             tell(format!("taking {name}"));
             let bundle = bundle.display().to_string();
             let mut pending = self.begin(Wanted { bundle, is_on_stick: true, ..Wanted::default() });

@@ -208,3 +208,30 @@ fn what_fails_at_the_device_does_not_take_the_place_of_a_commands_end() {
     assert_eq!((updates.last(), last.untold.as_deref()), (Some(last.clone()), Some("to")));
     assert_eq!(updates.take_failed_here().unwrap().unwrap().why, "no");
 }
+
+/// What was installed by a command, and how that ends, was lost when somebody at the device tried another one.
+#[test]
+fn what_waits_for_its_reboot_is_not_pushed_aside_and_what_was_cut_has_failed_by_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = Updates::for_test(folder.path(), "A", "1");
+    let lock = updates.lock().unwrap();
+    assert!(!updates.make_way(&lock).unwrap());
+    let sent = Wanted { address: Some("to".into()), ..wanted("http://h/b".into()) };
+    updates.keep_rebooting(sent.clone());
+    assert!(matches!(updates.make_way(&lock), Err(UpdateError::Busy)));
+    let new_slot = Updates::for_test(folder.path(), "B", "2");
+    assert!(matches!(new_slot.make_way(&lock), Err(UpdateError::Busy)), "it is not judged yet");
+    assert!(updates.pending().is_some() && updates.last().is_none());
+    // It fell back, and nobody has told it yet.
+    assert!(Updates::for_test(folder.path(), "A", "3").make_way(&lock).unwrap());
+    assert!(updates.last().unwrap().outcome.unwrap_err().contains("slot A runs again"));
+
+    updates.keep_fetching(sent);
+    assert!(updates.make_way(&lock).unwrap());
+    let last = updates.last().unwrap();
+    assert_eq!((last.id.as_deref(), last.untold.as_deref()), (Some("x"), Some("to")));
+    assert_eq!(last.outcome.unwrap_err(), "it was cut, and another one was begun instead");
+    // Nobody waits for what a killed shell left.
+    updates.keep_fetching(Wanted::default());
+    assert!(!updates.make_way(&lock).unwrap() && updates.found() == Found::Nothing);
+}
