@@ -48,6 +48,11 @@ impl Updates {
                 _ => Ok(path),
             };
         }
+        // What is there is another one's, or, without a sum, perhaps the beginning of another file: nothing would say so before RAUC does.
+        if pending.attempts <= 1 || pending.wanted.sha256.is_none() {
+            self.remove(BUNDLE)?;
+        }
+        let wanted = &pending.wanted;
         // Whether nobody waits any more; how much there is, and of how much.
         let shared = Arc::new((AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0)));
         let (wait, wanted, target, told) = (self.wait, wanted.clone(), path.clone(), shared.clone());

@@ -27,6 +27,30 @@ fn wanted(bundle: String) -> Wanted {
     Wanted { bundle, sha256: Some(sha256), version: Some("2.0".into()), id: Some("x".into()), ..Wanted::default() }
 }
 
+/// One that goes on where it is asked to.
+fn serve_ranges() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/b", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut asked) = (stream.unwrap(), [0; 4096]);
+            let length = stream.read(&mut asked).unwrap_or(0);
+            let asked = String::from_utf8_lossy(&asked[..length]).to_lowercase();
+            let from =
+                asked.lines().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
+            let (status, from) = from.map_or(("200 OK", 0), |from| ("206 Partial Content", from));
+            let rest: &[u8] = &CONTENT[from..];
+            let (all, length) = (CONTENT.len(), rest.len());
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Range: bytes {from}-{}/{all}\r\nContent-Length: {length}\r\n\r\n",
+                all - 1
+            );
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(rest));
+        }
+    });
+    url
+}
+
 /// All of it, as the program and the command do it.
 async fn work(
     updates: &Updates,
@@ -234,4 +258,26 @@ fn what_waits_for_its_reboot_is_not_pushed_aside_and_what_was_cut_has_failed_by_
     // Nobody waits for what a killed shell left.
     updates.keep_fetching(Wanted::default());
     assert!(!updates.make_way(&lock).unwrap() && updates.found() == Found::Nothing);
+}
+
+/// Without a sum two bundles were glued together.
+#[tokio::test]
+async fn what_another_download_left_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = Updates::for_test(folder.path(), "A", "1");
+    let _lock = updates.lock().unwrap();
+    let bundle = folder.path().join("update").join(BUNDLE);
+    let without = || Wanted { sha256: None, ..wanted(serve_ranges()) };
+    // The first start of one; a later one, when the server may have another file by now.
+    for attempts in [1, 2] {
+        fs::write(&bundle, "xx").unwrap();
+        let mut pending = Pending { attempts, ..updates.begin(without()) };
+        updates.fetch(&mut pending, &mut |_| {}).await.unwrap();
+        assert_eq!(fs::read(&bundle).unwrap(), CONTENT, "{attempts}");
+    }
+    // With a sum it is gone on with, and here it really is the beginning.
+    fs::write(&bundle, &CONTENT[..3]).unwrap();
+    let mut pending = Pending { attempts: 2, ..updates.begin(wanted(serve_ranges())) };
+    updates.fetch(&mut pending, &mut |_| {}).await.unwrap();
+    assert_eq!(fs::read(&bundle).unwrap(), CONTENT);
 }
