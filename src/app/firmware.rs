@@ -204,7 +204,7 @@ impl Firmware {
             // Somebody at the shell was faster, or has begun it and is at it: it is his to tell.
             Err(error) => return self.tell(&wanted, News::Failed(error.to_string())),
         };
-        info!(update = %wanted.name(), from = %wanted.bundle, "Updating.");
+        info!(update = %wanted.name(), from = %wanted.shown(), "Updating.");
         let (hub, address) = (self.hub.clone(), wanted.address.clone());
         let mut tell = |text: String| {
             info!("Update: {text}.");

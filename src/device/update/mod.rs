@@ -21,6 +21,7 @@ mod stick;
 
 use super::{give, keys};
 use crate::base::files;
+use crate::base::net::hide_userinfo;
 use crate::hub::News;
 pub use download::DownloadError;
 use rauc::About;
@@ -83,7 +84,7 @@ pub enum UpdateError {
 /// What is to be installed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
-    /// A URL, or a file's path.
+    /// A URL, or a file's path. Users and passwords can stand in it: [`Wanted::shown`] is what others may see.
     pub bundle: String,
     /// 64 hexadecimal digits.
     pub sha256: Option<String>,
@@ -112,8 +113,13 @@ impl Wanted {
     pub fn name(&self) -> String {
         match &self.version {
             Some(version) => format!("version {version}"),
-            None => self.bundle.clone(),
+            None => self.shown(),
         }
+    }
+
+    /// Where it is, for people: without a password.
+    pub fn shown(&self) -> String {
+        hide_userinfo(&self.bundle)
     }
 }
 

@@ -281,3 +281,13 @@ async fn what_another_download_left_is_not_gone_on_with() {
     updates.fetch(&mut pending, &mut |_| {}).await.unwrap();
     assert_eq!(fs::read(&bundle).unwrap(), CONTENT);
 }
+
+#[test]
+fn a_password_in_a_url_is_not_shown_but_used() {
+    let wanted = Wanted { bundle: "https://me:secret@h/b".into(), ..Wanted::default() };
+    assert_eq!((wanted.name().as_str(), wanted.shown().as_str()), ("https://...@h/b", "https://...@h/b"));
+    let folder = tempfile::tempdir().unwrap();
+    let updates = Updates::for_test(folder.path(), "A", "1");
+    updates.keep_fetching(wanted.clone());
+    assert_eq!(updates.pending().unwrap().wanted, wanted);
+}

@@ -253,3 +253,17 @@ fn authorities_of_the_plant_are_taken_from_a_file() {
     let empty = with(Path::new("/dev/null")).unwrap_err().to_string();
     assert!(empty.contains("no certificate in PEM"), "{empty}");
 }
+
+#[test]
+fn a_password_in_a_url_is_not_told() {
+    let busy: Act = |stream, _, _| say(stream, "503 Service Unavailable\r\nContent-Length: 0", b"");
+    let gone: Act = |stream, _, _| say(stream, "404 Not Found\r\nContent-Length: 0", b"");
+    for (act, sum) in [(busy, None), (gone, None), (whole as Act, Some("0".repeat(64)))] {
+        let (url, _) = serve(CONTENT, vec![act]);
+        let url = url.replace("http://", "http://me:secret@");
+        let said = fetch(&url, &place().path, sum.as_deref()).unwrap_err().to_string();
+        assert!(said.contains("http://...@127.0.0.1") && !said.contains("secret"), "{said}");
+    }
+    let said = fetch("http://me:sec ret@h", &place().path, None).unwrap_err().to_string();
+    assert!(!said.contains("sec ret"), "{said}");
+}
