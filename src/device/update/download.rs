@@ -80,6 +80,8 @@ pub struct Download<'a> {
     pub ca_file: Option<&'a Path>,
     /// How much there is, and of how much if that is known.
     pub tell: &'a dyn Fn(u64, Option<u64>),
+    /// Why it was cut: whoever waits sees what is to be mended, not only that it takes long.
+    pub say: &'a dyn Fn(String),
     pub is_stopped: &'a dyn Fn() -> bool,
     /// Between attempts, at the least and at the most.
     pub wait: (Duration, Duration),
@@ -117,7 +119,7 @@ impl Download<'_> {
             if futile >= ATTEMPTS {
                 return Err(DownloadError::GivenUp { url: self.shown(), what });
             }
-            tracing::info!(url = self.shown(), %what, "The download was cut; it goes on.");
+            (self.say)(format!("the download was cut, and goes on in a while: {what}"));
             let until = Instant::now() + backoff.wait();
             while Instant::now() < until {
                 self.heed_stop()?;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// How often it is said how far a download is.
 const TELL: Duration = Duration::from_secs(5);
@@ -55,6 +56,8 @@ impl Updates {
         let wanted = &pending.wanted;
         // Whether nobody waits any more; how much there is, and of how much.
         let shared = Arc::new((AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0)));
+        // More than that at one moment nobody reads, so it is dropped.
+        let (cut, mut cuts) = mpsc::channel(4);
         let (wait, wanted, target, told) = (self.wait, wanted.clone(), path.clone(), shared.clone());
         let mut thread = tokio::task::spawn_blocking(move || {
             let download = Download {
@@ -66,6 +69,7 @@ impl Updates {
                     told.1.store(got, Ordering::Relaxed);
                     told.2.store(total.unwrap_or(0), Ordering::Relaxed);
                 },
+                say: &|what| drop(cut.try_send(what)),
                 is_stopped: &|| told.0.load(Ordering::Relaxed),
                 wait,
                 free: &download::free,
@@ -80,6 +84,7 @@ impl Updates {
                     ended.map_err(|error| UpdateError::Read { path: path.clone(), source: io::Error::other(error) })??;
                     return Ok(path);
                 }
+                Some(what) = cuts.recv() => tell(what),
                 _ = looks.tick() => {
                     let (got, total) = (shared.1.load(Ordering::Relaxed), shared.2.load(Ordering::Relaxed));
                     if got > 0 && last.elapsed() >= TELL {

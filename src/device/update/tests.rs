@@ -291,3 +291,17 @@ fn a_password_in_a_url_is_not_shown_but_used() {
     updates.keep_fetching(wanted.clone());
     assert_eq!(updates.pending().unwrap().wanted, wanted);
 }
+
+/// It was silent for three minutes, and then it was given up.
+#[tokio::test]
+async fn why_a_download_is_cut_is_told_while_it_still_tries() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = Updates::for_test(folder.path(), "A", "1");
+    let lock = updates.lock().unwrap();
+    let mut said = Vec::new();
+    let mut tell = |text| said.push(text);
+    let mut pending = updates.begin(wanted("http://127.0.0.1:9/b".into()));
+    let work = updates.install(&lock, &mut pending, &mut tell);
+    assert!(tokio::time::timeout(Duration::from_millis(1500), work).await.is_err());
+    assert!(said[0].starts_with("the download was cut, and goes on in a while: "), "{said:?}");
+}

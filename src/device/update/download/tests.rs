@@ -86,7 +86,7 @@ fn fetch_with(
     free: &dyn Fn(&Path) -> Option<u64>,
 ) -> Result<(), DownloadError> {
     let wait = (Duration::from_millis(1), Duration::from_millis(10));
-    Download { url, path, sha256, ca_file, tell: &|_, _| {}, is_stopped: &|| false, wait, free }.run()
+    Download { url, path, sha256, ca_file, tell: &|_, _| {}, say: &|_| {}, is_stopped: &|| false, wait, free }.run()
 }
 
 struct Place {
