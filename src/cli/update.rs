@@ -154,14 +154,16 @@ enum Ended {
 
 /// What was said on the command line, so that a service in another folder understands it.
 fn of(bundle: String, ca_file: Option<PathBuf>, config: &Path) -> Result<Wanted, Failure> {
-    if bundle.contains("://") {
+    let wanted = Wanted { bundle, ..Wanted::default() };
+    if wanted.is_url().map_err(|error| Failure::failed(error.to_string()))? {
         let ca_file = match ca_file {
             Some(file) => Some(file),
             None => app::update_ca_file(config).map_err(|faults| Failure::Wrong(faults.to_string()))?,
         };
-        return Ok(Wanted { bundle, ca_file, ..Wanted::default() });
+        return Ok(Wanted { ca_file, ..wanted });
     }
-    match std::fs::canonicalize(&bundle) {
+    let bundle = &wanted.bundle;
+    match std::fs::canonicalize(bundle) {
         Ok(path) => Ok(Wanted { bundle: path.display().to_string(), ..Wanted::default() }),
         Err(error) => Err(Failure::failed(format!("cannot read the bundle {bundle:?}: {error}"))),
     }

@@ -144,7 +144,7 @@ impl Download<'_> {
             .timeout_per_read(Some(SILENCE));
         // Also for http://, which may lead elsewhere.
         let roots = self.authorities()?;
-        if roots.is_empty() && self.url.starts_with("https://") {
+        if roots.is_empty() && self.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
             let what = "this system has no certificate authorities, so https:// cannot be used; name one in [update] ca_file, \
                         or use http://, the SHA-256 protects";
             return Err(DownloadError::Refused(what.into()));

@@ -34,7 +34,7 @@ impl Updates {
             wanted.bundle = path.display().to_string();
             return Ok(path);
         }
-        if !wanted.is_url() {
+        if !wanted.is_url()? {
             let path = PathBuf::from(&wanted.bundle);
             let read = |source| UpdateError::Read { path: path.clone(), source };
             let found = tokio::task::spawn_blocking({

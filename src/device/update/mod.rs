@@ -67,6 +67,8 @@ pub enum UpdateError {
     Stick(io::Error),
     #[error("the state of the update cannot be kept in {path:?}: {source}")]
     State { path: PathBuf, source: io::Error },
+    #[error("cannot fetch the bundle {url:?}: it must be http:// or https://, or the path of a file")]
+    Scheme { url: String },
     #[error("cannot read the bundle {path:?}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("the SHA-256 of {path:?} is {found}, not {wanted}")]
@@ -105,8 +107,18 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn is_url(&self) -> bool {
-        self.bundle.starts_with("http://") || self.bundle.starts_with("https://")
+    /// Or a file's path. Upper and lower case are one in a scheme (RFC 3986, 3.1).
+    pub fn is_url(&self) -> Result<bool, UpdateError> {
+        match self.bundle.split_once("://") {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
+                Ok(true)
+            }
+            // A folder may be called so.
+            Some((scheme, _)) if !scheme.is_empty() && !scheme.contains('/') => {
+                Err(UpdateError::Scheme { url: self.shown() })
+            }
+            _ => Ok(false),
+        }
     }
 
     /// For people.

@@ -305,3 +305,19 @@ async fn why_a_download_is_cut_is_told_while_it_still_tries() {
     assert!(tokio::time::timeout(Duration::from_millis(1500), work).await.is_err());
     assert!(said[0].starts_with("the download was cut, and goes on in a while: "), "{said:?}");
 }
+
+#[test]
+fn what_is_a_url_and_what_is_a_file() {
+    let is_url = |bundle: &str| Wanted { bundle: bundle.into(), ..Wanted::default() }.is_url();
+    for url in ["http://h/b", "HTTPS://h/b", "Http://h/b"] {
+        assert!(is_url(url).unwrap(), "{url}");
+    }
+    for path in ["/data/b.raucb", "b.raucb", "./http://b", "://b"] {
+        assert!(!is_url(path).unwrap(), "{path}");
+    }
+    let said = is_url("ftp://me:secret@h/b").unwrap_err().to_string();
+    assert_eq!(
+        said,
+        r#"cannot fetch the bundle "ftp://...@h/b": it must be http:// or https://, or the path of a file"#
+    );
+}
