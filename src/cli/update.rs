@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     /// Do not reboot; the next start takes the new slot.
     #[arg(long)]
     no_reboot: bool,
+    /// The configuration. Default: /data/vedette/vedette.toml, where an image has it, or /etc/vedette/vedette.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where vedette keeps its data. Default: /data/vedette, where an image has it, or what the configuration says.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -54,8 +57,8 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 
 #[allow(clippy::print_stdout, reason = "the answer to the command")]
 async fn update(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { bundle, stick, sha256, version, ca_file, no_reboot, data_dir } = arguments;
-    let (config, data_dir) = places(None, data_dir)?;
+    let Arguments { bundle, stick, sha256, version, ca_file, no_reboot, config, data_dir } = arguments;
+    let (config, data_dir) = places(config, data_dir)?;
     let updates = Updates::new(&data_dir);
     let failed = |error: &dyn std::fmt::Display| Failure::failed(error.to_string());
     let mut interrupt = Interrupt::new()?;
