@@ -6,7 +6,7 @@
 //!     vedette health ──► "health\n" ──► what works (device::health::State, as JSON)
 //!                        "passed\n" ──► noted for this boot; whoever waits for this slot to be healthy hears it
 //!
-//!     vedette update ──► "failed\n" ──► the last update's end is told upstream
+//!     vedette update ──► "failed\n" ──► what failed here (device::update::FailedHere) is told upstream
 //!
 //! One at a time: whoever is slow is cut off, and the next one waits for so long. A socket that was left behind by a
 //! program that was killed is replaced; one behind which somebody answers is not, and then there is none here.

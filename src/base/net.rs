@@ -37,6 +37,16 @@ impl HostPort {
     }
 }
 
+/// A URL for people: error messages reach logs, screens and other machines; a password that somebody wrote into it must not. What
+/// stands before the last @ is hidden, also behind a slash, for a password may have one.
+pub fn hide_userinfo(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
+        (None, Some((_, host))) => format!("...@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
 #[cfg(unix)]
 const FORBIDDEN: &str = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
 #[cfg(windows)]
@@ -185,6 +195,19 @@ mod tests {
         assert_eq!(parse("10.0.0.1:1"), Some(("10.0.0.1".into(), 1)));
         assert_eq!(parse("[fe80::1]:2"), Some(("fe80::1".into(), 2)));
         assert_eq!(["", ":1", "a:0", "a:70000", "a:b", "[::1", "[::1]x", "a b", "u@h"].map(parse), [const { None }; 9]);
+    }
+
+    #[test]
+    fn user_and_password_of_a_url_are_not_shown() {
+        for (url, shown) in [
+            ("http://me:secret@host:8080/b", "http://...@host:8080/b"),
+            ("http://me:sec/ret@host/b", "http://...@host/b"),
+            ("me:secret@host", "...@host"),
+            ("https://host/b?x", "https://host/b?x"),
+            ("/data/b.raucb", "/data/b.raucb"),
+        ] {
+            assert_eq!(hide_userinfo(url), shown);
+        }
     }
 
     #[test]

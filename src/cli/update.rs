@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     /// Do not reboot; the next start takes the new slot.
     #[arg(long)]
     no_reboot: bool,
+    /// The configuration. Default: /data/vedette/vedette.toml, where an image has it, or /etc/vedette/vedette.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where vedette keeps its data. Default: /data/vedette, where an image has it, or what the configuration says.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -54,14 +57,23 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 
 #[allow(clippy::print_stdout, reason = "the answer to the command")]
 async fn update(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { bundle, stick, sha256, version, ca_file, no_reboot, data_dir } = arguments;
-    let (config, data_dir) = places(None, data_dir)?;
+    let Arguments { bundle, stick, sha256, version, ca_file, no_reboot, config, data_dir } = arguments;
+    let (config, data_dir) = places(config, data_dir)?;
     let updates = Updates::new(&data_dir);
     let failed = |error: &dyn std::fmt::Display| Failure::failed(error.to_string());
     let mut interrupt = Interrupt::new()?;
     let lock = updates.lock().map_err(|error| failed(&error))?;
     if !health::is_kept(&data_dir) {
         return Err(failed(&UpdateError::OnTrial));
+    }
+    let wanted = match bundle {
+        Some(bundle) => Wanted { sha256, version, no_reboot, ..of(bundle, ca_file, &config)? },
+        None => Wanted::default(),
+    };
+    // A stick's are looked at first, whether there is a new one at all.
+    if stick.is_none() && updates.make_way(&lock).map_err(|error| failed(&error))? {
+        // Perhaps nobody runs who could tell it.
+        let _ = app::tell_failed(&data_dir);
     }
     let mut progress = Progress::new();
     let is_stick = stick.is_some();
@@ -71,10 +83,6 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
         // What is more than progress stays.
         false if text.starts_with("WARNING") => eprintln!("vedette: {text}"),
         false => progress.tell(|| text),
-    };
-    let wanted = match bundle {
-        Some(bundle) => Wanted { sha256, version, no_reboot, ..of(bundle, ca_file, &config)? },
-        None => Wanted::default(),
     };
     let outcome = {
         let mut work = pin!(async {
@@ -112,15 +120,29 @@ async fn update(arguments: Arguments) -> Result<(), Failure> {
         }
         // How it comes up is found out whenever that is.
         Err(Ended::By(error @ UpdateError::Reboot(_))) => Err(failed(&error)),
+        // Whoever is at it, it is his.
+        Err(Ended::By(error @ UpdateError::Busy)) => Err(failed(&error)),
+        // The stick was pulled out, or the machine goes down: it is begun anew, so what it left goes. What a command left does not.
+        Err(why @ Ended::Interrupted) if is_stick => {
+            let left = updates.pending().is_some_and(|pending| pending.wanted.is_on_stick);
+            match if left { updates.forget() } else { Ok(()) } {
+                Ok(()) => Err(failed(&why)),
+                Err(error) => Err(Failure::failed(format!("{why}; but {error}"))),
+            }
+        }
         Err(why) => {
             let why = why.to_string();
-            // The stick's own are written down already.
-            if !is_stick {
-                updates.end(&wanted, Err(why.clone())).map_err(|error| failed(&error))?;
-            }
-            // Nobody runs who could tell it.
+            // The stick's own is noted already.
+            let kept = match is_stick {
+                true => Ok(()),
+                false => updates.end(&wanted, Err(why.clone())).and(updates.note_failed_here(&why, false)),
+            };
+            // Perhaps nobody runs who could tell it.
             let _ = app::tell_failed(&data_dir);
-            Err(Failure::failed(why))
+            Err(match kept {
+                Ok(()) => Failure::failed(why),
+                Err(error) => Failure::failed(format!("{why}; and that it ended so cannot be kept: {error}")),
+            })
         }
     }
 }
@@ -135,14 +157,16 @@ enum Ended {
 
 /// What was said on the command line, so that a service in another folder understands it.
 fn of(bundle: String, ca_file: Option<PathBuf>, config: &Path) -> Result<Wanted, Failure> {
-    if bundle.contains("://") {
+    let wanted = Wanted { bundle, ..Wanted::default() };
+    if wanted.is_url().map_err(|error| Failure::failed(error.to_string()))? {
         let ca_file = match ca_file {
             Some(file) => Some(file),
             None => app::update_ca_file(config).map_err(|faults| Failure::Wrong(faults.to_string()))?,
         };
-        return Ok(Wanted { bundle, ca_file, ..Wanted::default() });
+        return Ok(Wanted { ca_file, ..wanted });
     }
-    match std::fs::canonicalize(&bundle) {
+    let bundle = &wanted.bundle;
+    match std::fs::canonicalize(bundle) {
         Ok(path) => Ok(Wanted { bundle: path.display().to_string(), ..Wanted::default() }),
         Err(error) => Err(Failure::failed(format!("cannot read the bundle {bundle:?}: {error}"))),
     }

@@ -2,6 +2,7 @@
 //!
 //! Files are named here and opened at each connect, so that a certificate or a password can be renewed without a restart.
 
+use crate::base::net::hide_userinfo;
 use serde::Deserialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -109,15 +110,6 @@ impl BrokerUrl {
 
     pub fn port(&self) -> u16 {
         self.port
-    }
-}
-
-/// Error messages reach logs and screens; a password somebody wrote into the URL must not.
-fn hide_userinfo(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
-        (None, Some((_, host))) => format!("...@{host}"),
-        _ => url.to_owned(),
     }
 }
 

@@ -9,6 +9,7 @@
 //! say how much it sends by what the data partition has to spare. What a server has changed in between (ETag) begins anew.
 
 use crate::base::Backoff;
+use crate::base::net::hide_userinfo;
 use ring::digest::{Context, SHA256};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -79,6 +80,8 @@ pub struct Download<'a> {
     pub ca_file: Option<&'a Path>,
     /// How much there is, and of how much if that is known.
     pub tell: &'a dyn Fn(u64, Option<u64>),
+    /// Why it was cut: whoever waits sees what is to be mended, not only that it takes long.
+    pub say: &'a dyn Fn(String),
     pub is_stopped: &'a dyn Fn() -> bool,
     /// Between attempts, at the least and at the most.
     pub wait: (Duration, Duration),
@@ -114,15 +117,20 @@ impl Download<'_> {
             }
             futile += 1;
             if futile >= ATTEMPTS {
-                return Err(DownloadError::GivenUp { url: self.url.into(), what });
+                return Err(DownloadError::GivenUp { url: self.shown(), what });
             }
-            tracing::info!(url = self.url, %what, "The download was cut; it goes on.");
+            (self.say)(format!("the download was cut, and goes on in a while: {what}"));
             let until = Instant::now() + backoff.wait();
             while Instant::now() < until {
                 self.heed_stop()?;
                 std::thread::sleep(Duration::from_millis(100).min(self.wait.0));
             }
         }
+    }
+
+    /// The URL, for people.
+    fn shown(&self) -> String {
+        hide_userinfo(self.url)
     }
 
     fn agent(&self) -> Result<Agent, DownloadError> {
@@ -136,7 +144,7 @@ impl Download<'_> {
             .timeout_per_read(Some(SILENCE));
         // Also for http://, which may lead elsewhere.
         let roots = self.authorities()?;
-        if roots.is_empty() && self.url.starts_with("https://") {
+        if roots.is_empty() && self.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
             let what = "this system has no certificate authorities, so https:// cannot be used; name one in [update] ca_file, \
                         or use http://, the SHA-256 protects";
             return Err(DownloadError::Refused(what.into()));
@@ -206,7 +214,7 @@ impl Download<'_> {
                 return Err(Cut::Again(format!("the server says {status}")));
             }
             status => {
-                return Err(DownloadError::Refused(format!("{}: the server says {status}", self.url)).into());
+                return Err(DownloadError::Refused(format!("{}: the server says {status}", self.shown())).into());
             }
         };
         let resumed = got;
@@ -231,7 +239,7 @@ impl Download<'_> {
             hash.update(&buffer[..count]);
             (self.tell)(got, total);
             if session.began.elapsed() > LONGEST {
-                return Err(DownloadError::Slow { url: self.url.into() }.into());
+                return Err(DownloadError::Slow { url: self.shown() }.into());
             }
             if got - looked >= LOOK {
                 looked = got;
@@ -250,7 +258,7 @@ impl Download<'_> {
             }
             Some(wanted) if !found.eq_ignore_ascii_case(wanted) => {
                 self.remove();
-                Err(DownloadError::Sum { url: self.url.into(), found, wanted: wanted.into() }.into())
+                Err(DownloadError::Sum { url: self.shown(), found, wanted: wanted.into() }.into())
             }
             _ => Ok(()),
         }
@@ -311,10 +319,11 @@ impl Download<'_> {
     }
 
     fn failed(&self, error: &ureq::Error) -> Cut {
-        let text = error.to_string();
+        // Some have the URL in them.
+        let text = error.to_string().replace(self.url, &self.shown());
         match error {
             ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
-                DownloadError::Refused(format!("{}: {text}", self.url)).into()
+                DownloadError::Refused(format!("{}: {text}", self.shown())).into()
             }
             // Most often that is the clock.
             _ if text.contains("NotValidYet") || text.contains("not valid yet") => {

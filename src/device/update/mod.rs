@@ -1,7 +1,7 @@
 //! Other firmware: fetched, checked, given to RAUC, started, and found healthy or not.
 //!
-//!     Fetching ──download──► Installing ──rauc──► Rebooting ──other slot, healthy──► installed
-//!         └────────┴──────── a fault: failed ◄──────────┴──── the old slot again: fell back
+//!     Fetching ──download──► Checking ──signature──► Installing ──rauc──► Rebooting ──other slot, healthy──► installed
+//!         └─────────┴──────────────┴──────── a fault: failed ◄──────────────┴──── the old slot again: fell back
 //!
 //! Where it stands is on the disk before each step ([`Pending`]), so after a loss of power the next start goes on: a download where it
 //! was cut, an installation from its beginning (RAUC marks the slot as bad before it touches it). After [`ATTEMPTS`] starts it fails.
@@ -11,17 +11,18 @@
 //! One at a time: whoever works holds a lock, which goes with the process. Never from a slot on trial: what would be written
 //! is the only slot that is known to be good.
 //!
-//! - `download.rs` brings a bundle here and checks its sum; `stick.rs` knows which bundle of a USB stick is taken, and which was
-//!   before; `rauc.rs` is RAUC, which checks the signature.
+//! - `fetch.rs` brings a bundle here, by `download.rs` if it is far, and its sum is checked; `stick.rs` knows which bundle of a
+//!   USB stick is taken, and which was before; `rauc.rs` is RAUC, which checks the signature.
 
 mod download;
+mod fetch;
 mod rauc;
 mod stick;
 
 use super::{give, keys};
 use crate::base::files;
+use crate::base::net::hide_userinfo;
 use crate::hub::News;
-use download::Download;
 pub use download::DownloadError;
 use rauc::About;
 pub use rauc::RaucError;
@@ -30,15 +31,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use zbus::Connection;
 
 /// Below the data folder.
 const FOLDER: &str = "update";
 const STATE: &str = "state.json";
 const LAST: &str = "last.json";
+const AT_DEVICE: &str = "failed.json";
 const BUNDLE: &str = "bundle.raucb";
 
 /// A device that asks for a reboot by a file: the folder in which it is looked for (vedette-reboot.path), and its name.
@@ -47,8 +46,6 @@ const REBOOT_FILE: &str = "reboot";
 
 /// Starts of the program that may go on with one update.
 const ATTEMPTS: u32 = 4;
-/// How often it is said how far a download is.
-const TELL: Duration = Duration::from_secs(5);
 /// Between attempts to go on with a download.
 const WAIT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
 
@@ -70,6 +67,8 @@ pub enum UpdateError {
     Stick(io::Error),
     #[error("the state of the update cannot be kept in {path:?}: {source}")]
     State { path: PathBuf, source: io::Error },
+    #[error("cannot fetch the bundle {url:?}: it must be http:// or https://, or the path of a file")]
+    Scheme { url: String },
     #[error("cannot read the bundle {path:?}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("the SHA-256 of {path:?} is {found}, not {wanted}")]
@@ -87,7 +86,7 @@ pub enum UpdateError {
 /// What is to be installed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
-    /// A URL, or a file's path.
+    /// A URL, or a file's path. Users and passwords can stand in it: [`Wanted::shown`] is what others may see.
     pub bundle: String,
     /// 64 hexadecimal digits.
     pub sha256: Option<String>,
@@ -108,16 +107,31 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn is_url(&self) -> bool {
-        self.bundle.starts_with("http://") || self.bundle.starts_with("https://")
+    /// Or a file's path. Upper and lower case are one in a scheme (RFC 3986, 3.1).
+    pub fn is_url(&self) -> Result<bool, UpdateError> {
+        match self.bundle.split_once("://") {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
+                Ok(true)
+            }
+            // A folder may be called so.
+            Some((scheme, _)) if !scheme.is_empty() && !scheme.contains('/') => {
+                Err(UpdateError::Scheme { url: self.shown() })
+            }
+            _ => Ok(false),
+        }
     }
 
     /// For people.
     pub fn name(&self) -> String {
         match &self.version {
             Some(version) => format!("version {version}"),
-            None => self.bundle.clone(),
+            None => self.shown(),
         }
+    }
+
+    /// Where it is, for people: without a password.
+    pub fn shown(&self) -> String {
+        hide_userinfo(&self.bundle)
     }
 }
 
@@ -128,6 +142,8 @@ const DEVELOPMENT: &str =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     Fetching,
+    /// The bundle is here. RAUC looks at it, and writes nothing yet.
+    Checking,
     Installing,
     Rebooting,
 }
@@ -150,7 +166,7 @@ impl Pending {
     }
 }
 
-/// How one ended.
+/// How one ended that a command asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
     pub id: Option<String>,
@@ -159,8 +175,14 @@ pub struct Last {
     pub untold: Option<String>,
     /// What was done, or why not.
     pub outcome: Result<String, String>,
+}
+
+/// Why one failed that was begun at the device; kept until the program that runs has told it. Beside [`Last`], because whoever sent
+/// a command may still wait for that one's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedHere {
+    pub why: String,
     /// Nobody sits at the device; it is to be seen there how it ended.
-    #[serde(default)]
     pub is_from_stick: bool,
 }
 
@@ -187,6 +209,8 @@ pub struct Updates {
     version: Option<String>,
     /// Instead of the system's bus.
     bus: Option<String>,
+    /// How long RAUC may take to answer.
+    answer: Duration,
     reboot: PathBuf,
     wait: (Duration, Duration),
 }
@@ -206,6 +230,7 @@ impl Updates {
             boot_id: super::boot_id(),
             version: super::image_version(),
             bus: None,
+            answer: rauc::ANSWER,
             reboot: REBOOT.into(),
             wait: WAIT,
         }
@@ -264,11 +289,24 @@ impl Updates {
             Stage::Rebooting => Found::Started(pending),
             // RAUC was done, and the power went before that was noted.
             Stage::Installing if pending.slot != self.slot => Found::Started(pending),
-            Stage::Fetching | Stage::Installing if pending.attempts >= ATTEMPTS => {
+            Stage::Fetching | Stage::Checking | Stage::Installing if pending.attempts >= ATTEMPTS => {
                 failed(&format!("it was interrupted {ATTEMPTS} times"))
             }
-            Stage::Fetching | Stage::Installing => Found::Again(pending),
+            Stage::Fetching | Stage::Checking | Stage::Installing => Found::Again(pending),
         }
+    }
+
+    /// For another one. What is installed already waits for its reboot, or to be found healthy; what was cut and at which nobody is
+    /// has failed by this, and who sent it is told so. Whether there is something to tell.
+    pub fn make_way(&self, _lock: &Lock) -> Result<bool, UpdateError> {
+        let (pending, why) = match self.found() {
+            Found::Nothing => return Ok(false),
+            Found::Started(_) | Found::Again(Pending { stage: Stage::Rebooting, .. }) => return Err(UpdateError::Busy),
+            Found::Failed(pending, why) => (pending, why),
+            Found::Again(pending) => (pending, "it was cut, and another one was begun instead".to_owned()),
+        };
+        self.end(&pending.wanted, Err(why))?;
+        Ok(pending.wanted.address.is_some())
     }
 
     pub fn pending(&self) -> Option<Pending> {
@@ -297,15 +335,11 @@ impl Updates {
         pending.attempts += 1;
         self.keep(pending, Stage::Fetching)?;
         let bundle = self.fetch(pending, tell).await?;
-        self.keep(pending, Stage::Installing)?;
+        self.keep(pending, Stage::Checking)?;
         if keys::is_signed_for_development(&bundle) {
             tell(DEVELOPMENT.into());
         }
-        let bus = match &self.bus {
-            Some(address) => zbus::connection::Builder::address(address.as_str()).build().await,
-            None => Connection::system().await,
-        };
-        let bus = bus.map_err(UpdateError::Bus)?;
+        let bus = rauc::connect(self.bus.as_deref(), self.answer).await.map_err(UpdateError::Bus)?;
         let about = rauc::inspect(&bus, &bundle).await?;
         match &about {
             Some(about) if pending.wanted.is_on_stick && self.version.as_ref() == Some(&about.version) => {
@@ -323,6 +357,8 @@ impl Updates {
                 tell(format!("installing: {percent} % ({what})"));
             }
         };
+        // From here on RAUC goes on to the end, whoever waits for it.
+        self.keep(pending, Stage::Installing)?;
         rauc::install(&bus, &bundle, &mut tell_step).await?;
         pending.boot_id.clone_from(&self.boot_id);
         self.keep(pending, Stage::Rebooting)
@@ -337,11 +373,18 @@ impl Updates {
         ask_for_reboot(&self.reboot).await.map(drop).map_err(UpdateError::Reboot)
     }
 
-    /// It is over: what was for it goes, how it ended stays.
+    /// It is over: what was for it goes, how it ended stays, if a command asked for it. The bundle goes first, for it may be what
+    /// fills the disk.
     pub fn end(&self, wanted: &Wanted, outcome: Result<String, String>) -> Result<(), UpdateError> {
         let (id, untold) = (wanted.id.clone(), wanted.address.clone());
-        self.keep_last(&Last { id, untold, outcome, is_from_stick: wanted.is_on_stick })?;
-        self.forget()
+        let emptied = self.remove(BUNDLE);
+        let kept = match id {
+            Some(_) => self.keep_last(&Last { id, untold, outcome }),
+            None => Ok(()),
+        };
+        // Also if how it ended is lost: or the next start would begin it again.
+        let forgotten = self.remove(STATE);
+        kept.and(emptied).and(forgotten)
     }
 
     /// Whoever asked for this one has heard how it ended.
@@ -353,86 +396,32 @@ impl Updates {
         self.keep_last(&Last { untold: None, ..last })
     }
 
+    /// For [`Updates::take_failed_here`].
+    pub fn note_failed_here(&self, why: &str, is_from_stick: bool) -> Result<(), UpdateError> {
+        let failed = FailedHere { why: why.to_owned(), is_from_stick };
+        self.write(AT_DEVICE, &serde_json::to_vec(&failed).expect("texts are JSON"))
+    }
+
+    /// Each is told once.
+    pub fn take_failed_here(&self) -> Result<Option<FailedHere>, UpdateError> {
+        let failed = fs::read(self.folder.join(AT_DEVICE)).ok();
+        self.remove(AT_DEVICE)?;
+        Ok(failed.and_then(|json| serde_json::from_slice(&json).ok()))
+    }
+
     fn keep_last(&self, last: &Last) -> Result<(), UpdateError> {
         self.write(LAST, &serde_json::to_vec(last).expect("texts are JSON"))
     }
 
     /// What was for an update goes.
     pub fn forget(&self) -> Result<(), UpdateError> {
-        let removed = [STATE, BUNDLE].map(|name| (name, files::remove(&self.folder.join(name))));
-        for (name, outcome) in removed {
-            outcome.map_err(|source| UpdateError::State { path: self.folder.join(name), source })?;
-        }
-        Ok(())
+        let (state, bundle) = (self.remove(STATE), self.remove(BUNDLE));
+        state.and(bundle)
     }
 
-    async fn fetch(
-        &self,
-        pending: &mut Pending,
-        tell: &mut (dyn FnMut(String) + Send),
-    ) -> Result<PathBuf, UpdateError> {
-        let path = self.folder.join(BUNDLE);
-        let wanted = &mut pending.wanted;
-        // Once it is copied it is a file like any other.
-        if wanted.is_on_stick && Path::new(&wanted.bundle) != path {
-            let (from, to) = (PathBuf::from(&wanted.bundle), path.clone());
-            let copied = tokio::task::spawn_blocking(move || stick::copy(&from, &to)).await;
-            copied.map_err(|error| UpdateError::Stick(io::Error::other(error)))??;
-            give(&path, &fs::metadata(&self.data_dir).map_err(UpdateError::Stick)?).map_err(UpdateError::Stick)?;
-            wanted.bundle = path.display().to_string();
-            return Ok(path);
-        }
-        if !wanted.is_url() {
-            let path = PathBuf::from(&wanted.bundle);
-            let read = |source| UpdateError::Read { path: path.clone(), source };
-            let found = tokio::task::spawn_blocking({
-                let path = path.clone();
-                move || download::sum(&path)
-            });
-            let found = found.await.map_err(|error| read(io::Error::other(error)))?.map_err(read)?;
-            return match &wanted.sha256 {
-                Some(sum) if !found.eq_ignore_ascii_case(sum) => {
-                    Err(UpdateError::Sum { path, found, wanted: sum.clone() })
-                }
-                _ => Ok(path),
-            };
-        }
-        // Whether nobody waits any more; how much there is, and of how much.
-        let shared = Arc::new((AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0)));
-        let (wait, wanted, target, told) = (self.wait, wanted.clone(), path.clone(), shared.clone());
-        let mut thread = tokio::task::spawn_blocking(move || {
-            let download = Download {
-                url: &wanted.bundle,
-                path: &target,
-                sha256: wanted.sha256.as_deref(),
-                ca_file: wanted.ca_file.as_deref(),
-                tell: &|got, total| {
-                    told.1.store(got, Ordering::Relaxed);
-                    told.2.store(total.unwrap_or(0), Ordering::Relaxed);
-                },
-                is_stopped: &|| told.0.load(Ordering::Relaxed),
-                wait,
-                free: &download::free,
-            };
-            download.run()
-        });
-        let _end = SetOnDrop(shared.clone());
-        let (mut looks, mut last) = (tokio::time::interval(Duration::from_millis(200)), tokio::time::Instant::now());
-        loop {
-            tokio::select! {
-                ended = &mut thread => {
-                    ended.map_err(|error| UpdateError::Read { path: path.clone(), source: io::Error::other(error) })??;
-                    return Ok(path);
-                }
-                _ = looks.tick() => {
-                    let (got, total) = (shared.1.load(Ordering::Relaxed), shared.2.load(Ordering::Relaxed));
-                    if got > 0 && last.elapsed() >= TELL {
-                        last = tokio::time::Instant::now();
-                        tell(how_far(got, total));
-                    }
-                }
-            }
-        }
+    fn remove(&self, name: &str) -> Result<(), UpdateError> {
+        let path = self.folder.join(name);
+        files::remove(&path).map_err(|source| UpdateError::State { path, source })
     }
 
     fn keep(&self, pending: &mut Pending, stage: Stage) -> Result<(), UpdateError> {
@@ -452,23 +441,6 @@ impl Updates {
     fn make_folder(&self) -> io::Result<()> {
         files::make_folder(&self.folder, 0o750)?;
         give(&self.folder, &fs::metadata(&self.data_dir)?)
-    }
-}
-
-/// Tells the thread of a download that nobody waits for it any more.
-struct SetOnDrop(Arc<(AtomicBool, AtomicU64, AtomicU64)>);
-
-impl Drop for SetOnDrop {
-    fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn how_far(got: u64, total: u64) -> String {
-    let mib = |bytes: u64| bytes >> 20;
-    match total {
-        0 => format!("downloading: {} MiB", mib(got)),
-        total => format!("downloading: {} % of {} MiB", got.saturating_mul(100) / total.max(1), mib(total)),
     }
 }
 

@@ -1,19 +1,25 @@
 //! RAUC over D-Bus (its manual, "D-Bus API"): it looks at the signature, writes the other slot, and makes that the next to start.
 //!
 //! How far it is, is asked for each second: what is said by signals alone is lost when its service restarts.
+//!
+//! Nothing here waits for ever: an answer has [`ANSWER`], an installation [`LONGEST`]. While RAUC hangs nobody else could update.
 
 use futures_util::StreamExt as _;
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 use tokio::process::Command;
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
+use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedVariant, fdo};
 
+/// For one answer. Before it says what a bundle of the plain format is it hashes all of it.
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
 /// Writing 200 MiB to a slow card takes minutes.
 const LONGEST: Duration = Duration::from_secs(3600);
 const LOOK: Duration = Duration::from_secs(1);
-/// Looks at which it may be idle before it has begun, or before its last word is here.
+/// Looks at which it may be idle, or silent, before it has begun, or before its last word is here.
 const IDLE: u32 = 5;
 /// What some versions say instead of what is wrong with a bundle, and how long it may take to learn more.
 const NO_WORDS: &str = "rauc info error";
@@ -23,6 +29,10 @@ const WORDS: Duration = Duration::from_secs(60);
 pub enum RaucError {
     #[error("RAUC cannot be reached: {0}")]
     Bus(zbus::Error),
+    #[error(
+        "RAUC runs and does not answer, so it hangs: restart it (systemctl restart rauc) or the device, and ask again"
+    )]
+    Silent,
     #[error("RAUC refuses this bundle: {0}")]
     Refused(String),
     #[error("the bundle is version {found}, but version {wanted} was asked for")]
@@ -35,6 +45,15 @@ pub enum RaucError {
     Failed(String),
     #[error("RAUC did not end within {} minutes", LONGEST.as_secs() / 60)]
     Slow,
+}
+
+impl From<zbus::Error> for RaucError {
+    fn from(error: zbus::Error) -> Self {
+        match &error {
+            zbus::Error::InputOutput(cause) if cause.kind() == io::ErrorKind::TimedOut => Self::Silent,
+            _ => Self::Bus(error),
+        }
+    }
 }
 
 #[zbus::proxy(interface = "de.pengutronix.rauc.Installer", default_service = "de.pengutronix.rauc", default_path = "/")]
@@ -89,13 +108,30 @@ impl About {
     }
 }
 
+/// The system's bus, or another one. No answer on it takes longer than `answer`; by themselves they may take for ever.
+pub async fn connect(address: Option<&str>, answer: Duration) -> Result<Connection, zbus::Error> {
+    let builder = match address {
+        Some(address) => zbus::connection::Builder::address(address),
+        None => zbus::connection::Builder::system(),
+    };
+    match timeout(answer, builder.method_timeout(answer).build()).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// Without a cache: none of what is asked for is to be old, and that it is filled is waited for without a limit.
+async fn installer(bus: &Connection) -> Result<InstallerProxy<'_>, zbus::Error> {
+    InstallerProxy::builder(bus).cache_properties(CacheProperties::No).build().await
+}
+
 /// Looks at a bundle that is for this device, and at its signature; waits for what RAUC is at. `None`: this RAUC cannot do that.
 pub async fn inspect(bus: &Connection, bundle: &Path) -> Result<Option<About>, RaucError> {
-    let rauc = InstallerProxy::new(bus).await.map_err(RaucError::Bus)?;
+    let rauc = installer(bus).await?;
     let bundle = text(bundle)?;
     // What this program began before it was stopped: its end is not known here, so it is done again.
     let waiting = Instant::now();
-    while rauc.operation().await.map_err(RaucError::Bus)? != "idle" {
+    while rauc.operation().await? != "idle" {
         if waiting.elapsed() > LONGEST {
             return Err(RaucError::Slow);
         }
@@ -115,7 +151,7 @@ pub async fn inspect(bus: &Connection, bundle: &Path) -> Result<Option<About>, R
         },
         Err(error) => return Err(in_words(refused(error), bundle).await),
     };
-    let own = rauc.compatible().await.map_err(RaucError::Bus)?;
+    let own = rauc.compatible().await?;
     if own != about.compatible {
         return Err(RaucError::Compatible { found: about.compatible, own });
     }
@@ -128,34 +164,34 @@ pub async fn install(
     bundle: &Path,
     tell: &mut (dyn FnMut(i32, &str) + Send),
 ) -> Result<(), RaucError> {
-    let rauc = InstallerProxy::new(bus).await.map_err(RaucError::Bus)?;
+    let rauc = installer(bus).await?;
     let bundle = text(bundle)?;
-    let mut completed = rauc.receive_completed().await.map_err(RaucError::Bus)?;
+    let mut completed = rauc.receive_completed().await?;
     rauc.install_bundle(bundle, HashMap::new()).await.map_err(refused)?;
+    tokio::select! {
+        Some(signal) = completed.next() => match *signal.args()?.result() {
+            0 => Ok(()),
+            _ => Err(failed(&rauc).await),
+        },
+        fault = watch(&rauc, tell) => Err(fault),
+        () = sleep(LONGEST) => Err(RaucError::Slow),
+    }
+}
+
+/// Says how far it is, until it is seen that there is no last word to wait for.
+async fn watch(rauc: &InstallerProxy<'_>, tell: &mut (dyn FnMut(i32, &str) + Send)) -> RaucError {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (began, mut idle) = (Instant::now(), 0);
-    loop {
-        tokio::select! {
-            Some(signal) = completed.next() => {
-                let result = *signal.args().map_err(RaucError::Bus)?.result();
-                return if result == 0 { Ok(()) } else { Err(failed(&rauc).await) };
-            }
-            _ = looks.tick() => {
-                let (operation, progress) = (rauc.operation().await, rauc.progress().await);
-                idle = if operation.is_ok_and(|operation| operation != "idle") { 0 } else { idle + 1 };
-                if let (0, Ok((percent, what, _))) = (idle, progress) {
-                    tell(percent.clamp(0, 100), &what);
-                }
-                if idle > IDLE {
-                    return Err(failed(&rauc).await);
-                }
-                if began.elapsed() > LONGEST {
-                    return Err(RaucError::Slow);
-                }
-            }
+    let mut idle = 0;
+    while idle <= IDLE {
+        looks.tick().await;
+        let is_at_it = rauc.operation().await.is_ok_and(|operation| operation != "idle");
+        idle = if is_at_it { 0 } else { idle + 1 };
+        if is_at_it && let Ok((percent, what, _)) = rauc.progress().await {
+            tell(percent.clamp(0, 100), &what);
         }
     }
+    failed(rauc).await
 }
 
 fn text(bundle: &Path) -> Result<&str, RaucError> {
@@ -167,7 +203,7 @@ async fn failed(rauc: &InstallerProxy<'_>) -> RaucError {
         Ok(error) if !error.is_empty() => RaucError::Failed(error),
         Ok(_) => RaucError::Failed("it ended without saying why".into()),
         // It is gone, or the bus is.
-        Err(error) => RaucError::Bus(error),
+        Err(error) => error.into(),
     }
 }
 
@@ -177,9 +213,9 @@ fn refused(error: zbus::Error) -> RaucError {
         zbus::Error::MethodError(_, Some(text), _) => RaucError::Refused(text),
         zbus::Error::FDO(error) => match *error {
             fdo::Error::Failed(text) => RaucError::Refused(text),
-            other => RaucError::Bus(other.into()),
+            other => zbus::Error::from(other).into(),
         },
-        other => RaucError::Bus(other),
+        other => other.into(),
     }
 }
 

@@ -32,17 +32,33 @@ struct Known {
 }
 
 impl Updates {
-    /// Installs the first bundle of a stick that is for this device and new to it. `None`: there is none.
+    /// Installs the first bundle of a stick that is for this device and new to it. `None`: there is none. Whatever goes wrong is
+    /// noted for the program that runs, because nobody reads here what is said.
     pub async fn install_from_stick(
         &self,
         lock: &Lock,
         folder: &Path,
         tell: &mut (dyn FnMut(String) + Send),
     ) -> Result<Option<Pending>, UpdateError> {
-        // Installed and not started yet, or started and not judged yet.
+        // Installed and not started yet, or started and not judged yet. A stick that stays in its socket is no fault.
         if self.pending().is_some_and(|pending| pending.stage == Stage::Rebooting) {
             return Err(UpdateError::Busy);
         }
+        let outcome = self.take_first(lock, folder, tell).await;
+        if let Err(error) = &outcome
+            && let Err(another) = self.note_failed_here(&error.to_string(), true)
+        {
+            tell(format!("that it failed is not told by others: {another}"));
+        }
+        outcome
+    }
+
+    async fn take_first(
+        &self,
+        lock: &Lock,
+        folder: &Path,
+        tell: &mut (dyn FnMut(String) + Send),
+    ) -> Result<Option<Pending>, UpdateError> {
         let mut fault = None;
         for bundle in bundles(folder).map_err(UpdateError::Stick)? {
             let name = printable(&bundle);
@@ -70,6 +86,7 @@ impl Updates {
             this.attempts += 1;
             known.push(this);
             self.keep_known(&known)?;
+            self.make_way(lock)?;
             tell(format!("taking {name}"));
             let bundle = bundle.display().to_string();
             let mut pending = self.begin(Wanted { bundle, is_on_stick: true, ..Wanted::default() });
@@ -81,10 +98,11 @@ impl Updates {
                 Err(error) => {
                     let why = error.to_string();
                     tell(format!("{name}: {why}"));
+                    // First, for the copy may be what fills the disk.
+                    self.forget()?;
                     if is_final(&error) {
                         self.end_known(known, &why)?;
                     }
-                    self.forget()?;
                     // That it is for another board, or here already, is no fault.
                     if !matches!(error, UpdateError::Runs(_) | UpdateError::Rauc(RaucError::Compatible { .. })) {
                         fault = Some(error);
@@ -92,10 +110,7 @@ impl Updates {
                 }
             }
         }
-        let Some(fault) = fault else { return Ok(None) };
-        let wanted = Wanted { is_on_stick: true, ..Wanted::default() };
-        self.end(&wanted, Err(fault.to_string()))?;
-        Err(fault)
+        fault.map_or(Ok(None), Err)
     }
 
     fn known(&self) -> Vec<Known> {
@@ -119,7 +134,7 @@ impl Updates {
 /// Another attempt would end the same way.
 fn is_final(error: &UpdateError) -> bool {
     match error {
-        UpdateError::Rauc(error) => !matches!(error, RaucError::Bus(_) | RaucError::Slow),
+        UpdateError::Rauc(error) => !matches!(error, RaucError::Bus(_) | RaucError::Silent | RaucError::Slow),
         UpdateError::Runs(_) => true,
         _ => false,
     }

@@ -86,7 +86,7 @@ fn fetch_with(
     free: &dyn Fn(&Path) -> Option<u64>,
 ) -> Result<(), DownloadError> {
     let wait = (Duration::from_millis(1), Duration::from_millis(10));
-    Download { url, path, sha256, ca_file, tell: &|_, _| {}, is_stopped: &|| false, wait, free }.run()
+    Download { url, path, sha256, ca_file, tell: &|_, _| {}, say: &|_| {}, is_stopped: &|| false, wait, free }.run()
 }
 
 struct Place {
@@ -252,4 +252,18 @@ fn authorities_of_the_plant_are_taken_from_a_file() {
     assert!(missing.starts_with("ca_file = \"/does/not/exist\": No such file"), "{missing}");
     let empty = with(Path::new("/dev/null")).unwrap_err().to_string();
     assert!(empty.contains("no certificate in PEM"), "{empty}");
+}
+
+#[test]
+fn a_password_in_a_url_is_not_told() {
+    let busy: Act = |stream, _, _| say(stream, "503 Service Unavailable\r\nContent-Length: 0", b"");
+    let gone: Act = |stream, _, _| say(stream, "404 Not Found\r\nContent-Length: 0", b"");
+    for (act, sum) in [(busy, None), (gone, None), (whole as Act, Some("0".repeat(64)))] {
+        let (url, _) = serve(CONTENT, vec![act]);
+        let url = url.replace("http://", "http://me:secret@");
+        let said = fetch(&url, &place().path, sum.as_deref()).unwrap_err().to_string();
+        assert!(said.contains("http://...@127.0.0.1") && !said.contains("secret"), "{said}");
+    }
+    let said = fetch("http://me:sec ret@h", &place().path, None).unwrap_err().to_string();
+    assert!(!said.contains("sec ret"), "{said}");
 }

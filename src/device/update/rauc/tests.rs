@@ -64,6 +64,12 @@ pub(crate) enum End {
     New,
     /// The bundle is for another board.
     Other,
+    /// It hangs when it looks at a bundle; when it is to install it; while it installs it.
+    HangsAtInfo,
+    HangsAtInstall,
+    Hangs,
+    /// It is deaf while it installs, and does it all the same.
+    Deaf,
 }
 
 #[derive(Default)]
@@ -91,6 +97,9 @@ impl Rauc {
         if self.end == End::Refused {
             return Err(refusal());
         }
+        if self.end == End::HangsAtInstall {
+            std::future::pending().await
+        }
         let (now, end, bus) = (self.now.clone(), self.end, bus.clone());
         {
             let mut now = now.lock().unwrap();
@@ -98,7 +107,7 @@ impl Rauc {
             now.progress = (40, "Copying image to rootfs.1".into(), 3);
             now.installed.push(source);
         }
-        if end == End::Dies {
+        if matches!(end, End::Dies | End::Hangs) {
             return Ok(());
         }
         #[allow(clippy::disallowed_methods, reason = "a test")]
@@ -120,8 +129,9 @@ impl Rauc {
         Ok(())
     }
 
-    fn info(&self, _bundle: String) -> zbus::fdo::Result<(String, String)> {
+    async fn info(&self, _bundle: String) -> zbus::fdo::Result<(String, String)> {
         match self.end {
+            End::HangsAtInfo => std::future::pending().await,
             End::Silent | End::New => Err(zbus::fdo::Error::UnknownMethod("no Info".into())),
             End::Refused => Err(refusal()),
             End::Other => Ok(("vedette-rpi4".into(), "2.0".into())),
@@ -150,13 +160,19 @@ impl Rauc {
     }
 
     #[zbus(property)]
-    fn operation(&self) -> String {
+    async fn operation(&self) -> String {
+        if matches!(self.end, End::Hangs | End::Deaf) && !self.now.lock().unwrap().installed.is_empty() {
+            return std::future::pending().await;
+        }
         let operation = self.now.lock().unwrap().operation.clone();
         if operation.is_empty() { "idle".into() } else { operation }
     }
 
     #[zbus(property)]
-    fn last_error(&self) -> String {
+    async fn last_error(&self) -> String {
+        if self.end == End::Hangs {
+            return std::future::pending().await;
+        }
         self.now.lock().unwrap().last_error.clone()
     }
 
@@ -240,4 +256,32 @@ async fn a_bus_without_rauc_is_said() {
     let outcome = install(&bus.connect().await, Path::new("/data/b.raucb"), &mut |_, _| {}).await;
     let said = outcome.unwrap_err().to_string();
     assert!(said.starts_with("RAUC cannot be reached"), "{said}");
+}
+
+/// A RAUC that hangs kept everybody from updating for as long as it hung.
+#[tokio::test]
+async fn one_that_hangs_is_not_waited_for() {
+    for end in [End::HangsAtInfo, End::HangsAtInstall, End::Hangs] {
+        let bus = Bus::start();
+        let _rauc = play(&bus, end).await;
+        let bus = connect(Some(&bus.address), Duration::from_millis(300)).await.unwrap();
+        let bundle = Path::new("/data/b.raucb");
+        let work = async {
+            inspect(&bus, bundle).await?;
+            install(&bus, bundle, &mut |_, _| {}).await
+        };
+        let outcome = timeout(Duration::from_secs(30), work).await.expect("it is not waited for");
+        let said = outcome.unwrap_err().to_string();
+        assert!(said.starts_with("RAUC runs and does not answer, so it hangs: restart it"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn its_last_word_is_heard_while_another_answer_is_waited_for() {
+    let bus = Bus::start();
+    let _rauc = play(&bus, End::Deaf).await;
+    let bus = connect(Some(&bus.address), Duration::from_secs(3600)).await.unwrap();
+    let work =
+        timeout(Duration::from_secs(30), async { install(&bus, Path::new("/data/b.raucb"), &mut |_, _| {}).await });
+    work.await.expect("it said that it was done").unwrap();
 }

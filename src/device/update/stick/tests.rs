@@ -59,6 +59,7 @@ async fn a_bundle_is_copied_installed_and_not_taken_again_when_the_stick_stays()
     assert!(said[0] == "taking Vedette-qemu.RAUCB" && said[1].starts_with("WARNING"), "{said:?}");
     // It is not started yet.
     assert!(matches!(device.plug(End::Good, "1.0").await.1, Err(UpdateError::Busy)));
+    assert_eq!(device.updates().take_failed_here().unwrap(), None);
     // The new slot did not come up; the stick is still there.
     device.updates().end(&pending.wanted, Err("fell back".into())).unwrap();
     let (said, outcome, installed) = device.plug(End::Good, "1.0").await;
@@ -70,7 +71,8 @@ async fn a_bundle_is_copied_installed_and_not_taken_again_when_the_stick_stays()
 async fn what_is_for_others_or_runs_already_is_no_fault_and_what_is_bad_is_one_once() {
     let device = Device::new(&[("vedette-a.raucb", "a")]);
     let (_, outcome, installed) = device.plug(End::Other, "1.0").await;
-    assert!(outcome.unwrap().is_none() && installed.is_empty() && device.updates().last().is_none());
+    assert!(outcome.unwrap().is_none() && installed.is_empty());
+    assert_eq!(device.updates().take_failed_here().unwrap(), None);
     fs::write(device.stick.path().join("vedette-b.raucb"), bundle("b")).unwrap();
     let (said, outcome, installed) = device.plug(End::Good, "2.0").await;
     assert!(outcome.unwrap().is_none() && installed.is_empty(), "{said:?}");
@@ -80,8 +82,8 @@ async fn what_is_for_others_or_runs_already_is_no_fault_and_what_is_bad_is_one_o
     fs::write(device.stick.path().join("vedette-c.raucb"), bundle("c")).unwrap();
     let (_, outcome, _) = device.plug(End::Refused, "1.0").await;
     assert!(outcome.unwrap_err().to_string().contains("signature verification failed"));
-    let last = device.updates().last().unwrap();
-    assert!(last.is_from_stick && last.outcome.unwrap_err().contains("signature verification failed"));
+    let failed = device.updates().take_failed_here().unwrap().unwrap();
+    assert!(failed.is_from_stick && failed.why.contains("signature verification failed"));
     let (said, outcome, _) = device.plug(End::Refused, "1.0").await;
     assert!(outcome.unwrap().is_none() && said.len() == 3, "{said:?}");
 }
@@ -107,7 +109,7 @@ async fn a_stick_that_is_none_is_said() {
     fs::write(device.stick.path().join("vedette-a.raucb"), "no bundle").unwrap();
     let error = device.plug(End::Good, "1.0").await.1.unwrap_err().to_string();
     assert!(error.contains("is no bundle"), "{error}");
-    assert!(device.updates().last().unwrap().is_from_stick);
+    assert!(device.updates().take_failed_here().unwrap().unwrap().is_from_stick);
     // The whole one beside it is taken all the same.
     fs::write(device.stick.path().join("vedette-b.raucb"), bundle("b")).unwrap();
     assert!(device.plug(End::Good, "1.0").await.1.unwrap().is_some());
@@ -117,4 +119,7 @@ async fn a_stick_that_is_none_is_said() {
     }
     let error = device.plug(End::Good, "1.0").await.1.unwrap_err().to_string();
     assert!(error.contains("more than 8"), "{error}");
+    // Also what goes wrong before there is a bundle; it is told once.
+    assert_eq!(device.updates().take_failed_here().unwrap().unwrap().why, error);
+    assert_eq!(device.updates().take_failed_here().unwrap(), None);
 }
