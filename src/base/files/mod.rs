@@ -52,9 +52,13 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Held by one at a time, until the file is closed. If root takes it, it is given to the owner of `like`.
+/// Held by one at a time, until the file is closed. If root takes it, it is given to the owner of `like`. A link is not followed:
+/// whoever may write to the folder could have put it there, and what it leads to would be given away.
 pub fn lock(path: &Path, mode: u32, like: &Metadata) -> io::Result<File> {
-    let file = imp::options(mode).create(true).truncate(false).write(true).open(path)?;
+    let file = imp::options_without_links(mode).create(true).truncate(false).write(true).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no ordinary file; remove it"));
+    }
     imp::give_to_owner_of(like, &file)?;
     file.lock()?;
     Ok(file)
@@ -110,5 +114,26 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_lock_is_no_way_to_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a.lock"), folder.path().join("other"));
+        let like = fs::metadata(folder.path()).unwrap();
+        for target in ["other", "not yet there"] {
+            fs::write(&other, "root's").unwrap();
+            std::os::unix::fs::symlink(folder.path().join(target), &path).unwrap();
+            assert!(lock(&path, 0o600, &like).is_err());
+            assert!(!folder.path().join("not yet there").exists());
+            fs::remove_file(&path).unwrap();
+        }
+        // Nor is it waited for who reads a pipe.
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(lock(&path, 0o600, &like).is_err());
+        fs::remove_file(&path).unwrap();
+        for _ in 0..2 {
+            lock(&path, 0o600, &like).unwrap();
+        }
     }
 }
