@@ -6,6 +6,7 @@
 //! Nothing is taken of a file that has a fault anywhere. All faults of values are said at once; one of the shape ends the
 //! reading, because what follows may be its consequence.
 
+use super::certificate;
 use super::network::Network;
 use crate::model::Role;
 use crate::users::{self, UserName};
@@ -178,9 +179,10 @@ fn check(provision: &Provision, text: &str) -> Vec<Fault> {
     {
         add(password.span().start, "broker_password", "must be one line, and not empty".into());
     }
-    for trusted in provision.trusted.iter().filter(|trusted| !is_certificate(trusted.get_ref())) {
-        let what = "is no certificate in PEM: \"\"\"-----BEGIN CERTIFICATE----- ...\"\"\"";
-        add(trusted.span().start, "trusted", what.into());
+    for trusted in &provision.trusted {
+        if let Err(what) = certificate::from_pem(trusted.get_ref()) {
+            add(trusted.span().start, "trusted", what);
+        }
     }
     let mut files = HashSet::new();
     for file in &provision.file {
@@ -210,14 +212,6 @@ fn is_ssh_key(line: &str) -> bool {
     let Ok(key) = Base64::decode_vec(key) else { return false };
     let named = [&(kind.len() as u32).to_be_bytes()[..], kind.as_bytes()].concat();
     !line.contains(['\r', '\n']) && !kind.is_empty() && key.len() > named.len() && key.starts_with(&named)
-}
-
-fn is_certificate(pem: &str) -> bool {
-    let body = pem.trim().strip_prefix("-----BEGIN CERTIFICATE-----");
-    let Some(body) = body.and_then(|body| body.strip_suffix("-----END CERTIFICATE-----")) else { return false };
-    let body: String = body.split_whitespace().collect();
-    // SEQUENCE (X.690, 8.9).
-    Base64::decode_vec(&body).is_ok_and(|der| der.first() == Some(&0x30))
 }
 
 /// The text with empty lines where `[provision]` and its parts were.

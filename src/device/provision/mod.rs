@@ -19,6 +19,7 @@
 //! - Nothing here fails: a device that does not come up cannot even be asked why. What goes wrong is said.
 
 mod boot;
+mod certificate;
 mod dry_run;
 mod erase;
 mod file;
@@ -248,10 +249,11 @@ impl Provisioning<'_> {
         if !trusted.is_empty() {
             self.folder(&owner, "pki").map_err(failed("the trust list"))?;
             let folder = self.folder(&owner, TRUSTED).map_err(failed("the trust list"))?;
-            for pem in trusted.iter().map(|pem| pem.get_ref().trim()) {
+            for pem in trusted.into_iter().map(Spanned::into_inner) {
+                let whole = certificate::from_pem(&pem).map_err(|what| format!("a trusted certificate: {what}"))?;
                 // By what it is, so that the same one again makes no second file.
-                let path = folder.join(format!("provisioned-{}.pem", &hash(pem.as_bytes())[..16]));
-                let written = files::write_whole_as(&path, 0o644, Some(&owner), format!("{pem}\n").as_bytes());
+                let path = folder.join(format!("provisioned-{}.pem", &hash(pem.trim().as_bytes())[..16]));
+                let written = files::write_whole_as(&path, 0o644, Some(&owner), whole.as_bytes());
                 written.map_err(failed("a trusted certificate"))?;
             }
         }
@@ -295,9 +297,8 @@ impl Provisioning<'_> {
 
     fn trust_file(&self, path: &Path) -> io::Result<()> {
         let der = read_bounded(path)?;
-        // SEQUENCE (X.690, 8.9).
-        if der.first() != Some(&0x30) {
-            return Err(io::Error::other("it is no certificate in DER"));
+        if let Some(what) = certificate::fault(&der) {
+            return Err(io::Error::other(what));
         }
         let owner = fs::metadata(self.service())?;
         self.folder(&owner, "pki")?;

@@ -33,6 +33,9 @@ name = "ca.pem"
 content = "a certificate"
 "#;
 
+/// A certificate.
+const ROOT: &[u8] = include_bytes!("../../../tests/fixtures/pki/root.der");
+
 struct Card {
     folder: tempfile::TempDir,
     places: Places,
@@ -176,14 +179,19 @@ fn a_bad_file_is_refused_as_a_whole_and_said_where_its_writer_looks() {
 #[test]
 fn certificates_beside_the_file_are_trusted() {
     let card = Card::new();
-    fs::write(card.places.boot.join("scada.DER"), b"\x30\x03abc").unwrap();
+    fs::write(card.places.boot.join("scada.DER"), ROOT).unwrap();
     fs::write(card.places.boot.join("note.der"), b"hello").unwrap();
+    fs::write(card.places.boot.join("cut.der"), &ROOT[..100]).unwrap();
     let said = card.start();
-    assert_eq!(said, ["note.der: it is no certificate in DER", "scada.DER is trusted"]);
+    assert!(said[0].starts_with("cut.der: it is no whole certificate (100 of "), "{said:?}");
+    assert!(said[1].starts_with("note.der: it is no certificate in DER; export"), "{said:?}");
+    assert_eq!(said[2..], ["scada.DER is trusted"]);
     let trusted: Vec<_> = fs::read_dir(card.places.data.join("vedette/pki/trusted")).unwrap().collect();
     assert_eq!(trusted.len(), 1);
     assert!(card.read("boot/vedette-errors.txt").contains("note.der: it is no certificate"));
-    assert!(!card.places.boot.join("scada.DER").exists());
+    let mut left = card.boot();
+    left.sort();
+    assert_eq!(left, ["cut.der", "note.der", "vedette-errors.txt"], "what is not trusted stays to be seen");
 }
 
 #[test]
@@ -268,7 +276,7 @@ fn zeros_that_nobody_here_wrote_are_a_fault_and_stay() {
 fn a_file_stays_where_what_is_made_of_it_would_not() {
     let card = Card::new();
     card.put(GOOD);
-    fs::write(card.places.boot.join("scada.der"), [0x30, 0x03, 1, 2, 3]).unwrap();
+    fs::write(card.places.boot.join("scada.der"), ROOT).unwrap();
     let mark = card.places.run.join(MARK);
     fs::create_dir_all(mark.parent().unwrap()).unwrap();
     fs::write(&mark, "bad superblock").unwrap();
@@ -362,6 +370,11 @@ fn the_shipped_example_is_good_with_all_that_it_shows() {
     let is_shown = |line: &str| !line.is_empty() && !line.starts_with(' ');
     let shown = example.lines().map(|line| line.strip_prefix('#').filter(|line| is_shown(line)).unwrap_or(line));
     let shown = shown.collect::<Vec<_>>().join("\n");
+    // A certificate that nobody has the key of is not shipped; what stands for it is refused.
+    let [fault] = file::read(shown.as_bytes()).unwrap_err().try_into().unwrap();
+    assert!(fault.what.starts_with("[provision] trusted: it is no "), "{fault:?}");
+    let pem = x509_cert::der::pem::encode_string("CERTIFICATE", Default::default(), ROOT).unwrap();
+    let shown = shown.replace("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", &pem);
     let Wanted { provision, configuration } =
         file::read(shown.as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
     let Provision { host_name, network, ntp, user, ssh_keys, broker_password, trusted, file } = provision;
