@@ -21,6 +21,7 @@
 mod boot;
 mod certificate;
 mod dry_run;
+mod edit;
 mod erase;
 mod file;
 mod network;
@@ -30,6 +31,7 @@ use crate::base::files;
 use crate::users::{self, UsersFile};
 use boot::read_bounded;
 pub use dry_run::dry_run;
+use edit::{renamed, table, with_key};
 use erase::erase;
 use file::{Fault, Provision, Wanted};
 use std::fs::{self, Metadata};
@@ -196,32 +198,40 @@ impl Provisioning<'_> {
     /// The configuration as it will be, with what the rest of the file says about it, looked at by who knows.
     fn complete(&self, wanted: Wanted, system: &System) -> Result<(Provision, Option<String>), Vec<String>> {
         let Wanted { provision, configuration } = wanted;
+        let host_name = provision.host_name.as_ref().map(Spanned::get_ref);
         let Some(text) = configuration else {
-            if provision.broker_password.is_some() && !self.configuration().contains(BROKER_PASSWORD) {
+            let standing = self.configuration();
+            if provision.broker_password.is_some() && !standing.contains(BROKER_PASSWORD) {
                 let what =
                     format!("{FILE}: [provision] broker_password: there is no [mqtt] in this file that it is for");
                 return Err(vec![what]);
             }
-            let host_name = provision.host_name.as_ref().map(Spanned::get_ref);
-            let renamed = host_name.and_then(|name| renamed(&self.configuration(), system.name(), name));
+            let renamed = host_name.and_then(|name| renamed(&standing, system.name(), name));
             return Ok((provision, renamed));
         };
         // Before lines move.
         (self.check)(Path::new(FILE), &text)?;
-        let host_name = provision.host_name.as_ref().map(Spanned::get_ref);
         let name = host_name.map_or(system.name(), String::as_str);
-        let text = with_key(&text, "device", "data_dir", &self.service().display().to_string());
-        let mut text = with_key(&text, "device", "name", name);
+        let fault = |what: String| vec![format!("{FILE}: {what}")];
+        let text = with_key(&text, "device", "data_dir", &self.service().display().to_string()).map_err(fault)?;
+        let mut text = with_key(&text, "device", "name", name).map_err(fault)?;
+        let whole = table(&text);
+        let mqtt = whole.get("mqtt");
+        let has = |key: &str| mqtt.is_some_and(|mqtt| mqtt.get(key).is_some());
+        let path = self.secret(BROKER_PASSWORD);
         if provision.broker_password.is_some() {
-            if !table(&text).contains_key("mqtt") {
-                return Err(vec![format!("{FILE}: [provision] broker_password: there is no [mqtt] that it is for")]);
+            let fault = |what: &str| vec![format!("{FILE}: [provision] broker_password: {what}")];
+            if mqtt.is_none() {
+                return Err(fault("there is no [mqtt] that it is for"));
             }
-            let path = self.secret(BROKER_PASSWORD);
-            text = with_key(&text, "mqtt", "password_file", &path.display().to_string());
-            if !text.contains(&path.display().to_string()) {
-                let what = "[mqtt] has a password_file of its own; leave one of the two out";
-                return Err(vec![format!("{FILE}: [provision] broker_password: {what}")]);
+            if has("password_file") {
+                return Err(fault("[mqtt] has a password_file of its own; leave one of the two out"));
             }
+        }
+        // A password of an earlier file is what it was, as all that is not in this one.
+        let is_kept = has("username") && !has("password_file") && path.exists();
+        if provision.broker_password.is_some() || is_kept {
+            text = with_key(&text, "mqtt", "password_file", &path.display().to_string()).map_err(fault)?;
         }
         (self.check)(Path::new(FILE), &text)?;
         Ok((provision, Some(text.trim_start().to_owned())))
@@ -449,49 +459,6 @@ fn in_words(fault: &Fault) -> String {
 fn hash(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn table(text: &str) -> toml::Table {
-    toml::from_str(text).unwrap_or_default()
-}
-
-/// The text with `key` in `[name]`, unless it is there. The value needs no escaping.
-fn with_key(text: &str, name: &str, key: &str, value: &str) -> String {
-    let whole = table(text);
-    let has_key = whole.get(name).and_then(toml::Value::as_table).is_some_and(|table| table.contains_key(key));
-    if has_key {
-        return text.to_owned();
-    }
-    let line = format!("{key} = \"{value}\"\n");
-    if !whole.contains_key(name) {
-        // No key of a configuration stands outside of a table.
-        return format!("[{name}]\n{line}\n{text}");
-    }
-    let header = format!("[{name}]");
-    let is_header = |candidate: &&str| candidate.split('#').next().unwrap_or_default().trim() == header;
-    let Some(found) = text.split_inclusive('\n').find(is_header) else { return text.to_owned() };
-    let end = found.as_ptr() as usize - text.as_ptr() as usize + found.len();
-    let newline = if found.ends_with('\n') { "" } else { "\n" };
-    format!("{}{newline}{line}{}", &text[..end], &text[end..])
-}
-
-/// The configuration with another `[device] name`, if it has the old one: a name that somebody chose stays.
-fn renamed(text: &str, old: &str, new: &str) -> Option<String> {
-    let name = |text: &str| Some(table(text).get("device")?.get("name")?.as_str()?.to_owned());
-    if name(text).as_deref() != Some(old) || old == new {
-        return None;
-    }
-    // The first line that makes it so; a camera may have the same name.
-    (0..text.lines().count()).find_map(|at| {
-        let line = |(index, line): (usize, &str)| match line.split_once('=') {
-            Some((key, value)) if index == at && key.trim() == "name" => {
-                format!("{key}={}", value.replacen(old, new, 1))
-            }
-            _ => line.to_owned(),
-        };
-        let text: String = text.split_inclusive('\n').enumerate().map(line).collect();
-        (name(&text).as_deref() == Some(new)).then_some(text)
-    })
 }
 
 #[cfg(test)]

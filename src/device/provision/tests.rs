@@ -309,9 +309,6 @@ fn a_host_name_renames_what_nobody_had_named() {
     let config = card.places.data.join("vedette/vedette.toml");
     fs::write(config, "# name\n[device]\nname = \"Press of hall 3\"\n").unwrap();
     assert_eq!(rename("press-6"), ("press-6".into(), Some("Press of hall 3".into())));
-    let text = "[[camera]]\nname = \"a\"\n[device]\nname = \"a\"\n";
-    assert_eq!(renamed(text, "a", "b").as_deref(), Some("[[camera]]\nname = \"a\"\n[device]\nname = \"b\"\n"));
-    assert_eq!(renamed("device.name = 'a'\n", "a", "b"), None, "what cannot be done by the line is left alone");
 }
 
 /// What a PC makes of the name, and a configuration that is changed later.
@@ -353,15 +350,6 @@ fn what_is_no_ordinary_file_is_refused_and_left_alone() {
     assert!(card.start()[0].contains("more than 1 MiB"));
 }
 
-#[test]
-fn keys_are_put_into_tables_where_they_belong() {
-    assert_eq!(with_key("[a] # x\nb = 1", "a", "c", "d"), "[a] # x\nc = \"d\"\nb = 1");
-    assert_eq!(with_key("[a]", "a", "c", "d"), "[a]\nc = \"d\"\n");
-    assert_eq!(with_key("[b]\n", "a", "c", "d"), "[a]\nc = \"d\"\n\n[b]\n");
-    assert_eq!(with_key("[a]\nc = 1\n", "a", "c", "d"), "[a]\nc = 1\n");
-    assert_eq!(with_key("a = {}\n", "a", "c", "d"), "a = {}\n", "whoever looks for it there will miss it");
-}
-
 /// Every key of the shipped example, as somebody has it who takes away each `#` before one.
 #[test]
 fn the_shipped_example_is_good_with_all_that_it_shows() {
@@ -383,4 +371,36 @@ fn the_shipped_example_is_good_with_all_that_it_shows() {
     );
     assert!(user.len() == 1 && trusted.len() == 1 && file.len() == 1);
     assert!(table(&configuration.unwrap()).contains_key("mqtt"));
+}
+
+#[test]
+fn headers_may_be_written_in_any_way_that_is_one() {
+    let card = Card::new();
+    for (text, name) in [
+        ("[ device ]\nlog = \"info\"\n[ mqtt ]\nusername = \"a\"\n", "press-4"),
+        ("mqtt.username = \"a\"\n", ""),
+        ("device.log = \"info\"\n[mqtt]\nusername = \"a\"\n", ""),
+        ("camera = []\n[mqtt]\nusername = \"a\"\n", "press-5"),
+    ] {
+        card.put(
+            &format!("{text}[provision]\nbroker_password = \"a-word\"\nhost_name = \"{name}\"\n")
+                .replace("host_name = \"\"\n", ""),
+        );
+        let said = card.start();
+        if name.is_empty() {
+            assert!(said[0].contains("on a line of its own"), "{said:?}");
+            continue;
+        }
+        assert_eq!(said, ["the file is taken"]);
+        let table = table(&card.read("data/vedette/vedette.toml"));
+        assert_eq!(table["device"]["name"].as_str(), Some(name));
+        assert!(table["mqtt"].get("password_file").is_some() && table["device"].get("data_dir").is_some());
+    }
+    // The password stays with the next one that has a user and none of its own.
+    card.put("[mqtt]\nusername = \"a\"\n");
+    card.start();
+    assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_some());
+    card.put("[mqtt]\n");
+    card.start();
+    assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_none());
 }
