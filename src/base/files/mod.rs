@@ -22,6 +22,20 @@ pub fn write_whole(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
 
 /// Likewise, and if root writes it, it is given to the owner of `like`.
 pub fn write_whole_as(path: &Path, mode: u32, like: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
+    stage(path, mode, like, content)?.place()
+}
+
+/// A file on the disk beside its place. If it is not put there it is removed: for several that are to be written all or none.
+#[must_use = "it is not in its place yet"]
+#[derive(Debug)]
+pub struct Staged {
+    /// `None` once it is in its place.
+    beside: Option<PathBuf>,
+    path: PathBuf,
+}
+
+/// What of [`write_whole_as`] can fail for want of space or rights.
+pub fn stage(path: &Path, mode: u32, like: Option<&Metadata>, content: &[u8]) -> io::Result<Staged> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".new");
@@ -29,12 +43,33 @@ pub fn write_whole_as(path: &Path, mode: u32, like: Option<&Metadata>, content: 
     // What a power cut left behind may have other permissions.
     let _ = fs::remove_file(&beside);
     let mut file = imp::options(mode).write(true).create_new(true).open(&beside)?;
+    let staged = Staged { beside: Some(beside), path: path.to_owned() };
     file.write_all(content)?;
     if let Some(like) = like {
         imp::give_to_owner_of(like, &file)?;
     }
     file.sync_all()?;
-    rename(&beside, path)
+    Ok(staged)
+}
+
+impl Staged {
+    pub fn place(mut self) -> io::Result<()> {
+        let Some(beside) = self.beside.take() else { return Ok(()) };
+        let placed = rename(&beside, &self.path);
+        if placed.is_err() {
+            let _ = fs::remove_file(&beside);
+        }
+        placed
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Half a file would take the space that the next try needs.
+        if let Some(beside) = &self.beside {
+            let _ = fs::remove_file(beside);
+        }
+    }
 }
 
 /// Done when it is on the disk. Needs no space there.
@@ -114,6 +149,22 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_staged_and_not_placed_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        drop(stage(&path, 0o600, None, b"one").unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let staged = stage(&path, 0o600, None, b"one").unwrap();
+        assert!(!path.exists());
+        staged.place().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        // A place that is taken by a folder.
+        fs::create_dir(folder.path().join("b")).unwrap();
+        assert!(write_whole(&folder.path().join("b"), 0o600, b"two").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

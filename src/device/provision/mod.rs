@@ -57,6 +57,9 @@ pub const REFUSED: &str = "refused";
 /// Kept for the next starts.
 const KEPT: &str = "provision";
 const TAKEN: &str = "taken";
+const KEPT_SYSTEM: &str = "system.json";
+/// What could not be read of it, for whoever wants to know what it was.
+const BROKEN_SYSTEM: &str = "system.json.bad";
 /// Below `run`: of [`super::DATA_LOST`].
 const MARK: &str = "vedette/data-lost";
 
@@ -111,12 +114,7 @@ impl Provisioning<'_> {
             let made = files::make_folder(&folder, 0o750);
             self.tried(&format!("cannot make {}", folder.display()), made);
         }
-        let mut system = System::load(&self.kept("system.json"));
-        if system.own_name.is_empty() {
-            system.own_name = system::own_name(&self.places.root);
-            let saved = system.save(&self.kept("system.json"));
-            self.tried("the name of this device cannot be kept", saved);
-        }
+        let mut system = self.system();
         let outcome = self.take(&mut system);
         self.trust_files();
         self.defaults(&system);
@@ -126,6 +124,29 @@ impl Provisioning<'_> {
             self.note(&outcome);
         }
         self.tell_boot();
+    }
+
+    /// What the system was told before. What cannot be read is not written over.
+    fn system(&mut self) -> System {
+        let path = self.kept(KEPT_SYSTEM);
+        let (mut system, may_save) = match System::load(&path) {
+            Ok(system) => (system, true),
+            Err(error) => {
+                let what = "host name, network and time servers are the defaults until a file tells them again";
+                self.say(format!("{} cannot be read ({error}); {what}", path.display()));
+                // What is no JSON will not become it; what could not be read may be there at the next start.
+                let is_broken =
+                    error.kind() == io::ErrorKind::InvalidData || error.kind() == io::ErrorKind::UnexpectedEof;
+                let moved = is_broken.then(|| files::rename(&path, &self.kept(BROKEN_SYSTEM)));
+                (System::default(), matches!(moved, Some(Ok(()))))
+            }
+        };
+        if system.own_name.is_empty() {
+            system.own_name = system::own_name(&self.places.root);
+            let saved = if may_save { system.stage(&path).and_then(files::Staged::place) } else { Ok(()) };
+            self.tried("the name of this device cannot be kept", saved);
+        }
+        system
     }
 
     /// Takes in the file, if there is one. What became of it, if that is news.
@@ -278,7 +299,10 @@ impl Provisioning<'_> {
         if let Some(ntp) = ntp {
             system.ntp = ntp.into_iter().map(Spanned::into_inner).collect();
         }
-        system.save(&self.kept("system.json")).map_err(failed("what the system is to be"))?;
+        system
+            .stage(&self.kept(KEPT_SYSTEM))
+            .and_then(files::Staged::place)
+            .map_err(failed("what the system is to be"))?;
         if let Some(text) = configuration {
             let path = self.service().join(CONFIG);
             files::write_whole_as(&path, 0o600, Some(&owner), text.as_bytes()).map_err(failed("the configuration"))?;

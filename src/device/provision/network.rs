@@ -19,6 +19,9 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// All that it has.
+    pub(super) const KEYS: [&str; 5] = ["interface", "dhcp", "address", "gateway", "dns"];
+
     /// What is wrong, each as a sentence with what would be right.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -158,6 +161,16 @@ mod tests {
             Network { interface: Some("a\nb".into()), dns: vec!["x".into()], ..Network::default() }.faults().len(),
             2
         );
+    }
+
+    #[test]
+    fn its_keys_are_all_that_it_has() {
+        let json = serde_json::to_value(Network::default()).unwrap();
+        let mut keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut known = Network::KEYS;
+        keys.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(keys, known);
     }
 
     #[test]

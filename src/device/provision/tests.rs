@@ -404,3 +404,31 @@ fn headers_may_be_written_in_any_way_that_is_one() {
     card.start();
     assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_none());
 }
+
+#[test]
+fn what_the_system_was_told_is_not_lost_by_what_cannot_be_read() {
+    let card = Card::new();
+    card.put(GOOD);
+    card.start();
+    let path = card.places.data.join("provision/system.json");
+    // Another release has a key more.
+    let newer = card.read("data/provision/system.json").replace("\"interface\"", "\"vlan\": 5, \"interface\"");
+    let newer = newer.replacen('{', "{\"more\": [1],", 1);
+    fs::write(&path, &newer).unwrap();
+    assert!(card.start().is_empty());
+    card.is_provisioned();
+    assert_eq!(card.read("data/provision/system.json"), newer);
+    fs::write(&path, "{\"own_name\": \"vede").unwrap();
+    let said = card.start();
+    assert!(
+        said[0].contains("system.json cannot be read") && said[0].contains("until a file tells them again"),
+        "{said:?}"
+    );
+    assert_eq!(card.read("data/provision/system.json.bad"), "{\"own_name\": \"vede");
+    assert_eq!(card.read("hostname"), "vedette-abcdef");
+    // Nor is it read later what cannot be read now.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(card.start()[0].contains("cannot be read"));
+    assert!(path.is_dir());
+}
