@@ -154,7 +154,12 @@ impl Provisioning<'_> {
         let path = match boot::find(&self.places.boot) {
             Ok(Some(path)) => path,
             Ok(None) => {
+                let taken = fs::read_to_string(self.kept(TAKEN)).ok();
                 self.forget_taken();
+                if let Some(taken) = taken {
+                    // The power went after its name had gone.
+                    return Some(outcome_of(&taken));
+                }
                 // Whoever took a bad file away does not want to hear of it any more.
                 let last = fs::read_to_string(self.service().join(OUTCOME)).ok();
                 return match last {
@@ -173,9 +178,16 @@ impl Provisioning<'_> {
         let taken = fs::read_to_string(self.kept(TAKEN)).ok();
         let is_taken = taken.as_ref() == Some(&hash);
         let is_zeros = bytes.first() == Some(&0);
-        if is_taken || is_zeros && taken.is_some() || bytes.iter().all(u8::is_ascii_whitespace) {
+        let is_empty = bytes.iter().all(u8::is_ascii_whitespace);
+        if let Some(taken) = taken.filter(|_| is_taken || is_zeros || is_empty) {
+            let outcome = outcome_of(&taken);
+            self.note(&outcome);
             self.end_with(&path);
-            return is_taken.then(|| format!("taken, SHA-256 {hash}"));
+            return Some(outcome);
+        }
+        if is_empty {
+            let what = "it is empty; write it again, and eject the card before you pull it";
+            return Some(self.refuse(vec![format!("{FILE}: {what}")]));
         }
         if is_zeros {
             let what = "there are zeros in it instead of text; write it again, as UTF-8, and eject the card before you pull it";
@@ -200,8 +212,11 @@ impl Provisioning<'_> {
         if let Err(error) = files::write_whole(&self.kept(TAKEN), 0o600, hash.as_bytes()) {
             self.say(format!("cannot note that the file is taken ({error})"));
         }
+        let outcome = outcome_of(&hash);
+        // Before the file goes: after a cut nothing else could tell.
+        self.note(&outcome);
         self.end_with(&path);
-        Some(format!("taken, SHA-256 {hash}"))
+        Some(outcome)
     }
 
     fn refuse(&mut self, faults: Vec<String>) -> String {
@@ -483,6 +498,10 @@ fn in_words(fault: &Fault) -> String {
 fn hash(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn outcome_of(hash: &str) -> String {
+    format!("taken, SHA-256 {hash}")
 }
 
 #[cfg(test)]

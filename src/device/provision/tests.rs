@@ -260,6 +260,17 @@ fn a_cut_while_it_is_erased_takes_nothing_twice() {
     assert!(card.start().is_empty());
     assert!(card.boot().is_empty());
     assert_eq!(card.read("data/vedette/vedette.toml"), "[device]\nname = \"mine\"\n");
+    // Cut after its name had gone, and what became of the file before it was a fault.
+    for half in [None, Some(&b"\0\0"[..]), Some(b""), Some(GOOD.as_bytes())] {
+        if let Some(half) = half {
+            fs::write(card.places.boot.join(FILE), half).unwrap();
+        }
+        fs::write(card.places.data.join("provision/taken"), hash(GOOD.as_bytes())).unwrap();
+        fs::write(card.places.data.join("vedette/provisioning"), "refused: because").unwrap();
+        assert!(card.start().is_empty());
+        assert_eq!(card.read("data/vedette/provisioning"), outcome_of(&hash(GOOD.as_bytes())), "{half:?}");
+        assert!(card.boot().is_empty() && !card.places.data.join("provision/taken").exists());
+    }
 }
 
 /// The card was pulled before its PC had written what the name and the length promise.
@@ -431,4 +442,15 @@ fn what_the_system_was_told_is_not_lost_by_what_cannot_be_read() {
     fs::create_dir(&path).unwrap();
     assert!(card.start()[0].contains("cannot be read"));
     assert!(path.is_dir());
+}
+
+#[test]
+fn an_empty_file_is_said_and_stays() {
+    let card = Card::new();
+    for text in ["", "\r\n  "] {
+        card.put(text);
+        assert!(card.start()[0].starts_with("vedette.toml: it is empty; write it again"), "{:?}", card.start());
+        assert!(card.places.boot.join(FILE).exists());
+        assert!(card.read("boot/vedette-errors.txt").contains("eject the card"));
+    }
 }
