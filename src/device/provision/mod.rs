@@ -328,13 +328,18 @@ impl Provisioning<'_> {
     /// Certificates that lie beside the file, as UA clients write theirs: `NAME.der`. Each is moved to the trust list.
     fn trust_files(&mut self) {
         let entries = fs::read_dir(&self.places.boot).into_iter().flatten().flatten();
-        let is_one = |path: &PathBuf| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("der"));
+        let is_one = |path: &PathBuf| {
+            // A Mac writes `._NAME.der` beside each, with what FAT cannot hold of it.
+            let is_of_mac = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("der")) && !is_of_mac
+        };
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
         paths.sort();
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match self.trust_file(&path) {
-                Ok(()) => self.say(format!("{name} is trusted")),
+                Ok(None) => self.say(format!("{name} is trusted")),
+                Ok(Some(why)) => self.say(format!("{name} is trusted, and stays on the card ({why})")),
                 Err(error) => {
                     let what = format!("{name}: {error}");
                     self.say(what.clone());
@@ -344,7 +349,8 @@ impl Provisioning<'_> {
         }
     }
 
-    fn trust_file(&self, path: &Path) -> io::Result<()> {
+    /// Why it is still on the card, if it is.
+    fn trust_file(&self, path: &Path) -> io::Result<Option<String>> {
         let der = read_bounded(path)?;
         if let Some(what) = certificate::fault(&der) {
             return Err(io::Error::other(what));
@@ -353,7 +359,10 @@ impl Provisioning<'_> {
         self.folder(&owner, "pki")?;
         let place = self.folder(&owner, TRUSTED)?.join(format!("provisioned-{}.der", &hash(&der)[..16]));
         files::write_whole_as(&place, 0o644, Some(&owner), &der)?;
-        if self.data_lost.is_some() { Ok(()) } else { files::remove(path) }
+        if let Some(why) = &self.data_lost {
+            return Ok(Some(why.clone()));
+        }
+        Ok(files::remove(path).err().map(|error| error.to_string()))
     }
 
     fn users(&self, wanted: Vec<file::User>) -> Result<(), String> {

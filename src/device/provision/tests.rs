@@ -182,6 +182,7 @@ fn certificates_beside_the_file_are_trusted() {
     fs::write(card.places.boot.join("scada.DER"), ROOT).unwrap();
     fs::write(card.places.boot.join("note.der"), b"hello").unwrap();
     fs::write(card.places.boot.join("cut.der"), &ROOT[..100]).unwrap();
+    fs::write(card.places.boot.join("._scada.der"), b"of a Mac").unwrap();
     let said = card.start();
     assert!(said[0].starts_with("cut.der: it is no whole certificate (100 of "), "{said:?}");
     assert!(said[1].starts_with("note.der: it is no certificate in DER; export"), "{said:?}");
@@ -191,7 +192,11 @@ fn certificates_beside_the_file_are_trusted() {
     assert!(card.read("boot/vedette-errors.txt").contains("note.der: it is no certificate"));
     let mut left = card.boot();
     left.sort();
-    assert_eq!(left, ["cut.der", "note.der", "vedette-errors.txt"], "what is not trusted stays to be seen");
+    assert_eq!(
+        left,
+        ["._scada.der", "cut.der", "note.der", "vedette-errors.txt"],
+        "what is not trusted stays to be seen"
+    );
 }
 
 #[test]
