@@ -7,6 +7,11 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// What the names of the files end with that stand beside a configuration while another is on trial (app/commit.rs): the one that
+/// says so, and the one that comes back. Without the first there is no trial.
+pub const ON_TRIAL: &str = ".trial";
+pub const BEFORE_TRIAL: &str = ".before";
+
 /// One thing that is wrong with a configuration file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {

@@ -26,9 +26,10 @@ mod erase;
 mod file;
 mod network;
 mod system;
+mod writing;
 
+use crate::base::configuration::{BEFORE_TRIAL, ON_TRIAL};
 use crate::base::files;
-use crate::users::{self, UsersFile};
 use boot::read_bounded;
 pub use dry_run::dry_run;
 use edit::{renamed, table, with_key};
@@ -39,6 +40,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use system::System;
 use toml::Spanned;
+use writing::Unwritten;
 
 /// On the boot partition.
 const FILE: &str = "vedette.toml";
@@ -199,9 +201,16 @@ impl Provisioning<'_> {
             Ok(wanted) => wanted,
             Err(faults) => return Some(self.refuse(faults)),
         };
-        if let Err(what) = self.write(wanted, configuration.as_deref(), system) {
+        match self.write(wanted, configuration.as_deref(), system) {
+            Ok(()) => {}
             // Also when it is tried at the next start; so the file stays.
-            return Some(self.refuse(vec![what]));
+            Err(Unwritten::Nothing(what)) => return Some(self.refuse(vec![what])),
+            Err(Unwritten::Rest(what)) => {
+                let what = format!("taken in part, the rest is tried at the next start: {what}");
+                self.say(what.clone());
+                self.faults.push(format!("{FILE}: {what}"));
+                return Some(what);
+            }
         }
         if let Some(why) = self.data_lost.clone() {
             let what = format!("taken for this start only, and the file stays, because {why}");
@@ -236,7 +245,7 @@ impl Provisioning<'_> {
         let Wanted { provision, configuration } = wanted;
         let host_name = provision.host_name.as_ref().map(Spanned::get_ref);
         let Some(text) = configuration else {
-            let standing = self.configuration();
+            let standing = self.standing();
             if provision.broker_password.is_some() && !standing.contains(BROKER_PASSWORD) {
                 let what =
                     format!("{FILE}: [provision] broker_password: there is no [mqtt] in this file that it is for");
@@ -271,58 +280,6 @@ impl Provisioning<'_> {
         }
         (self.check)(Path::new(FILE), &text)?;
         Ok((provision, Some(text.trim_start().to_owned())))
-    }
-
-    /// In an order in which each step can use what is before it. All of them can be done again.
-    fn write(&mut self, wanted: Provision, configuration: Option<&str>, system: &mut System) -> Result<(), String> {
-        let owner =
-            fs::metadata(self.service()).map_err(|error| format!("there is no place for the data ({error})"))?;
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |error: io::Error| format!("{what} cannot be written ({error})")
-        };
-        let Provision { host_name, network, ntp, user, ssh_keys, broker_password, trusted, file } = wanted;
-        let mut secrets: Vec<(String, String)> =
-            file.into_iter().map(Spanned::into_inner).map(|file| (file.name, file.content)).collect();
-        secrets.extend(broker_password.map(|password| (BROKER_PASSWORD.to_owned(), password.into_inner() + "\n")));
-        if !secrets.is_empty() {
-            self.folder(&owner, SECRETS).map_err(failed("the folder of secrets"))?;
-        }
-        for (name, content) in secrets {
-            let written = files::write_whole_as(&self.secret(&name), 0o600, Some(&owner), content.as_bytes());
-            written.map_err(failed(&format!("the secret {name}")))?;
-        }
-        if !trusted.is_empty() {
-            self.folder(&owner, "pki").map_err(failed("the trust list"))?;
-            let folder = self.folder(&owner, TRUSTED).map_err(failed("the trust list"))?;
-            for pem in trusted.into_iter().map(Spanned::into_inner) {
-                let whole = certificate::from_pem(&pem).map_err(|what| format!("a trusted certificate: {what}"))?;
-                // By what it is, so that the same one again makes no second file.
-                let path = folder.join(format!("provisioned-{}.pem", &hash(pem.trim().as_bytes())[..16]));
-                let written = files::write_whole_as(&path, 0o644, Some(&owner), whole.as_bytes());
-                written.map_err(failed("a trusted certificate"))?;
-            }
-        }
-        self.users(user.into_iter().map(Spanned::into_inner).collect())?;
-        if let Some(keys) = ssh_keys {
-            self.ssh(&keys.into_iter().map(Spanned::into_inner).collect::<Vec<_>>()).map_err(failed("the SSH key"))?;
-        }
-        system.host_name = host_name.map(Spanned::into_inner).or(system.host_name.take());
-        if let Some(network) = network {
-            system.network = network.into_iter().map(Spanned::into_inner).collect();
-        }
-        if let Some(ntp) = ntp {
-            system.ntp = ntp.into_iter().map(Spanned::into_inner).collect();
-        }
-        system
-            .stage(&self.kept(KEPT_SYSTEM))
-            .and_then(files::Staged::place)
-            .map_err(failed("what the system is to be"))?;
-        if let Some(text) = configuration {
-            let path = self.service().join(CONFIG);
-            files::write_whole_as(&path, 0o600, Some(&owner), text.as_bytes()).map_err(failed("the configuration"))?;
-        }
-        Ok(())
     }
 
     /// Certificates that lie beside the file, as UA clients write theirs: `NAME.der`. Each is moved to the trust list.
@@ -363,37 +320,6 @@ impl Provisioning<'_> {
             return Ok(Some(why.clone()));
         }
         Ok(files::remove(path).err().map(|error| error.to_string()))
-    }
-
-    fn users(&self, wanted: Vec<file::User>) -> Result<(), String> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let mut hashed = Vec::new();
-        for file::User { name, role, password } in wanted {
-            let hash = users::hash(&name, &password).map_err(|error| format!("user {name}: {error}"))?;
-            hashed.push((name, role, hash));
-        }
-        let edited = UsersFile::new(&self.service()).edit(|users| {
-            for (name, role, hash) in hashed {
-                match users.iter_mut().find(|user| user.name == name) {
-                    Some(user) => (user.role, user.password) = (role, Some(hash)),
-                    None => users.push(users::User { name, role, password: Some(hash), certificates: Vec::new() }),
-                }
-            }
-            Ok(())
-        });
-        edited.map_err(|error| error.to_string())
-    }
-
-    fn ssh(&self, keys: &[String]) -> io::Result<()> {
-        let folder = self.places.data.join("ssh");
-        files::make_folder(&folder, 0o700)?;
-        let path = folder.join("authorized_keys");
-        match keys {
-            [] => files::remove(&path),
-            keys => files::write_whole(&path, 0o600, (keys.join("\n") + "\n").as_bytes()),
-        }
     }
 
     /// A first start without a file, or with a bad one: a device that can be looked at and named.
@@ -449,7 +375,7 @@ impl Provisioning<'_> {
             return self.tried("the old errors cannot be removed", removed);
         }
         let mut text = String::from(
-            "What is wrong. Nothing of these files was taken; correct them and start the device again.\n\n",
+            "What is wrong. Nothing of these files was taken unless it says so; correct them and start the device again.\n\n",
         );
         self.faults.iter().for_each(|fault| text += &format!("{fault}\n"));
         // For an editor of Windows, because that is where such cards are read.
@@ -464,6 +390,17 @@ impl Provisioning<'_> {
     /// The configuration as it is on the data partition.
     fn configuration(&self) -> String {
         fs::read_to_string(self.service().join(CONFIG)).unwrap_or_default()
+    }
+
+    /// The one that the service will start with: while another is on trial, the one before (app/commit.rs).
+    fn standing(&self) -> String {
+        let before = || fs::read_to_string(self.beside_configuration(BEFORE_TRIAL)).ok();
+        let is_on_trial = self.beside_configuration(ON_TRIAL).exists();
+        is_on_trial.then(before).flatten().unwrap_or_else(|| self.configuration())
+    }
+
+    fn beside_configuration(&self, suffix: &str) -> PathBuf {
+        self.service().join(format!("{CONFIG}{suffix}"))
     }
 
     fn service(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use super::*;
+use crate::users::UsersFile;
 use std::os::unix::fs::PermissionsExt as _;
 
 const GOOD: &str = r#"[device]
@@ -278,6 +279,161 @@ fn a_cut_while_it_is_erased_takes_nothing_twice() {
     }
 }
 
+#[test]
+fn an_empty_file_is_said_and_stays() {
+    let card = Card::new();
+    for text in ["", "\r\n  "] {
+        card.put(text);
+        assert!(card.start()[0].starts_with("vedette.toml: it is empty; write it again"), "{:?}", card.start());
+        assert!(card.places.boot.join(FILE).exists());
+        assert!(card.read("boot/vedette-errors.txt").contains("eject the card"));
+    }
+}
+
+/// As app/commit.rs leaves a configuration from afar that nobody has confirmed when the power goes.
+#[test]
+fn whoever_stands_at_the_device_ends_a_trial() {
+    let trial = |text: &str| {
+        let card = Card::new();
+        card.start();
+        let before = card.read("data/vedette/vedette.toml");
+        let service = card.places.data.join("vedette");
+        fs::write(service.join("vedette.toml.before"), &before).unwrap();
+        fs::write(service.join("vedette.toml.trial"), "{}").unwrap();
+        fs::write(service.join("vedette.toml"), before.replace("[system]", "[simulator]")).unwrap();
+        card.put(text);
+        let said = card.start();
+        (card, said, before)
+    };
+    let left = |card: &Card| {
+        ["before", "trial"].map(|name| card.places.data.join(format!("vedette/vedette.toml.{name}")).exists())
+    };
+    let (card, said, _) = trial(GOOD);
+    assert!(said[0].contains("was on trial; that is over"), "{said:?}");
+    card.is_provisioned();
+    assert_eq!(left(&card), [false, false]);
+    // The name is changed of the one that comes back.
+    let (card, _, before) = trial("[provision]\nhost_name = \"press-4\"\n");
+    assert_eq!(card.read("data/vedette/vedette.toml"), before.replace("vedette-abcdef", "press-4"));
+    assert_eq!(left(&card), [false, false]);
+    // What says nothing of the configuration leaves the trial to the service.
+    let (card, ..) = trial("[provision]\nntp = []\n");
+    assert_eq!(left(&card), [true, true]);
+    assert!(card.read("data/vedette/vedette.toml").contains("[simulator]"));
+}
+
+#[test]
+fn what_cannot_be_written_leaves_all_as_it_was() {
+    let old = "[mqtt]\nusername = \"old\"\n[provision]\nhost_name = \"press-3\"\nntp = [\"10.0.0.9\"]\nbroker_password = \"old\"\n";
+    let kept = |card: &Card| {
+        let names =
+            ["vedette/secrets/broker-password", "vedette/vedette.toml", "provision/system.json", "ssh/authorized_keys"];
+        names.map(|name| card.read(&format!("data/{name}")))
+    };
+    // A folder beside the place of the last one, and users that cannot be read.
+    for (block, content) in [("vedette/.vedette.toml.new", None), ("vedette/users.toml", Some("broken"))] {
+        let card = Card::new();
+        card.put(old);
+        card.start();
+        let before = kept(&card);
+        assert!(before[0] == "old\n" && before[3].is_empty());
+        let path = card.places.data.join(block);
+        match content {
+            None => fs::create_dir(&path).unwrap(),
+            Some(content) => fs::write(&path, content).unwrap(),
+        }
+        card.put(GOOD);
+        let said = card.start();
+        assert!(said.iter().any(|said| said.contains("refused as a whole")), "{said:?}");
+        assert_eq!(kept(&card), before);
+        assert_eq!(card.read("hostname"), "press-3");
+        let service = fs::read_dir(card.places.data.join("vedette/secrets")).unwrap();
+        assert_eq!(service.count(), 1, "nothing beside it");
+        assert_eq!(card.read("boot/vedette.toml"), GOOD);
+        content.map_or_else(|| fs::remove_dir(&path), |_| fs::remove_file(&path)).unwrap();
+        card.start();
+        card.is_provisioned();
+    }
+}
+
+#[test]
+fn what_fails_in_between_is_said_as_what_it_is() {
+    let card = Card::new();
+    card.start();
+    // Nothing can be put into this place.
+    let config = card.places.data.join("vedette/vedette.toml");
+    fs::remove_file(&config).unwrap();
+    fs::create_dir(&config).unwrap();
+    card.put(GOOD);
+    let said = card.start();
+    assert!(said[0].starts_with("taken in part, the rest is tried at the next start: the configuration"), "{said:?}");
+    assert!(card.read("data/vedette/provisioning").starts_with("taken in part"));
+    assert_eq!((card.read("hostname"), card.read("boot/vedette.toml")), ("press-4".into(), GOOD.into()));
+    fs::remove_dir(&config).unwrap();
+    card.start();
+    card.is_provisioned();
+}
+
+#[test]
+fn what_the_system_was_told_is_not_lost_by_what_cannot_be_read() {
+    let card = Card::new();
+    card.put(GOOD);
+    card.start();
+    let path = card.places.data.join("provision/system.json");
+    // Another release has a key more.
+    let newer = card.read("data/provision/system.json").replace("\"interface\"", "\"vlan\": 5, \"interface\"");
+    let newer = newer.replacen('{', "{\"more\": [1],", 1);
+    fs::write(&path, &newer).unwrap();
+    assert!(card.start().is_empty());
+    card.is_provisioned();
+    assert_eq!(card.read("data/provision/system.json"), newer);
+    fs::write(&path, "{\"own_name\": \"vede").unwrap();
+    let said = card.start();
+    assert!(
+        said[0].contains("system.json cannot be read") && said[0].contains("until a file tells them again"),
+        "{said:?}"
+    );
+    assert_eq!(card.read("data/provision/system.json.bad"), "{\"own_name\": \"vede");
+    assert_eq!(card.read("hostname"), "vedette-abcdef");
+    // Nor is it read later what cannot be read now.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(card.start()[0].contains("cannot be read"));
+    assert!(path.is_dir());
+}
+
+#[test]
+fn headers_may_be_written_in_any_way_that_is_one() {
+    let card = Card::new();
+    for (text, name) in [
+        ("[ device ]\nlog = \"info\"\n[ mqtt ]\nusername = \"a\"\n", "press-4"),
+        ("mqtt.username = \"a\"\n", ""),
+        ("device.log = \"info\"\n[mqtt]\nusername = \"a\"\n", ""),
+        ("camera = []\n[mqtt]\nusername = \"a\"\n", "press-5"),
+    ] {
+        card.put(
+            &format!("{text}[provision]\nbroker_password = \"a-word\"\nhost_name = \"{name}\"\n")
+                .replace("host_name = \"\"\n", ""),
+        );
+        let said = card.start();
+        if name.is_empty() {
+            assert!(said[0].contains("on a line of its own"), "{said:?}");
+            continue;
+        }
+        assert_eq!(said, ["the file is taken"]);
+        let table = table(&card.read("data/vedette/vedette.toml"));
+        assert_eq!(table["device"]["name"].as_str(), Some(name));
+        assert!(table["mqtt"].get("password_file").is_some() && table["device"].get("data_dir").is_some());
+    }
+    // The password stays with the next one that has a user and none of its own.
+    card.put("[mqtt]\nusername = \"a\"\n");
+    card.start();
+    assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_some());
+    card.put("[mqtt]\n");
+    card.start();
+    assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_none());
+}
+
 /// The card was pulled before its PC had written what the name and the length promise.
 #[test]
 fn zeros_that_nobody_here_wrote_are_a_fault_and_stay() {
@@ -387,75 +543,4 @@ fn the_shipped_example_is_good_with_all_that_it_shows() {
     );
     assert!(user.len() == 1 && trusted.len() == 1 && file.len() == 1);
     assert!(table(&configuration.unwrap()).contains_key("mqtt"));
-}
-
-#[test]
-fn headers_may_be_written_in_any_way_that_is_one() {
-    let card = Card::new();
-    for (text, name) in [
-        ("[ device ]\nlog = \"info\"\n[ mqtt ]\nusername = \"a\"\n", "press-4"),
-        ("mqtt.username = \"a\"\n", ""),
-        ("device.log = \"info\"\n[mqtt]\nusername = \"a\"\n", ""),
-        ("camera = []\n[mqtt]\nusername = \"a\"\n", "press-5"),
-    ] {
-        card.put(
-            &format!("{text}[provision]\nbroker_password = \"a-word\"\nhost_name = \"{name}\"\n")
-                .replace("host_name = \"\"\n", ""),
-        );
-        let said = card.start();
-        if name.is_empty() {
-            assert!(said[0].contains("on a line of its own"), "{said:?}");
-            continue;
-        }
-        assert_eq!(said, ["the file is taken"]);
-        let table = table(&card.read("data/vedette/vedette.toml"));
-        assert_eq!(table["device"]["name"].as_str(), Some(name));
-        assert!(table["mqtt"].get("password_file").is_some() && table["device"].get("data_dir").is_some());
-    }
-    // The password stays with the next one that has a user and none of its own.
-    card.put("[mqtt]\nusername = \"a\"\n");
-    card.start();
-    assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_some());
-    card.put("[mqtt]\n");
-    card.start();
-    assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_none());
-}
-
-#[test]
-fn what_the_system_was_told_is_not_lost_by_what_cannot_be_read() {
-    let card = Card::new();
-    card.put(GOOD);
-    card.start();
-    let path = card.places.data.join("provision/system.json");
-    // Another release has a key more.
-    let newer = card.read("data/provision/system.json").replace("\"interface\"", "\"vlan\": 5, \"interface\"");
-    let newer = newer.replacen('{', "{\"more\": [1],", 1);
-    fs::write(&path, &newer).unwrap();
-    assert!(card.start().is_empty());
-    card.is_provisioned();
-    assert_eq!(card.read("data/provision/system.json"), newer);
-    fs::write(&path, "{\"own_name\": \"vede").unwrap();
-    let said = card.start();
-    assert!(
-        said[0].contains("system.json cannot be read") && said[0].contains("until a file tells them again"),
-        "{said:?}"
-    );
-    assert_eq!(card.read("data/provision/system.json.bad"), "{\"own_name\": \"vede");
-    assert_eq!(card.read("hostname"), "vedette-abcdef");
-    // Nor is it read later what cannot be read now.
-    fs::remove_file(&path).unwrap();
-    fs::create_dir(&path).unwrap();
-    assert!(card.start()[0].contains("cannot be read"));
-    assert!(path.is_dir());
-}
-
-#[test]
-fn an_empty_file_is_said_and_stays() {
-    let card = Card::new();
-    for text in ["", "\r\n  "] {
-        card.put(text);
-        assert!(card.start()[0].starts_with("vedette.toml: it is empty; write it again"), "{:?}", card.start());
-        assert!(card.places.boot.join(FILE).exists());
-        assert!(card.read("boot/vedette-errors.txt").contains("eject the card"));
-    }
 }
