@@ -15,6 +15,7 @@
 //! person who restarted the program, nobody has confirmed. What somebody else has written to vedette.toml meanwhile is
 //! kept as `vedette.toml.edited`.
 
+use crate::base::configuration::{BEFORE_TRIAL, ON_TRIAL};
 use crate::base::files::{remove, rename, write_whole};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -73,8 +74,8 @@ impl Files {
             config.with_file_name(name)
         };
         Self {
-            before: beside(".before"),
-            trial: beside(".trial"),
+            before: beside(BEFORE_TRIAL),
+            trial: beside(ON_TRIAL),
             confirmed: beside(".confirmed"),
             edited: beside(".edited"),
             config,

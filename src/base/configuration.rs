@@ -7,6 +7,11 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// What the names of the files end with that stand beside a configuration while another is on trial (app/commit.rs): the one that
+/// says so, and the one that comes back. Without the first there is no trial.
+pub const ON_TRIAL: &str = ".trial";
+pub const BEFORE_TRIAL: &str = ".before";
+
 /// One thing that is wrong with a configuration file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -82,12 +87,13 @@ impl Source {
             file: self.file.clone(),
             line: self.line_of_key(span, key),
             key: format!("{table} {key}").trim().to_owned(),
-            what,
+            what: without_credentials(&what),
         }
     }
 
     /// A fault of what stands at this place.
     pub fn fault_at(&self, offset: usize, what: String) -> Fault {
+        let what = without_credentials(&what);
         Fault { file: self.file.clone(), line: self.line_at(offset), key: self.table_around(offset), what }
     }
 
@@ -139,7 +145,7 @@ impl Source {
             file: self.file.clone(),
             line: self.line_at(span.start),
             key: key.to_owned(),
-            what,
+            what: without_credentials(&what),
         };
         let table = self.table_around(span.start);
         let word = self.text.get(span.clone()).unwrap_or_default();
@@ -156,10 +162,25 @@ impl Source {
             return fault(&table, format!("the key `{key}` is missing; add {key} = ..."));
         }
         let key = self.key_in_line(span.start).map_or(table.clone(), |key| format!("{table} {key}").trim().to_owned());
+        let is_secret = self.is_of_secret(span.start);
         let what = match message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected ")) {
-            Some((found, expected)) => format!("wrong type: {found} where {} belongs", plain_type(expected)),
-            None if word.is_empty() || message.contains(word) => message.to_owned(),
-            None => format!("{word}: {message}"),
+            Some((found, expected)) => {
+                // "integer `5`": only what it is.
+                let found =
+                    if is_secret { found.split(['`', '"']).next().unwrap_or_default().trim_end() } else { found };
+                format!("wrong type: {found} where {} belongs", plain_type(expected))
+            }
+            None if is_secret && message.starts_with("invalid value: ") => {
+                let expected = message.rsplit_once(", expected ").map_or("another value", |(_, expected)| expected);
+                format!("must be {}", plain_type(expected))
+            }
+            None if is_secret || word.is_empty() || message.contains(word) => message.to_owned(),
+            None => {
+                // As it stands in the file, where its quotes are others than those of what is said.
+                let word = credentials(word)
+                    .map_or(word.to_owned(), |hidden| format!("{}...{}", &word[..hidden.start], &word[hidden.end..]));
+                format!("{word}: {message}")
+            }
         };
         fault(&key, what.replace('\n', "; "))
     }
@@ -170,6 +191,13 @@ impl Source {
         let headers = self.text[..line_end].lines().rev().map(str::trim).filter(|line| line.starts_with('['));
         let header = headers.map(|line| line.split('#').next().unwrap_or(line).trim()).next();
         header.unwrap_or_default().to_owned()
+    }
+
+    /// What stands at this place may be a secret, by what its line calls it.
+    fn is_of_secret(&self, offset: usize) -> bool {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        let before = before.rsplit('\n').next().unwrap_or_default().to_lowercase();
+        ["pass", "pwd", "secret", "token", "api_key", "apikey"].iter().any(|word| before.contains(word))
     }
 
     fn key_in_line(&self, offset: usize) -> Option<&str> {
@@ -197,5 +225,124 @@ fn unknown_key(unknown: &str, known: &[&str]) -> String {
     match nearest {
         Some((_, key)) => format!("unknown key `{unknown}`; did you mean `{key}`?"),
         None => format!("unknown key `{unknown}`; known are {}", known.join(", ")),
+    }
+}
+
+/// What is told of a fault goes to the console, to logs and upstream, and often quotes what it is about: user and password are left
+/// out of URLs, also of such that are not quite URLs. A password may have anything in it but what ends the quoted text.
+fn without_credentials(what: &str) -> String {
+    let mut plain = String::with_capacity(what.len());
+    let mut rest = what;
+    while !rest.is_empty() {
+        let end = end_of_quoted(rest);
+        let (piece, after) = rest.split_at(end);
+        match credentials(piece) {
+            Some(hidden) => plain = plain + &piece[..hidden.start] + "..." + &piece[hidden.end..],
+            None => plain.push_str(piece),
+        }
+        let quote = usize::from(!after.is_empty());
+        plain.push_str(&after[..quote]);
+        rest = &after[quote..];
+    }
+    plain
+}
+
+/// Up to the next quote that is none of the quoted text's own.
+fn end_of_quoted(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.char_indices().find(|&(_, c)| {
+        let is_end = matches!(c, '"' | '`') && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(text.len(), |(at, _)| at)
+}
+
+/// `user:password` of `scheme://user:password@host`, of `scheme:/...@host`, of `//...@host`, and of `user:password@host`.
+fn credentials(piece: &str) -> Option<Range<usize>> {
+    let end = piece.rfind('@')?;
+    let before = &piece[..end];
+    let start = ["//", ":/"].iter().find_map(|mark| before.find(mark).map(|at| at + mark.len()));
+    let is_bare = || !before.contains(char::is_whitespace) && before.contains(':');
+    let start = start.or_else(|| is_bare().then_some(0))?;
+    (start < end).then_some(start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use std::num::NonZeroU8;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Whole {
+        #[serde(rename = "mqtt")]
+        _mqtt: Mqtt,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Mqtt {
+        #[serde(rename = "broker")]
+        _broker: Option<Broker>,
+        #[serde(rename = "password_file")]
+        _password_file: Option<PathBuf>,
+        #[serde(rename = "secret")]
+        _secret: Option<NonZeroU8>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(try_from = "String")]
+    struct Broker;
+
+    impl TryFrom<String> for Broker {
+        type Error = String;
+
+        fn try_from(_: String) -> Result<Self, String> {
+            Err("it is not understood".into())
+        }
+    }
+
+    fn said(mqtt: &str) -> String {
+        let source = Source::new(Path::new("x.toml"), format!("[mqtt]\n{mqtt}\n"));
+        source.parse::<Whole>(|_, _| None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_said_of_a_fault_tells_no_secret() {
+        for (text, what) in [
+            ("broker = \"mqtts://line1:hunter2@b\"", "[mqtt] broker: \"mqtts://...@b\": it is not understood"),
+            ("broker = 'mqtts://line1:hun\"ter2 @@b'", "[mqtt] broker: 'mqtts://...@b': it is not understood"),
+            ("password_file = 12345678", "[mqtt] password_file: wrong type: integer where text in quotes belongs"),
+            ("secret = 0", "[mqtt] secret: must be "),
+            ("password_file = hunter2", "[mqtt] password_file: "),
+            ("broker = 5", "[mqtt] broker: wrong type: integer `5` where text in quotes belongs"),
+        ] {
+            let said = said(text);
+            assert!(said.starts_with(&format!("x.toml:2: {what}")), "{said}");
+            assert!(!["hunter2", "ter2", "12345678"].iter().any(|secret| said.contains(secret)), "{said}");
+        }
+        let source = Source::new(Path::new("x.toml"), String::new());
+        let fault = source.fault("[[ua_client]]", &(0..0), "url", "\"opc.tcp//me:SECRET@b\" is no URL".into());
+        assert_eq!(fault.what, "\"opc.tcp//...@b\" is no URL");
+        assert_eq!(source.fault_at(0, "rtsp://me:SECRET@b/x".into()).what, "rtsp://...@b/x");
+    }
+
+    #[test]
+    fn only_credentials_are_left_out() {
+        for (text, plain) in [
+            (
+                "\"opc.tcp//me:S@b\" is none, as in \"opc.tcp://plc:4840\"",
+                "\"opc.tcp//...@b\" is none, as in \"opc.tcp://plc:4840\"",
+            ),
+            ("`rtsp:/me:SEC RET@b/x`", "`rtsp:/...@b/x`"),
+            ("\"a://u:p\\\"q@b\"", "\"a://...@b\""),
+            ("\"me:SECRET@b\"", "\"...@b\""),
+            ("\"anna@plant\" is no user; write to me@plant", "\"anna@plant\" is no user; write to me@plant"),
+            ("mqtt://b: it is not there", "mqtt://b: it is not there"),
+        ] {
+            assert_eq!(without_credentials(text), plain);
+        }
     }
 }

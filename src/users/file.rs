@@ -153,7 +153,8 @@ impl UsersFile {
         fs::create_dir_all(self.folder()).map_err(failed)?;
         let beside = self.path.with_extension("toml.lock");
         let owner = self.owner().map_err(failed)?;
-        let _lock = files::lock(&beside, 0o600, &owner).map_err(failed)?;
+        let _lock =
+            files::lock(&beside, 0o600, &owner).map_err(|source| UsersError::Write { path: beside.clone(), source })?;
         let mut users = self.load()?;
         change(&mut users).map_err(UsersError::Edit)?;
         files::write_whole_as(&self.path, 0o600, Some(&owner), text(&users).as_bytes()).map_err(failed)

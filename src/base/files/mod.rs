@@ -22,6 +22,20 @@ pub fn write_whole(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
 
 /// Likewise, and if root writes it, it is given to the owner of `like`.
 pub fn write_whole_as(path: &Path, mode: u32, like: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
+    stage(path, mode, like, content)?.place()
+}
+
+/// A file on the disk beside its place. If it is not put there it is removed: for several that are to be written all or none.
+#[must_use = "it is not in its place yet"]
+#[derive(Debug)]
+pub struct Staged {
+    /// `None` once it is in its place.
+    beside: Option<PathBuf>,
+    path: PathBuf,
+}
+
+/// What of [`write_whole_as`] can fail for want of space or rights.
+pub fn stage(path: &Path, mode: u32, like: Option<&Metadata>, content: &[u8]) -> io::Result<Staged> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".new");
@@ -29,12 +43,33 @@ pub fn write_whole_as(path: &Path, mode: u32, like: Option<&Metadata>, content: 
     // What a power cut left behind may have other permissions.
     let _ = fs::remove_file(&beside);
     let mut file = imp::options(mode).write(true).create_new(true).open(&beside)?;
+    let staged = Staged { beside: Some(beside), path: path.to_owned() };
     file.write_all(content)?;
     if let Some(like) = like {
         imp::give_to_owner_of(like, &file)?;
     }
     file.sync_all()?;
-    rename(&beside, path)
+    Ok(staged)
+}
+
+impl Staged {
+    pub fn place(mut self) -> io::Result<()> {
+        let Some(beside) = self.beside.take() else { return Ok(()) };
+        let placed = rename(&beside, &self.path);
+        if placed.is_err() {
+            let _ = fs::remove_file(&beside);
+        }
+        placed
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Half a file would take the space that the next try needs.
+        if let Some(beside) = &self.beside {
+            let _ = fs::remove_file(beside);
+        }
+    }
 }
 
 /// Done when it is on the disk. Needs no space there.
@@ -52,9 +87,13 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Held by one at a time, until the file is closed. If root takes it, it is given to the owner of `like`.
+/// Held by one at a time, until the file is closed. If root takes it, it is given to the owner of `like`. A link is not followed:
+/// whoever may write to the folder could have put it there, and what it leads to would be given away.
 pub fn lock(path: &Path, mode: u32, like: &Metadata) -> io::Result<File> {
-    let file = imp::options(mode).create(true).truncate(false).write(true).open(path)?;
+    let file = imp::options_without_links(mode).create(true).truncate(false).write(true).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no ordinary file; remove it"));
+    }
     imp::give_to_owner_of(like, &file)?;
     file.lock()?;
     Ok(file)
@@ -110,5 +149,42 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_staged_and_not_placed_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        drop(stage(&path, 0o600, None, b"one").unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let staged = stage(&path, 0o600, None, b"one").unwrap();
+        assert!(!path.exists());
+        staged.place().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        // A place that is taken by a folder.
+        fs::create_dir(folder.path().join("b")).unwrap();
+        assert!(write_whole(&folder.path().join("b"), 0o600, b"two").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_lock_is_no_way_to_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a.lock"), folder.path().join("other"));
+        let like = fs::metadata(folder.path()).unwrap();
+        for target in ["other", "not yet there"] {
+            fs::write(&other, "root's").unwrap();
+            std::os::unix::fs::symlink(folder.path().join(target), &path).unwrap();
+            assert!(lock(&path, 0o600, &like).is_err());
+            assert!(!folder.path().join("not yet there").exists());
+            fs::remove_file(&path).unwrap();
+        }
+        // Nor is it waited for who reads a pipe.
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(lock(&path, 0o600, &like).is_err());
+        fs::remove_file(&path).unwrap();
+        for _ in 0..2 {
+            lock(&path, 0o600, &like).unwrap();
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Files as Unix has them: with modes, owners and inodes.
 
+use rustix::fs::OFlags;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -8,6 +9,13 @@ use std::path::Path;
 pub fn options(mode: u32) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(mode);
+    options
+}
+
+/// For what may be there already and must be no link, and no pipe that one waits for (open(2)).
+pub fn options_without_links(mode: u32) -> OpenOptions {
+    let mut options = options(mode);
+    options.custom_flags(OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed());
     options
 }
 

@@ -10,6 +10,11 @@ pub fn options(_mode: u32) -> OpenOptions {
     OpenOptions::new()
 }
 
+/// Links need a right there that nobody has who could put one into the data folder.
+pub fn options_without_links(mode: u32) -> OpenOptions {
+    options(mode)
+}
+
 pub fn make_folder(path: &Path, _mode: u32) -> io::Result<()> {
     std::fs::create_dir_all(path)
 }

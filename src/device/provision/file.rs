@@ -6,6 +6,7 @@
 //! Nothing is taken of a file that has a fault anywhere. All faults of values are said at once; one of the shape ends the
 //! reading, because what follows may be its consequence.
 
+use super::certificate;
 use super::network::Network;
 use crate::model::Role;
 use crate::users::{self, UserName};
@@ -13,7 +14,9 @@ use base64ct::{Base64, Encoding as _};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// What a person writes is a few kilobytes; certificates make it more.
 pub(super) const LARGEST: u64 = 1 << 20;
@@ -83,8 +86,10 @@ struct Whole {
 pub(super) fn read(bytes: &[u8]) -> Result<Wanted, Vec<Fault>> {
     let text = &*text(bytes).map_err(|fault| vec![fault])?;
     let shape = |error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| line_at(text, span.start));
-        vec![Fault { line, what: without_value(&error.message().trim().replace('\n', "; ")) }]
+        let start = error.span().map(|span| span.start);
+        let what = start.and_then(|start| without_brackets(text, start));
+        let what = what.unwrap_or_else(|| without_value(&error.message().trim().replace('\n', "; ")));
+        vec![Fault { line: start.map_or(0, |start| line_at(text, start)), what }]
     };
     let Whole { provision } = toml::from_str(text).map_err(shape)?;
     let faults = check(&provision, text);
@@ -117,12 +122,31 @@ fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
     text.map(Cow::Borrowed)
 }
 
-/// What is said of a fault goes upstream and to the console, and the value may be a password without its quotes.
+/// What is said of a fault goes upstream and to the console, and what was found may be a password: without its quotes, or in the
+/// place of something else. The line says where to look.
 fn without_value(what: &str) -> String {
+    if let Some((_, right)) = what.rsplit_once(" is no user name: ") {
+        return format!("name: must be {}", right.trim_end_matches(" are"));
+    }
+    let unknown = [("unknown variant `", "must be "), ("unknown field `", "there is no such key: expected ")];
+    for (begin, instead) in unknown {
+        if what.starts_with(begin)
+            && let Some((_, expected)) = what.rsplit_once("`, expected ")
+        {
+            return format!("{instead}{expected}");
+        }
+    }
     let rest = what.strip_prefix("invalid type: ").or_else(|| what.strip_prefix("invalid value: "));
     let Some((found, expected)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) else { return what.to_owned() };
     let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
     format!("must be {expected}, not {kind}")
+}
+
+/// What is wrong with `[provision.user]`, of which there may be several.
+fn without_brackets(text: &str, start: usize) -> Option<String> {
+    let line = text.lines().nth(line_at(text, start).checked_sub(1)?)?.trim_start();
+    let name = ["network", "user", "file"].into_iter().find(|name| line.starts_with(&format!("[provision.{name}]")))?;
+    Some(format!("there may be several of these: write [[provision.{name}]], with two brackets at each end"))
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
@@ -154,7 +178,9 @@ fn check(provision: &Provision, text: &str) -> Vec<Fault> {
     }
     for server in provision.ntp.iter().flatten() {
         let is_fit = |c: char| c.is_ascii_alphanumeric() || ".:-".contains(c);
-        if server.get_ref().is_empty() || !server.get_ref().chars().all(is_fit) {
+        let is_name =
+            server.get_ref().chars().all(is_fit) && server.get_ref().contains(|c: char| c.is_ascii_alphanumeric());
+        if !is_name || server.get_ref().starts_with('-') {
             let what = format!("{:?} is no name or address of a time server, as in \"10.0.0.1\"", server.get_ref());
             add(server.span().start, "ntp", what);
         }
@@ -178,9 +204,10 @@ fn check(provision: &Provision, text: &str) -> Vec<Fault> {
     {
         add(password.span().start, "broker_password", "must be one line, and not empty".into());
     }
-    for trusted in provision.trusted.iter().filter(|trusted| !is_certificate(trusted.get_ref())) {
-        let what = "is no certificate in PEM: \"\"\"-----BEGIN CERTIFICATE----- ...\"\"\"";
-        add(trusted.span().start, "trusted", what.into());
+    for trusted in &provision.trusted {
+        if let Err(what) = certificate::from_pem(trusted.get_ref()) {
+            add(trusted.span().start, "trusted", what);
+        }
     }
     let mut files = HashSet::new();
     for file in &provision.file {
@@ -209,26 +236,38 @@ fn is_ssh_key(line: &str) -> bool {
     let (Some(kind), Some(key)) = (words.next(), words.next()) else { return false };
     let Ok(key) = Base64::decode_vec(key) else { return false };
     let named = [&(kind.len() as u32).to_be_bytes()[..], kind.as_bytes()].concat();
-    !line.contains(['\r', '\n']) && !kind.is_empty() && key.len() > named.len() && key.starts_with(&named)
+    !line.contains(['\r', '\n'])
+        && !kind.is_empty()
+        && key.len() > named.len()
+        && key.starts_with(&named)
+        && is_whole(&key)
 }
 
-fn is_certificate(pem: &str) -> bool {
-    let body = pem.trim().strip_prefix("-----BEGIN CERTIFICATE-----");
-    let Some(body) = body.and_then(|body| body.strip_suffix("-----END CERTIFICATE-----")) else { return false };
-    let body: String = body.split_whitespace().collect();
-    // SEQUENCE (X.690, 8.9).
-    Base64::decode_vec(&body).is_ok_and(|der| der.first() == Some(&0x30))
+/// Texts, each behind its length, and nothing after them (RFC 4251, 5): a key that was cut when it was copied is none.
+fn is_whole(mut key: &[u8]) -> bool {
+    while let Some((length, rest)) = key.split_first_chunk::<4>() {
+        let Some(rest) = rest.get(u32::from_be_bytes(*length) as usize..) else { return false };
+        key = rest;
+    }
+    key.is_empty()
 }
 
 /// The text with empty lines where `[provision]` and its parts were.
 ///
-/// Headers are looked for by lines, which a text in quotes over several lines could deceive; so it is proven that what is left is
-/// the file without `[provision]` and nothing else.
+/// Headers are looked for by lines, but not within values that have several; and it is proven that what is left is the file without
+/// `[provision]` and nothing else.
 fn without_provision(text: &str) -> Result<Option<String>, Fault> {
+    let mut long = Vec::new();
+    if let Ok(table) = DeTable::parse(text) {
+        table.get_ref().values().for_each(|value| long_values(value, text, &mut long));
+    }
     let mut is_provision = false;
+    let mut offset = 0;
     let lines = text.split_inclusive('\n').map(|line| {
         let header = line.trim_start();
-        if header.starts_with('[') {
+        let start = offset + line.len() - header.len();
+        offset += line.len();
+        if header.starts_with('[') && !long.iter().any(|value| value.contains(&start)) {
             let name = header.trim_start_matches('[').trim_start();
             let rest = name.strip_prefix("provision");
             is_provision = rest.is_some_and(|rest| rest.trim_start().starts_with(['.', ']']));
@@ -248,11 +287,23 @@ fn without_provision(text: &str) -> Result<Option<String>, Fault> {
     Ok(whole.filter(|whole| !whole.is_empty()).map(|_| rest))
 }
 
+/// Where values are that go over several lines.
+fn long_values(value: &Spanned<DeValue<'_>>, text: &str, found: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Table(table) => table.values().for_each(|value| long_values(value, text, found)),
+        // Those of `[[header]]`, and inline ones, whose lines begin with a brace.
+        DeValue::Array(array) if array.iter().any(|value| matches!(value.get_ref(), DeValue::Table(_))) => {
+            array.iter().for_each(|value| long_values(value, text, found));
+        }
+        _ => found.extend(Some(value.span()).filter(|span| text[span.clone()].contains('\n'))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJhc2U2NGNoYXJhY3RlcnNhcmV0aGlydHl0d29i me@pc";
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJhc2U2NGNoYXJhY3RlcnNhcmV0aGlydHl0d29ieXRl me@pc";
 
     fn said(text: &str) -> Vec<(usize, String)> {
         read(text.as_bytes()).unwrap_err().into_iter().map(|fault| (fault.line, fault.what)).collect()
@@ -276,13 +327,20 @@ mod tests {
     fn every_fault_has_its_line_and_a_way_out() {
         for (text, line, what) in [
             ("[provision]\nhost_name = \"a b\"\n", 2, "host_name: must be 1 to 63 letters"),
-            ("[provision]\nhostname = \"a\"\n", 2, "unknown field `hostname`, expected one of `host_name`"),
+            ("[provision]\nhostname = \"a\"\n", 2, "there is no such key: expected one of `host_name`"),
             ("\n[provision\n", 2, "unclosed table"),
             ("[provision]\nntp = [\n\"a b\"]\n", 3, "ntp: \"a b\" is no name"),
             ("[provision]\nssh_keys = [\"ssh-ed25519 AAAA\"]\n", 2, "ssh_keys: is no public key"),
             ("[provision]\nbroker_password = \"\"\n", 2, "broker_password: must be one line"),
             ("[provision]\ntrusted = [\"abc\"]\n", 2, "trusted: is no certificate"),
-            ("[[provision.user]]\nname = \"anna\"\nrole = \"boss\"\npassword = \"x\"\n", 3, "unknown variant `boss`"),
+            ("[[provision.user]]\nname = \"anna\"\nrole = \"boss\"\npassword = \"x\"\n", 3, "must be one of"),
+            (
+                "[[provision.user]]\nname = \"s3cret/\"\nrole = \"admin\"\npassword = \"x\"\n",
+                2,
+                "name: must be 1 to 64 letters",
+            ),
+            ("[provision.network]\ndhcp = true\n", 1, "write [[provision.network]], with two brackets"),
+            ("[provision.user]\nname = \"anna\"\n", 1, "write [[provision.user]], with two brackets"),
             (
                 "[[provision.user]]\nname = \"anna\"\nrole = \"admin\"\npassword = \"x\"\n",
                 1,
@@ -296,7 +354,8 @@ mod tests {
                 "network: another [[provision.network]] is for the same",
             ),
             ("provision = { ntp = [] }\n", 0, "[provision] must be tables of their own"),
-            ("a = \"\"\"\n[provision]\n\"\"\"\n[provision]\n", 0, "[provision] must be tables of their own"),
+            ("provision.ntp = []\n", 0, "[provision] must be tables of their own"),
+            ("[provision]\nntp = [\"---\"]\n", 2, "ntp: \"---\" is no name"),
         ] {
             let said = said(text);
             assert!(said[0].0 == line && said[0].1.contains(what), "{said:?} for {text:?}");
@@ -318,6 +377,23 @@ mod tests {
             assert_eq!(wanted.provision.host_name.unwrap().get_ref(), "press-4");
             assert!(wanted.configuration.unwrap().contains("M\u{fc}hle"));
         }
+    }
+
+    #[test]
+    fn a_text_over_several_lines_may_look_like_headers() {
+        let text = "[a]\nb = \"\"\"\n[provision]\n\"\"\"\nc = [\n[1],\n]\n\
+                    [[provision.file]]\nname = \"x\"\ncontent = '''\n[section]\nkey = 1\n'''\n[d]\n";
+        let wanted = read(text.as_bytes()).unwrap();
+        assert_eq!(wanted.provision.file[0].get_ref().content, "[section]\nkey = 1\n");
+        let rest = "[a]\nb = \"\"\"\n[provision]\n\"\"\"\nc = [\n[1],\n]\n";
+        assert_eq!(wanted.configuration.unwrap(), format!("{rest}{}[d]\n", "\n".repeat(6)));
+    }
+
+    #[test]
+    fn a_key_that_was_cut_is_none() {
+        assert!(is_ssh_key(KEY));
+        assert!(!is_ssh_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJhc2U2NGNoYXJhY3RlcnNh me@pc"));
+        assert!(!is_ssh_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA me@pc"));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// All that it has.
+    pub(super) const KEYS: [&str; 5] = ["interface", "dhcp", "address", "gateway", "dns"];
+
     /// What is wrong, each as a sentence with what would be right.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -33,6 +36,11 @@ impl Network {
             (Some(Err(what)), _) => faults.push(what.clone()),
             _ => {}
         }
+        if let Some(Ok((own, bits))) = &address
+            && let Some(what) = no_host(*own, *bits)
+        {
+            faults.push(format!("address {own}/{bits} is {what}; write that of this device, as in \"10.0.0.5/24\""));
+        }
         if let Some(text) = &self.gateway {
             match (text.parse::<IpAddr>(), address) {
                 (Err(_), _) => faults.push(format!("gateway {text:?} is no address, as in \"10.0.0.1\"")),
@@ -40,6 +48,9 @@ impl Network {
                 // Else nothing beyond the cable is reached, and nobody there can say why.
                 (Ok(gateway), Some(Ok((own, bits)))) if !is_in(gateway, own, bits) => {
                     faults.push(format!("gateway {gateway} is not in the network of address {own}/{bits}"));
+                }
+                (Ok(gateway), Some(Ok((own, _)))) if gateway == own => {
+                    faults.push(format!("gateway {gateway} is the address of this device itself; write the router's"));
                 }
                 _ => {}
             }
@@ -83,6 +94,21 @@ fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
     parsed.ok_or_else(|| format!("address {text:?} must be an address with its prefix, as in \"10.0.0.5/24\""))
 }
 
+/// What an address is that no device can have.
+fn no_host(own: IpAddr, bits: u8) -> Option<&'static str> {
+    if own.is_unspecified() || own.is_loopback() || own.is_multicast() {
+        return Some("none that a device can have on a cable");
+    }
+    // RFC 3021: with two addresses and with one, both are for hosts.
+    let (IpAddr::V4(own), 1..=30) = (own, bits) else { return None };
+    let hosts = u32::MAX >> bits;
+    match u32::from(own) & hosts {
+        0 => Some("that of the network itself"),
+        host if host == hosts => Some("the one by which all of its network are meant"),
+        _ => None,
+    }
+}
+
 fn is_in(gateway: IpAddr, own: IpAddr, bits: u8) -> bool {
     match (gateway, own) {
         (IpAddr::V4(gateway), IpAddr::V4(own)) => {
@@ -113,6 +139,14 @@ mod tests {
             (Some("10.0.0.5/32"), Some("10.0.0.4"), Some("is not in the network")),
             (Some("10.0.0.5/24"), Some("10.0.1.1"), Some("is not in the network")),
             (Some("10.0.0.5/24"), Some("fd00::1"), Some("is not in the network")),
+            (Some("10.0.0.4/31"), Some("10.0.0.5"), None),
+            (Some("10.0.0.5/24"), Some("10.0.0.5"), Some("is the address of this device itself")),
+            (Some("10.0.0.0/24"), None, Some("is that of the network itself")),
+            (Some("10.0.0.255/24"), None, Some("by which all of its network are meant")),
+            (Some("0.0.0.0/24"), None, Some("none that a device can have")),
+            (Some("127.0.0.5/8"), None, Some("none that a device can have")),
+            (Some("224.0.0.5/24"), None, Some("none that a device can have")),
+            (Some("::1/64"), None, Some("none that a device can have")),
             (Some("10.0.0.5/33"), None, Some("must be an address with its prefix")),
             (Some("10.0.0.5/24"), Some("router"), Some("is no address")),
             (None, Some("10.0.0.1"), Some("needs an address")),
@@ -127,6 +161,16 @@ mod tests {
             Network { interface: Some("a\nb".into()), dns: vec!["x".into()], ..Network::default() }.faults().len(),
             2
         );
+    }
+
+    #[test]
+    fn its_keys_are_all_that_it_has() {
+        let json = serde_json::to_value(Network::default()).unwrap();
+        let mut keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut known = Network::KEYS;
+        keys.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(keys, known);
     }
 
     #[test]

@@ -32,16 +32,24 @@ pub(super) struct System {
 }
 
 impl System {
-    /// Nothing, if it was never written or cannot be read: then the device has its defaults.
-    pub(super) fn load(path: &Path) -> Self {
-        fs::read(path).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+    /// Nothing, if it was never written: then the device has its defaults. What this release does not know is left out: another one,
+    /// that the device fell back from, wrote it.
+    pub(super) fn load(path: &Path) -> io::Result<Self> {
+        let json = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            json => json?,
+        };
+        let mut kept: serde_json::Value = serde_json::from_slice(&json)?;
+        let networks = kept.get_mut("network").and_then(serde_json::Value::as_array_mut);
+        for network in networks.into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+            network.retain(|key, _| Network::KEYS.contains(&key.as_str()));
+        }
+        Ok(serde_json::from_value(kept)?)
     }
 
-    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
-        if Self::load(path) == *self && path.exists() {
-            return Ok(());
-        }
-        files::write_whole(path, 0o600, &serde_json::to_vec_pretty(self)?)
+    /// For [`System::load`].
+    pub(super) fn stage(&self, path: &Path) -> io::Result<files::Staged> {
+        files::stage(path, 0o600, None, &serde_json::to_vec_pretty(self)?)
     }
 
     /// That of this device: as somebody wants it, or its own.

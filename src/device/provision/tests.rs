@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use super::*;
+use crate::users::UsersFile;
 use std::os::unix::fs::PermissionsExt as _;
 
 const GOOD: &str = r#"[device]
@@ -15,7 +16,7 @@ username = "press-4"
 [provision]
 host_name = "press-4"
 ntp = ["10.0.0.1"]
-ssh_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJhc2U2NGNoYXJhY3RlcnNhcmV0aGlydHl0d29i me@pc"]
+ssh_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJhc2U2NGNoYXJhY3RlcnNhcmV0aGlydHl0d29ieXRl me@pc"]
 broker_password = "br0ker-s3cret"
 
 [[provision.network]]
@@ -32,6 +33,9 @@ password = "anna-s3cret-word"
 name = "ca.pem"
 content = "a certificate"
 "#;
+
+/// A certificate.
+const ROOT: &[u8] = include_bytes!("../../../tests/fixtures/pki/root.der");
 
 struct Card {
     folder: tempfile::TempDir,
@@ -165,7 +169,7 @@ fn a_bad_file_is_refused_as_a_whole_and_said_where_its_writer_looks() {
     card.is_provisioned();
     // What was good goes on beside a bad one, and the complaint ends with the file.
     card.put("[provision]\nhost = 1\n");
-    assert!(card.start()[0].starts_with("vedette.toml:2: unknown field `host`"));
+    assert!(card.start()[0].starts_with("vedette.toml:2: there is no such key: expected one of"));
     assert_eq!(card.read("hostname"), "press-4");
     fs::remove_file(card.places.boot.join(FILE)).unwrap();
     card.start();
@@ -176,14 +180,24 @@ fn a_bad_file_is_refused_as_a_whole_and_said_where_its_writer_looks() {
 #[test]
 fn certificates_beside_the_file_are_trusted() {
     let card = Card::new();
-    fs::write(card.places.boot.join("scada.DER"), b"\x30\x03abc").unwrap();
+    fs::write(card.places.boot.join("scada.DER"), ROOT).unwrap();
     fs::write(card.places.boot.join("note.der"), b"hello").unwrap();
+    fs::write(card.places.boot.join("cut.der"), &ROOT[..100]).unwrap();
+    fs::write(card.places.boot.join("._scada.der"), b"of a Mac").unwrap();
     let said = card.start();
-    assert_eq!(said, ["note.der: it is no certificate in DER", "scada.DER is trusted"]);
+    assert!(said[0].starts_with("cut.der: it is no whole certificate (100 of "), "{said:?}");
+    assert!(said[1].starts_with("note.der: it is no certificate in DER; export"), "{said:?}");
+    assert_eq!(said[2..], ["scada.DER is trusted"]);
     let trusted: Vec<_> = fs::read_dir(card.places.data.join("vedette/pki/trusted")).unwrap().collect();
     assert_eq!(trusted.len(), 1);
     assert!(card.read("boot/vedette-errors.txt").contains("note.der: it is no certificate"));
-    assert!(!card.places.boot.join("scada.DER").exists());
+    let mut left = card.boot();
+    left.sort();
+    assert_eq!(
+        left,
+        ["._scada.der", "cut.der", "note.der", "vedette-errors.txt"],
+        "what is not trusted stays to be seen"
+    );
 }
 
 #[test]
@@ -252,6 +266,172 @@ fn a_cut_while_it_is_erased_takes_nothing_twice() {
     assert!(card.start().is_empty());
     assert!(card.boot().is_empty());
     assert_eq!(card.read("data/vedette/vedette.toml"), "[device]\nname = \"mine\"\n");
+    // Cut after its name had gone, and what became of the file before it was a fault.
+    for half in [None, Some(&b"\0\0"[..]), Some(b""), Some(GOOD.as_bytes())] {
+        if let Some(half) = half {
+            fs::write(card.places.boot.join(FILE), half).unwrap();
+        }
+        fs::write(card.places.data.join("provision/taken"), hash(GOOD.as_bytes())).unwrap();
+        fs::write(card.places.data.join("vedette/provisioning"), "refused: because").unwrap();
+        assert!(card.start().is_empty());
+        assert_eq!(card.read("data/vedette/provisioning"), outcome_of(&hash(GOOD.as_bytes())), "{half:?}");
+        assert!(card.boot().is_empty() && !card.places.data.join("provision/taken").exists());
+    }
+}
+
+#[test]
+fn an_empty_file_is_said_and_stays() {
+    let card = Card::new();
+    for text in ["", "\r\n  "] {
+        card.put(text);
+        assert!(card.start()[0].starts_with("vedette.toml: it is empty; write it again"), "{:?}", card.start());
+        assert!(card.places.boot.join(FILE).exists());
+        assert!(card.read("boot/vedette-errors.txt").contains("eject the card"));
+    }
+}
+
+/// As app/commit.rs leaves a configuration from afar that nobody has confirmed when the power goes.
+#[test]
+fn whoever_stands_at_the_device_ends_a_trial() {
+    let trial = |text: &str| {
+        let card = Card::new();
+        card.start();
+        let before = card.read("data/vedette/vedette.toml");
+        let service = card.places.data.join("vedette");
+        fs::write(service.join("vedette.toml.before"), &before).unwrap();
+        fs::write(service.join("vedette.toml.trial"), "{}").unwrap();
+        fs::write(service.join("vedette.toml"), before.replace("[system]", "[simulator]")).unwrap();
+        card.put(text);
+        let said = card.start();
+        (card, said, before)
+    };
+    let left = |card: &Card| {
+        ["before", "trial"].map(|name| card.places.data.join(format!("vedette/vedette.toml.{name}")).exists())
+    };
+    let (card, said, _) = trial(GOOD);
+    assert!(said[0].contains("was on trial; that is over"), "{said:?}");
+    card.is_provisioned();
+    assert_eq!(left(&card), [false, false]);
+    // The name is changed of the one that comes back.
+    let (card, _, before) = trial("[provision]\nhost_name = \"press-4\"\n");
+    assert_eq!(card.read("data/vedette/vedette.toml"), before.replace("vedette-abcdef", "press-4"));
+    assert_eq!(left(&card), [false, false]);
+    // What says nothing of the configuration leaves the trial to the service.
+    let (card, ..) = trial("[provision]\nntp = []\n");
+    assert_eq!(left(&card), [true, true]);
+    assert!(card.read("data/vedette/vedette.toml").contains("[simulator]"));
+}
+
+#[test]
+fn what_cannot_be_written_leaves_all_as_it_was() {
+    let old = "[mqtt]\nusername = \"old\"\n[provision]\nhost_name = \"press-3\"\nntp = [\"10.0.0.9\"]\nbroker_password = \"old\"\n";
+    let kept = |card: &Card| {
+        let names =
+            ["vedette/secrets/broker-password", "vedette/vedette.toml", "provision/system.json", "ssh/authorized_keys"];
+        names.map(|name| card.read(&format!("data/{name}")))
+    };
+    // A folder beside the place of the last one, and users that cannot be read.
+    for (block, content) in [("vedette/.vedette.toml.new", None), ("vedette/users.toml", Some("broken"))] {
+        let card = Card::new();
+        card.put(old);
+        card.start();
+        let before = kept(&card);
+        assert!(before[0] == "old\n" && before[3].is_empty());
+        let path = card.places.data.join(block);
+        match content {
+            None => fs::create_dir(&path).unwrap(),
+            Some(content) => fs::write(&path, content).unwrap(),
+        }
+        card.put(GOOD);
+        let said = card.start();
+        assert!(said.iter().any(|said| said.contains("refused as a whole")), "{said:?}");
+        assert_eq!(kept(&card), before);
+        assert_eq!(card.read("hostname"), "press-3");
+        let service = fs::read_dir(card.places.data.join("vedette/secrets")).unwrap();
+        assert_eq!(service.count(), 1, "nothing beside it");
+        assert_eq!(card.read("boot/vedette.toml"), GOOD);
+        content.map_or_else(|| fs::remove_dir(&path), |_| fs::remove_file(&path)).unwrap();
+        card.start();
+        card.is_provisioned();
+    }
+}
+
+#[test]
+fn what_fails_in_between_is_said_as_what_it_is() {
+    let card = Card::new();
+    card.start();
+    // Nothing can be put into this place.
+    let config = card.places.data.join("vedette/vedette.toml");
+    fs::remove_file(&config).unwrap();
+    fs::create_dir(&config).unwrap();
+    card.put(GOOD);
+    let said = card.start();
+    assert!(said[0].starts_with("taken in part, the rest is tried at the next start: the configuration"), "{said:?}");
+    assert!(card.read("data/vedette/provisioning").starts_with("taken in part"));
+    assert_eq!((card.read("hostname"), card.read("boot/vedette.toml")), ("press-4".into(), GOOD.into()));
+    fs::remove_dir(&config).unwrap();
+    card.start();
+    card.is_provisioned();
+}
+
+#[test]
+fn what_the_system_was_told_is_not_lost_by_what_cannot_be_read() {
+    let card = Card::new();
+    card.put(GOOD);
+    card.start();
+    let path = card.places.data.join("provision/system.json");
+    // Another release has a key more.
+    let newer = card.read("data/provision/system.json").replace("\"interface\"", "\"vlan\": 5, \"interface\"");
+    let newer = newer.replacen('{', "{\"more\": [1],", 1);
+    fs::write(&path, &newer).unwrap();
+    assert!(card.start().is_empty());
+    card.is_provisioned();
+    assert_eq!(card.read("data/provision/system.json"), newer);
+    fs::write(&path, "{\"own_name\": \"vede").unwrap();
+    let said = card.start();
+    assert!(
+        said[0].contains("system.json cannot be read") && said[0].contains("until a file tells them again"),
+        "{said:?}"
+    );
+    assert_eq!(card.read("data/provision/system.json.bad"), "{\"own_name\": \"vede");
+    assert_eq!(card.read("hostname"), "vedette-abcdef");
+    // Nor is it read later what cannot be read now.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(card.start()[0].contains("cannot be read"));
+    assert!(path.is_dir());
+}
+
+#[test]
+fn headers_may_be_written_in_any_way_that_is_one() {
+    let card = Card::new();
+    for (text, name) in [
+        ("[ device ]\nlog = \"info\"\n[ mqtt ]\nusername = \"a\"\n", "press-4"),
+        ("mqtt.username = \"a\"\n", ""),
+        ("device.log = \"info\"\n[mqtt]\nusername = \"a\"\n", ""),
+        ("camera = []\n[mqtt]\nusername = \"a\"\n", "press-5"),
+    ] {
+        card.put(
+            &format!("{text}[provision]\nbroker_password = \"a-word\"\nhost_name = \"{name}\"\n")
+                .replace("host_name = \"\"\n", ""),
+        );
+        let said = card.start();
+        if name.is_empty() {
+            assert!(said[0].contains("on a line of its own"), "{said:?}");
+            continue;
+        }
+        assert_eq!(said, ["the file is taken"]);
+        let table = table(&card.read("data/vedette/vedette.toml"));
+        assert_eq!(table["device"]["name"].as_str(), Some(name));
+        assert!(table["mqtt"].get("password_file").is_some() && table["device"].get("data_dir").is_some());
+    }
+    // The password stays with the next one that has a user and none of its own.
+    card.put("[mqtt]\nusername = \"a\"\n");
+    card.start();
+    assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_some());
+    card.put("[mqtt]\n");
+    card.start();
+    assert!(table(&card.read("data/vedette/vedette.toml"))["mqtt"].get("password_file").is_none());
 }
 
 /// The card was pulled before its PC had written what the name and the length promise.
@@ -268,7 +448,7 @@ fn zeros_that_nobody_here_wrote_are_a_fault_and_stay() {
 fn a_file_stays_where_what_is_made_of_it_would_not() {
     let card = Card::new();
     card.put(GOOD);
-    fs::write(card.places.boot.join("scada.der"), [0x30, 0x03, 1, 2, 3]).unwrap();
+    fs::write(card.places.boot.join("scada.der"), ROOT).unwrap();
     let mark = card.places.run.join(MARK);
     fs::create_dir_all(mark.parent().unwrap()).unwrap();
     fs::write(&mark, "bad superblock").unwrap();
@@ -301,9 +481,6 @@ fn a_host_name_renames_what_nobody_had_named() {
     let config = card.places.data.join("vedette/vedette.toml");
     fs::write(config, "# name\n[device]\nname = \"Press of hall 3\"\n").unwrap();
     assert_eq!(rename("press-6"), ("press-6".into(), Some("Press of hall 3".into())));
-    let text = "[[camera]]\nname = \"a\"\n[device]\nname = \"a\"\n";
-    assert_eq!(renamed(text, "a", "b").as_deref(), Some("[[camera]]\nname = \"a\"\n[device]\nname = \"b\"\n"));
-    assert_eq!(renamed("device.name = 'a'\n", "a", "b"), None, "what cannot be done by the line is left alone");
 }
 
 /// What a PC makes of the name, and a configuration that is changed later.
@@ -345,15 +522,6 @@ fn what_is_no_ordinary_file_is_refused_and_left_alone() {
     assert!(card.start()[0].contains("more than 1 MiB"));
 }
 
-#[test]
-fn keys_are_put_into_tables_where_they_belong() {
-    assert_eq!(with_key("[a] # x\nb = 1", "a", "c", "d"), "[a] # x\nc = \"d\"\nb = 1");
-    assert_eq!(with_key("[a]", "a", "c", "d"), "[a]\nc = \"d\"\n");
-    assert_eq!(with_key("[b]\n", "a", "c", "d"), "[a]\nc = \"d\"\n\n[b]\n");
-    assert_eq!(with_key("[a]\nc = 1\n", "a", "c", "d"), "[a]\nc = 1\n");
-    assert_eq!(with_key("a = {}\n", "a", "c", "d"), "a = {}\n", "whoever looks for it there will miss it");
-}
-
 /// Every key of the shipped example, as somebody has it who takes away each `#` before one.
 #[test]
 fn the_shipped_example_is_good_with_all_that_it_shows() {
@@ -362,6 +530,11 @@ fn the_shipped_example_is_good_with_all_that_it_shows() {
     let is_shown = |line: &str| !line.is_empty() && !line.starts_with(' ');
     let shown = example.lines().map(|line| line.strip_prefix('#').filter(|line| is_shown(line)).unwrap_or(line));
     let shown = shown.collect::<Vec<_>>().join("\n");
+    // A certificate that nobody has the key of is not shipped; what stands for it is refused.
+    let [fault] = file::read(shown.as_bytes()).unwrap_err().try_into().unwrap();
+    assert!(fault.what.starts_with("[provision] trusted: it is no "), "{fault:?}");
+    let pem = x509_cert::der::pem::encode_string("CERTIFICATE", Default::default(), ROOT).unwrap();
+    let shown = shown.replace("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", &pem);
     let Wanted { provision, configuration } =
         file::read(shown.as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
     let Provision { host_name, network, ntp, user, ssh_keys, broker_password, trusted, file } = provision;

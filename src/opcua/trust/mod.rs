@@ -10,8 +10,9 @@
 //! - `folder.rs` notices what changes on disk, `rejected.rs` keeps strangers, `store.rs` tells the UA crate.
 //! - `admin.rs` is what a person does with the folder from another process.
 //!
-//! At the start everything has to be readable, or there is no start. Later a file that is not is said in the log once, and
-//! what it held before goes on to hold.
+//! A file that cannot be read is said in the log once, and what it held before goes on to hold. At the start it held nothing: of
+//! `trusted/` and `issuers/` it is left out, because a program that does not come up for one bad certificate shuts out everybody;
+//! but without a revocation list that is there, and without a folder, there is no start: who was shut out could come in.
 
 pub mod admin;
 mod folder;
@@ -50,6 +51,14 @@ pub enum TrustError {
     Wrong { path: PathBuf, what: &'static str, reason: String },
     #[error("cannot write {path:?}: {source}")]
     Write { path: PathBuf, source: io::Error },
+}
+
+impl TrustError {
+    /// It is about a file without which fewer may connect, and not more.
+    fn lets_nobody_in(&self, pki: &Path) -> bool {
+        let (Self::Unreadable { path, .. } | Self::Wrong { path, .. }) = self else { return false };
+        [TRUSTED, ISSUERS].iter().any(|name| path.parent() == Some(&pki.join(name)))
+    }
 }
 
 /// The folder of it all, below the data folder.
@@ -137,7 +146,7 @@ pub fn program() -> String {
 const LOOK: Duration = Duration::from_secs(1);
 
 impl TrustList {
-    /// Makes missing folders; an unreadable folder or a file that is no certificate or no list is an error that names it.
+    /// Makes missing folders; an unreadable folder or a file that is no revocation list is an error that names it.
     pub fn open(pki: &Path, rules: Rules) -> Result<Self, TrustError> {
         for name in [TRUSTED, ISSUERS, CRLS, REJECTED] {
             make_folder(&pki.join(name), 0o755)?;
@@ -153,10 +162,13 @@ impl TrustList {
             rejected: Rejected::new(pki.join(REJECTED)),
             said: BTreeSet::new(),
         };
-        match state.look().into_iter().next() {
-            Some(fault) => Err(fault),
-            None => Ok(Self(Arc::new(Inner { rules, store, state: Mutex::new(state) }))),
+        for fault in state.look() {
+            if !fault.lets_nobody_in(pki) {
+                return Err(fault);
+            }
+            error!(%fault, "The trust list starts without a file that cannot be read.");
         }
+        Ok(Self(Arc::new(Inner { rules, store, state: Mutex::new(state) })))
     }
 
     /// Decides about the certificates of an OpenSecureChannel: the application's own, and then those of its CAs.

@@ -236,20 +236,41 @@ fn lists_can_be_demanded() {
 }
 
 #[test]
-fn a_start_needs_all_of_it_readable() {
-    for (file, what) in [("trusted/x.der", "certificate"), ("issuers/x.pem", "certificate"), ("crls/x", "revocation")] {
-        let plant = Plant::new(&[]);
-        fs::write(plant.pki.path().join(file), "garbage").unwrap();
-        let error = TrustList::open(plant.pki.path(), Rules::default()).err().unwrap().to_string();
-        assert!(error.contains(file) && error.contains(what), "{error}");
-    }
-    let plant = Plant::new(&["crls/crl-delta"]);
-    let error = TrustList::open(plant.pki.path(), Rules::default()).err().unwrap().to_string();
-    assert!(error.contains("critical extension"), "{error}");
+fn a_start_needs_every_revocation_list() {
+    let refused = |plant: &Plant| TrustList::open(plant.pki.path(), Rules::default()).err().unwrap().to_string();
     let plant = Plant::new(&[]);
-    fs::create_dir(plant.pki.path().join("trusted/certs")).unwrap();
-    let error = TrustList::open(plant.pki.path(), Rules::default()).err().unwrap().to_string();
-    assert!(error.contains("trusted/certs") && error.contains("no file"), "{error}");
+    fs::write(plant.pki.path().join("crls/x"), "garbage").unwrap();
+    assert!(refused(&plant).contains("crls/x") && refused(&plant).contains("revocation"), "{}", refused(&plant));
+    let plant = Plant::new(&["crls/crl-delta"]);
+    assert!(refused(&plant).contains("critical extension"), "{}", refused(&plant));
+    let plant = Plant::new(&[]);
+    fs::create_dir(plant.pki.path().join("crls/lists")).unwrap();
+    assert!(refused(&plant).contains("crls/lists") && refused(&plant).contains("no file"), "{}", refused(&plant));
+    let plant = Plant::new(&[]);
+    fs::remove_dir(plant.pki.path().join("trusted")).unwrap();
+    fs::write(plant.pki.path().join("trusted"), "").unwrap();
+    refused(&plant);
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_shuts_out_nobody_else() {
+    let plant = Plant::new(&["trusted/root", "trusted/self"]);
+    let pki = plant.pki.path();
+    fs::write(pki.join("trusted/provisioned-1.der"), &fixture("self")[..100]).unwrap();
+    fs::write(pki.join("trusted/provisioned-2.pem"), "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----")
+        .unwrap();
+    fs::create_dir(pki.join("trusted/certs")).unwrap();
+    fs::write(pki.join("issuers/x.pem"), "garbage").unwrap();
+    let list = TrustList::open(pki, Rules::default()).unwrap();
+    list.check(&fixture("direct"), now()).unwrap();
+    list.check(&fixture("self"), now()).unwrap();
+    let refusal = list.check(&fixture("server-only"), now());
+    assert!(refusal.is_err());
+    // Once it is whole it counts.
+    fs::remove_file(plant.path("trusted/self")).unwrap();
+    assert!(list.check(&fixture("self"), now()).is_err());
+    fs::write(pki.join("trusted/provisioned-1.der"), fixture("self")).unwrap();
+    list.check(&fixture("self"), now()).unwrap();
 }
 
 #[test]
