@@ -218,13 +218,23 @@ def test_time_is_judged_and_said(running, client):
     assert not list(pki(running, "rejected").iterdir())
 
 
-@pytest.mark.parametrize("folder", ["trusted", "issuers", "crls"])
-def test_garbage_in_the_trust_list_is_no_start(stopped, folder):
-    pki(stopped, folder, "x.der").write_text("garbage")
+def test_garbage_in_place_of_a_revocation_list_is_no_start(stopped):
+    pki(stopped, "crls/x.der").write_text("garbage")
     stopped.start(wait=False)
     assert stopped.process.wait(30) == 1
-    assert f"pki/{folder}/x.der" in stopped.text() and "repair it or take it away" in stopped.text()
+    assert "pki/crls/x.der" in stopped.text() and "repair it or take it away" in stopped.text()
     assert not stopped.says("Serving OPC UA")
+
+
+@pytest.mark.parametrize("folder", ["trusted", "issuers"])
+def test_garbage_in_place_of_a_certificate_shuts_nobody_out(stopped, client, folder):
+    panel = Party("panel")
+    pki(stopped, "trusted/panel.der").write_bytes(panel.der)
+    pki(stopped, folder, "x.der").write_text("garbage")
+    stopped.start()
+    assert is_let_in(client(stopped, panel))
+    assert not is_let_in(client(stopped, Party("stranger")))
+    assert stopped.text().count(f"pki/{folder}/x.der") == 1 and "repair it or take it away" in stopped.text()
 
 
 def test_garbage_later_is_said_once_and_changes_nothing(running, client):
